@@ -1,0 +1,48 @@
+"""What crosses the border of the Lambda service: one invocation's outcome. Knows neither HTTP nor processes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "error", "timeout", "throttled"]
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationResult:
+    """One finished invocation as the Invoke API would answer it."""
+
+    request_id: str
+    payload: bytes
+    """The JSON the handler returned, or the error payload Lambda makes of a failure."""
+    status: Status
+    function_error: str | None = None
+    """`Unhandled` after any failure, else None (header X-Amz-Function-Error)."""
+    error_type: str | None = None
+    """What REPORT and INIT_REPORT call `Error Type`, such as `Runtime.ExitError`."""
+    executed_version: str = "$LATEST"
+    log_tail: bytes | None = None
+    """The invocation's last 4 KB of log, only when the caller asked for it (LogType: Tail)."""
+
+
+class ServiceError(Exception):
+    """An invocation that Lambda refuses before any handler sees it; carries the API's exception name and HTTP status."""
+
+    http_status = 500
+    code = "ServiceException"
+
+
+class Throttled(ServiceError):
+    """Over the function's or the account's concurrency: TooManyRequestsException, 429."""
+
+    http_status = 429
+    code = "TooManyRequestsException"
+
+    def __init__(self, reason: str = "ReservedFunctionConcurrentInvocationLimitExceeded") -> None:
+        super().__init__("Rate Exceeded.")
+        self.reason = reason
+
+
+class FunctionNotFound(ServiceError):
+    """No such function in the template: ResourceNotFoundException, 404."""
+
+    http_status = 404
+    code = "ResourceNotFoundException"
