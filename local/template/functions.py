@@ -109,7 +109,7 @@ class FunctionReader:
         found = []
         for entry in layers:
             branch = self._resolver.branch(entry)
-            logical_id = branch.get("Ref") if is_intrinsic(branch) else None
+            logical_id = str(branch.get("Ref")) if is_intrinsic(branch) else ""
             if logical_id in self._resources and self._resources[logical_id].get("Type") in LAYER_TYPES:
                 found.append(self._layer(logical_id))
             elif isinstance(arn := self._resolver.resolve(entry), str):
@@ -181,7 +181,7 @@ def _inferred_package(code_path: Path, handler: str) -> tuple[str, ...]:
 
 def _tracing(properties: Properties) -> bool:
     value = properties.get("Tracing") or properties.section("TracingConfig").get("Mode")
-    return value == "Active"
+    return bool(value == "Active")
 
 
 def _provisioned(properties: Properties) -> int | None:

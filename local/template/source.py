@@ -1,4 +1,4 @@
-"""A template's text as plain values that remember their line. Knows YAML and CloudFormation's short tags, no meaning."""
+"""A template's text as plain values that remember their line. Knows YAML and the short tags, but no meaning."""
 
 import functools
 import sys

@@ -68,7 +68,7 @@ def api_id(logical_id: str) -> str:
 def is_intrinsic(value: Any) -> bool:
     if not isinstance(value, dict) or len(value) != 1:
         return False
-    key = next(iter(value))
+    key = str(next(iter(value)))
     return key == "Ref" or key.startswith("Fn::")
 
 
@@ -291,7 +291,7 @@ class Resolver:
         resource: Node = self._resources[logical_id]
         properties = resource.get("Properties")
         key = _NAME_PROPERTY.get(str(resource.get("Type")))
-        if not isinstance(properties, Node) or key not in properties:
+        if not isinstance(properties, Node) or key is None or key not in properties:
             return logical_id
         with _Guard(self, f"the name of {logical_id}", line):
             value = self.resolve(properties[key])
