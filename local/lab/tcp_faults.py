@@ -1,0 +1,225 @@
+"""The TCP faults: what each does to one chunk in one direction of one connection. Knows no sockets and no experiments.
+
+A fault is data (its entry in FAULT_KINDS) and at most one small function. To add one, write
+
+    async def shouting(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+        await onward(chunk.with_data(chunk.data.upper()))
+
+and its line in the table. What a function does not hand to `onward` is lost: such an entry says `drops_bytes`.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+Direction = Literal["upstream", "downstream"]
+"""upstream: what the client sends to the backing service; downstream: what the service answers."""
+DIRECTIONS: Mapping[str, tuple[Direction, ...]] = {
+    "upstream": ("upstream",),
+    "downstream": ("downstream",),
+    "both": ("upstream", "downstream"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes as they were read, or the end of them: a FIN (`end`), or an RST (`end` and `reset`)."""
+
+    data: bytes
+    arrived_s: float
+    end: bool = False
+    reset: bool = False
+
+    def with_data(self, data: bytes) -> "Chunk":
+        return replace(self, data=data)
+
+
+Onward = Callable[[Chunk], Awaitable[None]]
+
+
+class Link(Protocol):
+    """What a fault may do to its direction of a connection, besides passing chunks on."""
+
+    def reset_connection(self) -> None:
+        """RST to both ends, at once."""
+
+    def end(self) -> None:
+        """FIN to the receiving end; everything that still comes in this direction is thrown away."""
+
+    def end_connection(self) -> None:
+        """FIN to both ends."""
+
+    def answer(self, data: bytes) -> None:
+        """Send `data` back where the chunk came from."""
+
+
+class FaultError(Exception):
+    """A fault that cannot be: unknown kind, setting or direction, or a number out of range."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpFault:
+    """One fault as data; what is not set has the default of its kind."""
+
+    kind: str
+    direction: str = "both"
+    share: float = 1.0
+    """The fraction of connections hit, drawn once per connection."""
+    seed: int = 0
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in FAULT_KINDS:
+            raise FaultError(f"no TCP fault {self.kind!r}; there are: {', '.join(FAULT_KINDS)}")
+        if self.direction not in DIRECTIONS:
+            raise FaultError(f"direction {self.direction!r} is not one of {', '.join(DIRECTIONS)}")
+        if not 0 < self.share <= 1:
+            raise FaultError(f"share is {self.share}; it is a fraction of the connections, above 0 and up to 1")
+        kind = FAULT_KINDS[self.kind]
+        if kind.whole_listener and self.share != 1:
+            raise FaultError(f"{self.kind} hits the whole listener; to hit a share of the connections use reset")
+        for name, value in self.settings.items():
+            if name not in kind.settings:
+                raise FaultError(f"{self.kind} has no setting {name!r}; it has: {', '.join(kind.settings) or 'none'}")
+            if value < 0:
+                raise FaultError(f"{self.kind}: {name} is {value}; it cannot be negative")
+
+    def setting(self, name: str) -> float:
+        return self.settings.get(name, FAULT_KINDS[self.kind].settings[name])
+
+    def hits(self, connection_number: int) -> bool:
+        """Drawn from the seed and the connection's number alone, so that one seed hits the same connections again."""
+        return random.Random(f"{self.seed}:{connection_number}").random() < self.share
+
+
+class Hit(Protocol):
+    """One fault on one direction of one connection."""
+
+    @property
+    def link(self) -> Link: ...
+    @property
+    def rng(self) -> random.Random: ...
+    @property
+    def seen_bytes(self) -> int:
+        """How many bytes came to this fault before the present chunk."""
+
+    def setting(self, name: str) -> float: ...
+    async def wait_until(self, moment_s: float) -> bool:
+        """Return at `moment_s` on the loop's clock, or when the fault is cleared; is it still on?"""
+
+    async def wait(self, seconds: float) -> bool: ...
+    async def cleared(self) -> None: ...
+
+
+async def latency(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    # Counted from the arrival: chunks that follow each other closely are each late by the delay, not by its sum.
+    await hit.wait_until(chunk.arrived_s + hit.setting("delay_s"))
+    await onward(chunk)
+
+
+async def jitter(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    await hit.wait_until(chunk.arrived_s + hit.rng.random() * hit.setting("delay_max_s"))
+    await onward(chunk)
+
+
+async def black_hole(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    # Held, not swallowed: when a partition heals, TCP retransmits, and a stream never has a hole in it.
+    await hit.cleared()
+    await onward(chunk)
+
+
+async def reset(hit: Hit) -> None:
+    if await hit.wait(hit.setting("after_s")):
+        hit.link.reset_connection()
+
+
+async def bandwidth(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    rate = max(1.0, hit.setting("bytes_per_s"))
+    piece_bytes = max(1, int(rate / 50))  # at most 20 ms of the rate at a time, so that it is a flow and not a burst
+    for piece in pieces_of(chunk, piece_bytes):
+        await hit.wait(len(piece.data) / rate)
+        await onward(piece)
+
+
+async def truncate(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    left_bytes = int(hit.setting("bytes")) - hit.seen_bytes
+    if len(chunk.data) <= left_bytes:
+        await onward(chunk)
+        return
+    if left_bytes > 0:
+        await onward(chunk.with_data(chunk.data[:left_bytes]))
+    hit.link.end_connection()
+
+
+async def half_close(hit: Hit) -> None:
+    if await hit.wait(hit.setting("after_s")):
+        hit.link.end()
+
+
+async def slow_close(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    if chunk.end:
+        await hit.wait_until(chunk.arrived_s + hit.setting("delay_s"))
+    await onward(chunk)
+
+
+async def slicer(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    for piece in pieces_of(chunk, int(hit.setting("bytes"))):
+        await onward(piece)
+        await hit.wait(hit.setting("delay_s"))
+
+
+async def http_error(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    # For services that speak HTTP (the local AWS): the service is never asked.
+    if chunk.end:
+        await onward(chunk)
+        return
+    status = int(hit.setting("status"))
+    hit.link.answer(b"HTTP/1.1 %d Fault\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
+    hit.link.end_connection()
+
+
+def pieces_of(chunk: Chunk, piece_bytes: int) -> list[Chunk]:
+    """The chunk in pieces of at most `piece_bytes`; an end is one piece."""
+    if not chunk.data:
+        return [chunk]
+    size = max(1, piece_bytes)
+    return [chunk.with_data(chunk.data[at : at + size]) for at in range(0, len(chunk.data), size)]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """What the proxy has to know of a fault."""
+
+    says: str
+    settings: Mapping[str, float] = field(default_factory=dict)
+    on_chunk: Callable[[Hit, Chunk, Onward], Awaitable[None]] | None = None
+    on_hit: Callable[[Hit], Awaitable[None]] | None = None
+    """Runs once per hit direction: at once on connections that are open, at the start on later ones."""
+    drops_bytes: bool = False
+    holds_dialling: bool = False
+    """The service does not even see new connections until the fault is cleared."""
+    whole_listener: bool = False
+
+
+FAULT_KINDS: dict[str, FaultKind] = {
+    "latency": FaultKind("every chunk comes delay_s late", {"delay_s": 0.1}, on_chunk=latency),
+    "jitter": FaultKind("every chunk comes up to delay_max_s late, in order", {"delay_max_s": 0.1}, on_chunk=jitter),
+    "black_hole": FaultKind(
+        "connections open, nothing arrives until it is cleared", on_chunk=black_hole, holds_dialling=True
+    ),
+    "reset": FaultKind(
+        "RST to both ends, now and on every new connection", {"after_s": 0}, on_hit=reset, drops_bytes=True
+    ),
+    "refuse": FaultKind("new connections are refused, open ones live on", whole_listener=True),
+    "bandwidth": FaultKind("bytes_per_s and no more", {"bytes_per_s": 10_000}, on_chunk=bandwidth),
+    "truncate": FaultKind("FIN to both ends after so many bytes", {"bytes": 64}, on_chunk=truncate, drops_bytes=True),
+    "half_close": FaultKind(
+        "FIN in one direction, the other goes on", {"after_s": 0}, on_hit=half_close, drops_bytes=True
+    ),
+    "slow_close": FaultKind("a FIN comes delay_s late", {"delay_s": 1}, on_chunk=slow_close),
+    "slicer": FaultKind("every chunk in small pieces", {"bytes": 16, "delay_s": 0.001}, on_chunk=slicer),
+    "http_error": FaultKind(
+        "an HTTP status instead of an answer", {"status": 503}, on_chunk=http_error, drops_bytes=True
+    ),
+}
