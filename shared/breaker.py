@@ -349,7 +349,7 @@ class CircuitBreaker:
             self._open(now_s, "failure_rate" if failing else "slow_rate")
 
     def _overdue(self, now_s: float) -> int:
-        """Calls in flight that are slow already. Each turned slow at one moment, and leaves the window like an event."""
+        """Calls in flight that are slow already. Each turned slow at one moment and leaves the window like an event."""
         overdue = 0
         for permit in self._in_flight:
             late_s = now_s - permit.admitted_at_s - self._slow_s
