@@ -83,7 +83,7 @@ class TestNoBytesDropped:
             async with bench() as b:
                 client = await b.connect()
                 await client.ask(b"open")
-                b.add(kind, **quick.get(kind, {}))
+                b.proxy.add(kind, TcpFault(kind, settings=quick.get(kind, {})))
                 client.writer.write(sent)
                 client.writer.write_eof()
                 answer = asyncio.ensure_future(client.rest())
