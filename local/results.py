@@ -88,6 +88,7 @@ class Comparison(msgspec.Struct, frozen=True):
     ratio: float
     low: float
     high: float
+    verdict: str = ""  # better | worse | not significant: stricter than low and high, see local/bench/stats.py
 
     @property
     def same_variant(self) -> bool:

@@ -11,15 +11,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+Claim = Literal["better", "worse", "not significant"]
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+CLAIM_CONFIDENCE = 0.99  # for "better" and "worse": a table has dozens of rows, and each is a chance to be wrong
 SMALLEST_CLAIM = 0.02  # a shared machine cannot be held to differences below this, however narrow the interval
 BEYOND_MIN = 20  # samples that must lie beyond a percentile before it is shown as one
 _STRIDE = 64  # sorted samples per step of the search grid
@@ -183,14 +186,14 @@ def _quotient(above: FloatArray, below: FloatArray) -> FloatArray:
     return quotient
 
 
-def ratio(above: Estimate, below: Estimate) -> Interval:
+def ratio(above: Estimate, below: Estimate, confidence: float = CONFIDENCE) -> Interval:
     """above / below with its interval; paired where both were resampled with the same draws."""
     if below.value <= 0:
         raise ValueError(f"a ratio over {below.value} was asked for")
     quotient = Estimate(
         above.value / below.value, _quotient(above.resampled, below.resampled), min(above.blocks, below.blocks)
     )
-    return quotient.interval()
+    return quotient.interval(confidence)
 
 
 def _tail(blocks: int, confidence: float) -> float:
@@ -219,13 +222,38 @@ def student_t_quantile(p: float, freedom: int) -> float:
     return float(z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
 
 
-def differs(ratio: Interval, smallest: float = SMALLEST_CLAIM) -> int:
-    """1: better, -1: worse, 0: not significant. The whole interval has to lie beyond the smallest claim."""
-    if ratio.low > 1.0 + smallest:
-        return 1
-    if ratio.high < 1.0 / (1.0 + smallest):
-        return -1
-    return 0
+def typical_ratio(above: ArrayLike, below: ArrayLike, drawn: IntArray, confidence: float = CONFIDENCE) -> Interval:
+    """Hodges-Lehmann centre of the rounds' own ratios: above[i] and below[i] ran next to each other.
+
+    What slows a whole round cancels in its ratio, and a round within which the machine changed its speed is an outlier
+    that the median passes over: half the width of the pooled ratio's interval where the machine has two speeds.
+    """
+    logs = np.log(np.asarray(above, dtype=np.float64)) - np.log(np.asarray(below, dtype=np.float64))
+    rounds = logs.size
+    index = np.repeat(np.tile(np.arange(rounds), drawn.shape[0]), drawn.ravel()).reshape(drawn.shape[0], rounds)
+    found = Estimate(_centre(logs[None, :])[0], _centre(logs[index]), rounds).interval(confidence)
+    return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))
+
+
+def _centre(rows: FloatArray) -> FloatArray:
+    """The median of all means of two, row by row."""
+    first, second = np.triu_indices(rows.shape[1])
+    means = rows[:, first]
+    means += rows[:, second]
+    middle = means.shape[1] // 2
+    lower = middle if means.shape[1] % 2 else middle - 1
+    means.partition((lower, middle), axis=1)
+    centre: FloatArray = (means[:, lower] + means[:, middle]) / 4.0
+    return centre
+
+
+def claim(times_better: Interval, smallest: float = SMALLEST_CLAIM) -> Claim:
+    """The whole interval has to lie beyond the smallest claim."""
+    if times_better.low > 1.0 + smallest:
+        return "better"
+    if times_better.high < 1.0 / (1.0 + smallest):
+        return "worse"
+    return "not significant"
 
 
 def settled(medians: Sequence[float], tolerance: float = 0.05) -> bool:

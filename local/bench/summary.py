@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from local.bench import stats
-from local.bench.stats import Estimate, IntArray, PooledBlocks
+from local.bench.stats import Estimate, FloatArray, IntArray, PooledBlocks
 from local.results import Block, Cold, Comparison, Summary
 
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
@@ -15,6 +15,7 @@ COLD_WORKLOAD = "cold"
 WHOLE_COLD_START = "spawn_to_first_byte"
 INIT_STAGES = ("process_start", "imports", "runtime")
 HIGHER_IS_BETTER = frozenset({"throughput"})
+NOISE_FLOOR_METRICS = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak")
 MIB = 1024 * 1024
 
 
@@ -26,6 +27,7 @@ class Figure:
     unit: str
     estimate: Estimate
     n: int
+    per_block: FloatArray  # the metric of each block alone, NaN where it has none
 
 
 Figures = dict[str, Figure]
@@ -46,16 +48,16 @@ def summarise(
     summaries: list[Summary] = []
     comparisons: list[Comparison] = []
     for workload, by_variant in _by_workload(blocks).items():
-        figures = {
-            name: _figures(own, floor or {}, _drawn(own, by_variant, resamples, seed))
-            for name, own in by_variant.items()
-        }
-        for name, own in by_variant.items():
-            summaries += summary_rows(workload, name, figures[name])
-            summaries += _counted(workload, name, own)
-        baseline = next(iter(by_variant))
-        for candidate in [name for name in by_variant if name != baseline]:
-            comparisons += compare_figures(workload, baseline, candidate, figures[baseline], figures[candidate])
+        rounds = {tuple(block.index for block in own) for own in by_variant.values()}
+        shared = _draws(len(next(iter(rounds))), resamples, seed) if len(rounds) == 1 else None
+        figures = {}
+        for order, (name, own) in enumerate(by_variant.items()):
+            drawn = shared if shared is not None else _draws(len(own), resamples, seed + order)
+            figures[name] = _figures(own, floor or {}, drawn)
+            summaries += [*_summary_rows(workload, name, figures[name]), *_counted(workload, name, own)]
+        baseline, *candidates = by_variant
+        for name in candidates:
+            comparisons += compare_figures(workload, baseline, name, figures[baseline], figures[name], drawn=shared)
         for name, own in by_variant.items():
             comparisons += same_variant_rows(workload, name, own, resamples=resamples, seed=seed)
     return tuple(summaries), tuple(comparisons)
@@ -72,39 +74,35 @@ def _by_workload(blocks: Iterable[Block]) -> dict[str, dict[str, list[Block]]]:
     return found
 
 
-def _drawn(own: Sequence[Block], all_variants: Mapping[str, Sequence[Block]], resamples: int, seed: int) -> IntArray:
-    """The same draws for all variants whose rounds are the same: block i of one ran beside block i of the other."""
-    rounds = {tuple(block.index for block in blocks) for blocks in all_variants.values()}
-    paired = len(rounds) == 1
-    own_seed = seed if paired else seed + 1 + sum(map(ord, own[0].variant))
-    return draws_or_one(len(own), resamples, own_seed)
-
-
-def draws_or_one(blocks: int, resamples: int, seed: int) -> IntArray:
+def _draws(blocks: int, resamples: int, seed: int) -> IntArray:
     """One block has no spread to show: its interval collapses onto its value."""
     return stats.draws(blocks, resamples, seed) if blocks > 1 else np.ones((1, 1), dtype=np.int64)
 
 
 def figures_of(blocks: Sequence[Block], *, resamples: int = stats.RESAMPLES, seed: int = 0) -> Figures:
     """The metrics of one variant's blocks, drawn with a seed of its own: for comparing two separate runs."""
-    return _figures(blocks, {}, draws_or_one(len(blocks), resamples, seed))
+    return _figures(blocks, {}, _draws(len(blocks), resamples, seed))
 
 
 def _figures(blocks: Sequence[Block], floor: Mapping[str, float], drawn: IntArray) -> Figures:
-    pooled = PooledBlocks([block.latency_us for block in blocks])
     requests = [block.requests for block in blocks]
-    n = sum(requests)
-    found = [
-        Figure(name, "ms", _in_ms(stats.percentile_estimate(pooled, q, drawn)), len(pooled))
-        for name, q in PERCENTILES.items()
-    ]
-    seconds = [block.duration_s for block in blocks]
-    if sum(seconds) > 0:
-        found.append(Figure("throughput", "1/s", stats.quotient_estimate(requests, seconds, drawn), n))
+    found = _latency_figures(blocks, drawn)
+    found += _quotients("throughput", "1/s", {"": requests}, [block.duration_s for block in blocks], requests, drawn)
     found += _cpu_figures(blocks, requests, drawn)
     found += _memory_figures(blocks, drawn)
     net = [_net(figure, floor[figure.metric]) for figure in found if figure.metric in floor]
     return {figure.metric: figure for figure in [*found, *net]}
+
+
+def _latency_figures(blocks: Sequence[Block], drawn: IntArray) -> list[Figure]:
+    arrays = [np.asarray(block.latency_us, dtype=np.int64) for block in blocks]
+    pooled = PooledBlocks(arrays)
+    found = []
+    for name, q in PERCENTILES.items():
+        per_block = np.array([stats.percentile(array, q) for array in arrays]) / 1000.0
+        estimate = _in_ms(stats.percentile_estimate(pooled, q, drawn))
+        found.append(Figure(name, "ms", estimate, len(pooled), per_block))
+    return found
 
 
 def _in_ms(estimate: Estimate) -> Estimate:
@@ -112,37 +110,51 @@ def _in_ms(estimate: Estimate) -> Estimate:
 
 
 def _net(figure: Figure, floor: float) -> Figure:
-    return Figure(f"{figure.metric}_net", figure.unit, figure.estimate.less(floor), figure.n)
+    return Figure(f"{figure.metric}_net", figure.unit, figure.estimate.less(floor), figure.n, figure.per_block - floor)
+
+
+def _quotients(
+    metric: str,
+    unit: str,
+    parts: Mapping[str, Sequence[float]],
+    denominators: Sequence[float],
+    counts: Sequence[float],
+    drawn: IntArray,
+) -> list[Figure]:
+    """One figure for each part, `metric/part`; the part "" is the metric itself."""
+    below = np.asarray(denominators, dtype=np.float64)
+    if below.sum() <= 0:
+        return []
+    found = []
+    for part, numerators in parts.items():
+        above = np.asarray(numerators, dtype=np.float64)
+        per_block = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+        name = f"{metric}/{part}" if part else metric
+        estimate = stats.quotient_estimate(above, below, drawn)
+        found.append(Figure(name, unit, estimate, int(sum(counts)), per_block))
+    return found
 
 
 def _cpu_figures(blocks: Sequence[Block], requests: Sequence[int], drawn: IntArray) -> list[Figure]:
-    parts = sorted({part for block in blocks for part in block.cpu_s})
-    if not parts or sum(requests) == 0:
+    names = sorted({part for block in blocks for part in block.cpu_s})
+    if not names:
         return []
-    n = sum(requests)
-    whole = [1000.0 * sum(block.cpu_s.values()) for block in blocks]
-    found = [Figure("cpu_per_request", "ms", stats.quotient_estimate(whole, requests, drawn), n)]
-    for part in parts:
-        spent = [1000.0 * block.cpu_s.get(part, 0.0) for block in blocks]
-        found.append(Figure(f"cpu_per_request/{part}", "ms", stats.quotient_estimate(spent, requests, drawn), n))
-    return found
+    parts: dict[str, Sequence[float]] = {"": [1000.0 * sum(block.cpu_s.values()) for block in blocks]}
+    parts |= {name: [1000.0 * block.cpu_s.get(name, 0.0) for block in blocks] for name in names}
+    return _quotients("cpu_per_request", "ms", parts, requests, requests, drawn)
 
 
 def _memory_figures(blocks: Sequence[Block], drawn: IntArray) -> list[Figure]:
     """The mean over blocks of each block's peak: a maximum over all of them would have no interval."""
     held = [block.memory_pss_bytes or {} for block in blocks]
-    if not any(held):
-        return []
     known = [1.0 if parts else 0.0 for parts in held]
-    whole = [sum(parts.values()) / MIB for parts in held]
-    found = [Figure("memory_peak", "MB", stats.quotient_estimate(whole, known, drawn), int(sum(known)))]
-    for part in sorted({part for parts in held for part in parts}):
-        own = [parts.get(part, 0) / MIB for parts in held]
-        found.append(Figure(f"memory_peak/{part}", "MB", stats.quotient_estimate(own, known, drawn), int(sum(known))))
-    return found
+    parts: dict[str, Sequence[float]] = {"": [sum(own.values()) / MIB for own in held]}
+    for name in sorted({name for own in held for name in own}):
+        parts[name] = [own.get(name, 0) / MIB for own in held]
+    return _quotients("memory_peak", "MB", parts, known, known, drawn)
 
 
-def summary_rows(workload: str, variant: str, figures: Figures) -> list[Summary]:
+def _summary_rows(workload: str, variant: str, figures: Figures) -> list[Summary]:
     rows = []
     for figure in figures.values():
         around = figure.estimate.interval()
@@ -163,16 +175,19 @@ def _counted(workload: str, variant: str, blocks: Sequence[Block]) -> list[Summa
     ]
 
 
-def compare_figures(workload: str, baseline: str, candidate: str, old: Figures, new: Figures) -> list[Comparison]:
+def compare_figures(
+    workload: str, baseline: str, candidate: str, old: Figures, new: Figures, *, drawn: IntArray | None = None
+) -> list[Comparison]:
+    """`drawn`: the draws both sides share, where round i of one ran beside round i of the other; else None."""
     rows = []
     for metric, of_baseline in old.items():
         of_candidate = new.get(metric)
         if of_candidate is None or of_baseline.estimate.value <= 0 or of_candidate.estimate.value <= 0:
             continue  # a net figure that vanishes below the floor has no ratio
-        above, below = of_baseline.estimate, of_candidate.estimate
+        above, below = of_baseline, of_candidate
         if metric in HIGHER_IS_BETTER:
             above, below = below, above
-        times = stats.ratio(above, below)
+        times = stats.ratio(above.estimate, below.estimate)
         rows.append(
             Comparison(
                 workload=workload,
@@ -185,9 +200,17 @@ def compare_figures(workload: str, baseline: str, candidate: str, old: Figures, 
                 ratio=times.value,
                 low=times.low,
                 high=times.high,
+                verdict="" if "/" in metric else _claim(above, below, drawn),
             )
         )
     return rows
+
+
+def _claim(above: Figure, below: Figure, drawn: IntArray | None) -> stats.Claim:
+    """On the rounds' own ratios where rounds are paired and all have one, else on the whole."""
+    if drawn is not None and drawn.shape[1] > 1 and np.all(above.per_block > 0) and np.all(below.per_block > 0):
+        return stats.claim(stats.typical_ratio(above.per_block, below.per_block, drawn, stats.CLAIM_CONFIDENCE))
+    return stats.claim(stats.ratio(above.estimate, below.estimate, stats.CLAIM_CONFIDENCE))
 
 
 def same_variant_rows(
@@ -204,7 +227,9 @@ def same_variant_rows(
     first = [blocks[2 * pair + int(swap)] for pair, swap in enumerate(swapped)]
     second = [blocks[2 * pair + 1 - int(swap)] for pair, swap in enumerate(swapped)]
     drawn = stats.draws(pairs, resamples, seed)
-    return compare_figures(workload, variant, variant, _figures(first, {}, drawn), _figures(second, {}, drawn))
+    old, new = (_figures(half, {}, drawn) for half in (first, second))
+    shown = {metric: old[metric] for metric in NOISE_FLOOR_METRICS if metric in old}
+    return compare_figures(workload, variant, variant, shown, new, drawn=drawn)
 
 
 def summarise_cold(
@@ -215,9 +240,9 @@ def summarise_cold(
     comparisons: list[Comparison] = []
     by_way: dict[str, dict[str, Figures]] = {}
     for order, one in enumerate(cold):
-        figures = _cold_figures(one, draws_or_one(len(one.samples), resamples, seed + order))
+        figures = _cold_figures(one, _draws(len(one.samples), resamples, seed + order))
         workload = COLD_WORKLOAD if one.way == "on-demand" else f"{COLD_WORKLOAD} {one.way}"
-        summaries += summary_rows(workload, one.variant, figures)
+        summaries += _summary_rows(workload, one.variant, figures)
         by_way.setdefault(workload, {})[one.variant] = figures
     for workload, by_variant in by_way.items():
         baseline = next(iter(by_variant))
@@ -227,21 +252,18 @@ def summarise_cold(
 
 
 def _cold_figures(cold: Cold, drawn: IntArray) -> Figures:
-    stages = list(dict.fromkeys(stage for sample in cold.samples for stage in sample))
-    whole = {metric: _cold_estimate(cold, (WHOLE_COLD_START,), q, drawn) for metric, q in COLD_PERCENTILES.items()}
-    found = {metric: Figure(metric, cold.unit, estimate, len(cold.samples)) for metric, estimate in whole.items()}
-    for metric, q in COLD_PERCENTILES.items():
-        parts: dict[str, Sequence[str]] = {stage: (stage,) for stage in stages if stage != WHOLE_COLD_START}
-        if "init" not in parts and any(stage in parts for stage in INIT_STAGES):
-            parts["init"] = INIT_STAGES
-        for stage, of in parts.items():
-            name = f"{metric}/{stage}"
-            found[name] = Figure(name, cold.unit, _cold_estimate(cold, of, q, drawn), len(cold.samples))
+    stages = dict.fromkeys(stage for sample in cold.samples for stage in sample)
+    parts: dict[str, Sequence[str]] = {"": (WHOLE_COLD_START,)}
+    parts |= {stage: (stage,) for stage in stages if stage != WHOLE_COLD_START}
+    if "init" not in parts and any(stage in parts for stage in INIT_STAGES):
+        parts["init"] = INIT_STAGES
+    found = {}
+    for part, of in parts.items():
+        values = np.array([sum(sample.get(stage, 0.0) for stage in of) for sample in cold.samples])
+        # Thousandths of the samples' unit while they are sorted, as warm latencies are.
+        pooled = PooledBlocks([[round(1000.0 * value)] for value in values])
+        for metric, q in COLD_PERCENTILES.items():
+            name = f"{metric}/{part}" if part else metric
+            estimate = _in_ms(stats.percentile_estimate(pooled, q, drawn))
+            found[name] = Figure(name, cold.unit, estimate, values.size, values)
     return found
-
-
-def _cold_estimate(cold: Cold, stages: Sequence[str], q: float, drawn: IntArray) -> Estimate:
-    """In microseconds while it is sorted, as warm latencies are, then back in the samples' own unit."""
-    values = [round(1000.0 * sum(sample.get(stage, 0.0) for stage in stages)) for sample in cold.samples]
-    estimate = stats.percentile_estimate(PooledBlocks([[value] for value in values]), q, drawn)
-    return _in_ms(estimate)
