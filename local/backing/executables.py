@@ -49,7 +49,7 @@ def behind(path: Path) -> Path:
 
 
 def version_of(path: Path, identity: Identity = SELF) -> str | Refusal:
-    """What `--version` says: the first dotted number, with the line it stands in checked by nobody."""
+    """The first number in what `--version` says: `18.6`, `7.0.15`, `19` of a beta."""
     try:
         done = subprocess.run(
             identity.command([str(path), "--version"]),
@@ -65,7 +65,7 @@ def version_of(path: Path, identity: Identity = SELF) -> str | Refusal:
     said = (done.stdout + done.stderr).strip().splitlines()
     if done.returncode != 0:
         return Refusal(str(path), f"`--version` failed: {said[-1] if said else f'exit status {done.returncode}'}")
-    match = re.search(r"\d+(\.\d+)+|(?<=\s)\d+(?=\D*$)", done.stdout)
+    match = re.search(r"(?<=[\s=])\d+(\.\d+)*", done.stdout)
     return match.group() if match else Refusal(str(path), "`--version` names no version")
 
 

@@ -56,7 +56,7 @@ def family(groups: set[int], kept: set[Identity]) -> set[Identity]:
     found: set[Identity] = set()
     while todo:
         each = todo.pop()
-        if (each.pid, each.started) not in found and each.pid not in (1, os.getpid()):
+        if (each.pid, each.started) not in found:
             found.add((each.pid, each.started))
             todo += children.get(each.pid, [])
     return found
@@ -85,7 +85,7 @@ def wait_until_gone(identities: set[Identity], timeout_s: float) -> bool:
 
 def _kill(groups: set[int], kept: set[Identity]) -> set[Identity]:
     held: set[Identity] = set()
-    while fresh := family(groups, kept | held) - held:
+    while fresh := {each for each in family(groups, kept | held) - held if each[0] != os.getpid()}:
         for pid, _ in fresh:
             _send(pid, signal.SIGSTOP)
         held |= fresh

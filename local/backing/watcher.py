@@ -71,7 +71,8 @@ class Watcher:
     def _withdraw(self, key: str, line: str) -> None:
         with self._lock:
             self._registered.pop(key, None)
-            self._write(line)
+            if self._process is not None:  # a closed one holds nothing any more
+                self._write(line)
 
     def _write(self, line: str) -> None:
         if self._process is None:
