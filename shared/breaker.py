@@ -58,7 +58,8 @@ Reason = Literal[
 
 # Looked up once: a member access on an Enum costs a tenth of a whole acquire.
 _CLOSED, _OPEN, _HALF_OPEN, _DISABLED = State.CLOSED, State.OPEN, State.HALF_OPEN, State.DISABLED
-_SUCCESS, _FAILURE, _SLOW, _IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.SLOW, Outcome.IGNORED
+_SUCCESS, _FAILURE, _SLOW = Outcome.SUCCESS, Outcome.FAILURE, Outcome.SLOW
+_IGNORED, _ABANDONED = Outcome.IGNORED, Outcome.ABANDONED
 
 
 class BreakerSettings(NamedTuple):
@@ -159,14 +160,18 @@ class SettledTwice(RuntimeError):  # noqa: N818 - named as what happened
 class Permit:
     """The right to make one call. Belongs to its era; a probe's right also ends with its lease."""
 
-    __slots__ = ("_breaker", "_settled", "admitted_at_s", "era", "lease_s")
+    __slots__ = ("_breaker", "admitted_at_s", "era", "lease_s", "outcome")
 
     def __init__(self, breaker: "CircuitBreaker", era: int, admitted_at_s: float, lease_s: float | None) -> None:
         self._breaker = breaker
-        self._settled = False
         self.era = era
         self.admitted_at_s = admitted_at_s
         self.lease_s = lease_s
+        self.outcome: Outcome | None = None  # as it counted: a slow success is SLOW; None until settled
+
+    @property
+    def name(self) -> str:
+        return self._breaker.name
 
     @property
     def is_probe(self) -> bool:
@@ -306,36 +311,35 @@ class CircuitBreaker:
 
     def _settle(self, permit: Permit, outcome: Outcome) -> None:
         with self._lock:
-            if permit._settled:
+            if permit.outcome is not None:
                 raise SettledTwice(f"circuit {self.name!r}: permit settled a second time, with {outcome}")
-            permit._settled = True
             self._in_flight.pop(permit, None)
             now_s = self._clock()
+            slow = now_s - permit.admitted_at_s >= self._slow_s
+            if slow and (outcome is _SUCCESS or outcome is _ABANDONED):
+                outcome = _SLOW
+            permit.outcome = outcome
             if permit.era == self._era and self._state is _CLOSED:
-                self._settle_call(permit, outcome, now_s)
+                if int(now_s) > self._second:
+                    self._roll(now_s)
+                if outcome is _SUCCESS:
+                    self._calls += 1
+                    self._bucket[0] += 1
+                elif outcome is not _IGNORED and outcome is not _ABANDONED:
+                    self._count_bad(outcome is _FAILURE, slow or outcome is _SLOW)
+                    self._trip_if_bad(now_s)
             elif permit.era != _UNCOUNTED:
                 self._settle_probe(permit, outcome, now_s)
         if self._unpublished:
             self._publish()
 
-    def _settle_call(self, permit: Permit, outcome: Outcome, now_s: float) -> None:
-        slow = now_s - permit.admitted_at_s >= self._slow_s
-        if int(now_s) > self._second:
-            self._roll(now_s)
-        if outcome is _SUCCESS and not slow:
-            self._calls += 1
-            self._bucket[0] += 1
-            return
-        failed, slow = outcome is _FAILURE, slow or outcome is _SLOW
-        if outcome is _IGNORED or not (failed or slow):
-            return
+    def _count_bad(self, failed: bool, slow: bool) -> None:
         self._calls += 1
         self._failures += failed
         self._slow += slow
         self._bucket[0] += 1
         self._bucket[1] += failed
         self._bucket[2] += slow
-        self._trip_if_bad(now_s)
 
     def _trip_if_bad(self, now_s: float) -> None:
         """Only ever after a bad outcome: a success must not open the circuit over failures that are already history."""
@@ -364,11 +368,9 @@ class CircuitBreaker:
             self._emit(Dropped(self.name, now_s, outcome, permit.era, self._era))
             return
         self._probe = None
-        if outcome is _IGNORED:
-            return
         if outcome is _FAILURE:
             self._open_for_longer(now_s, "probe_failed")
-        elif outcome is _SLOW or now_s - permit.admitted_at_s >= self._slow_s:
+        elif outcome is _SLOW:
             self._open_for_longer(now_s, "probe_slow")
         elif outcome is _SUCCESS:
             self._probes_succeeded += 1

@@ -400,13 +400,12 @@ def test_a_probes_own_late_result_is_dropped(breaker: CircuitBreaker, clock: Fak
     assert isinstance(breaker.drain_events()[-1], Dropped)
 
 
-# Late results
+# Results
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_result_from_before_the_circuit_opened_changes_nothing(
-    breaker: CircuitBreaker, clock: FakeClock, outcome: Outcome
-) -> None:
+def test_a_result_from_before_the_circuit_opened_changes_nothing(clock: FakeClock, outcome: Outcome) -> None:
+    breaker = build(clock, SETTINGS._replace(slow_s=2.0))
     late = [breaker.acquire() for _ in range(3)]
     open_it(breaker)
     late[0].settle(outcome)
@@ -422,6 +421,17 @@ def test_a_result_from_before_the_circuit_opened_changes_nothing(
     assert state(breaker) is State.CLOSED
     assert breaker.snapshot().calls == 0
     assert breaker.drain_events() == [Dropped("quotes", 101.0, outcome, permit_era=0, era=3)]
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_permit_says_how_it_counted(breaker: CircuitBreaker, clock: FakeClock, outcome: Outcome) -> None:
+    quick, slow = breaker.acquire(), breaker.acquire()
+    assert quick.outcome is None
+    quick.settle(outcome)
+    clock.advance(1)
+    slow.settle(outcome)
+    assert quick.outcome is outcome
+    assert slow.outcome is (Outcome.SLOW if outcome in (Outcome.SUCCESS, Outcome.ABANDONED) else outcome)
 
 
 def test_a_permit_settles_once(breaker: CircuitBreaker) -> None:
