@@ -1,0 +1,193 @@
+"""CPU seconds and memory of the processes behind an API, by part. Knows pids and /proc, nothing of load or variants."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+QUIET_SHARE = 0.02  # of one core: less than that between two looks is the idle hum of servers, not a backend ending
+QUIET_STEP_S = 0.01
+SPIN_ROUNDS = 12_000  # about a millisecond
+SAMPLE_S = 0.25
+SAMPLER_DUTY = 0.25
+
+
+def process_cpu_s(pid: int) -> float | None:
+    """CPU of a process with all its threads, ended ones too; None when it is gone.
+
+    The kernel's clock of another process (clock_getcpuclockid(3), made of the pid as the kernel does) is exact to the
+    nanosecond and costs under a microsecond. /proc/PID/schedstat has the main thread alone, /proc/PID/stat 10 ms ticks.
+    """
+    try:
+        return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
+    except OSError:
+        return None
+
+
+def children(pid: int) -> list[int]:
+    """The live children of all threads of a process."""
+    found: list[int] = []
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return found
+    for task in tasks:
+        try:
+            found += map(int, (task / "children").read_bytes().split())
+        except OSError:  # the thread ended while we looked, or the kernel does not tell
+            continue
+    return found
+
+
+def reaped_cpu_s(pid: int) -> float:
+    """CPU of the children a process has waited for (cutime + cstime): how Postgres' ended backends are counted."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[13]) + int(fields[14])) / TICKS_PER_S
+
+
+def tree_cpu_s(pid: int) -> float:
+    """A server's own CPU, its live children's and its reaped children's."""
+    reaped = reaped_cpu_s(pid)  # first: a child that ends meanwhile may be missed, but is never counted twice
+    return reaped + (process_cpu_s(pid) or 0.0) + sum(process_cpu_s(child) or 0.0 for child in children(pid))
+
+
+def pss_bytes(pid: int) -> int:
+    """Proportional set size: shared pages are divided among their users, so a sum over processes is what they take."""
+    try:
+        with Path(f"/proc/{pid}/smaps_rollup").open("rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:  # ended, or not ours to read
+        return 0
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Environments:
+    """What the emulator says of its execution environments: who lives, and the CPU of those that ended."""
+
+    pids: tuple[int, ...] = ()
+    exited_cpu_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The processes that share the bill. None: not on this machine, or not ours to look at."""
+
+    emulator: int | None = None
+    postgres: int | None = None
+    redis: int | None = None
+    load: int | None = None
+
+    def cpu_s(self, environments: Environments | None = None) -> dict[str, float]:
+        """CPU seconds so far of every part that can be read. Only differences of two readings mean anything."""
+        reading: dict[str, float] = {}
+        if self.emulator is not None:
+            reading["emulator"] = process_cpu_s(self.emulator) or 0.0
+        if environments is not None:
+            living = sum(process_cpu_s(pid) or 0.0 for pid in environments.pids)
+            reading["environments"] = environments.exited_cpu_s + living
+        if self.postgres is not None:
+            reading["postgres"] = tree_cpu_s(self.postgres)
+        if self.redis is not None:
+            reading["redis"] = process_cpu_s(self.redis) or 0.0
+        if self.load is not None:
+            reading["load"] = process_cpu_s(self.load) or 0.0
+        return reading
+
+    def pss_bytes(self, environments: Iterable[int]) -> dict[str, int]:
+        reading = {"environments": sum(map(pss_bytes, environments))}
+        if self.emulator is not None:
+            reading["emulator"] = pss_bytes(self.emulator)
+        if self.postgres is not None:
+            reading["postgres"] = sum(map(pss_bytes, (self.postgres, *children(self.postgres))))
+        if self.redis is not None:
+            reading["redis"] = pss_bytes(self.redis)
+        return reading
+
+
+def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {part: max(0.0, after[part] - before[part]) for part in after if part in before}
+
+
+def wait_until_quiet(
+    read: Callable[[], float],
+    *,
+    at_most_s: float = 1.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Waits until the processes that `read` sums use next to no CPU: backends have ended, environments are frozen.
+
+    What a block started and left behind is so billed to it, and not to the next. False when they never came to rest.
+    """
+    deadline = clock() + at_most_s
+    before, looked = read(), clock()
+    while clock() < deadline:
+        sleep(QUIET_STEP_S)
+        now, at = read(), clock()
+        if now - before <= QUIET_SHARE * (at - looked):
+            return True
+        before, looked = now, at
+    return False
+
+
+def spin_ms(rounds: int = SPIN_ROUNDS, repeats: int = 5) -> float:
+    """How long a fixed piece of work takes at this moment: the machine's speed beside every block. Median of a few."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter_ns()
+        total = 0
+        for number in range(rounds):
+            total += number * number
+        times.append(time.perf_counter_ns() - start)
+    return sorted(times)[repeats // 2] / 1e6
+
+
+@dataclass(slots=True)
+class MemorySampler:
+    """Samples memory from a thread while it is entered; keeps the instant at which the sum was largest.
+
+    One look at a hundred processes takes some 50 ms of CPU, too much beside a measurement: enter it only around load
+    that is not timed. It rests at least three times as long as a look took.
+    """
+
+    look: Callable[[], dict[str, int]]
+    every_s: float = SAMPLE_S
+    peak: dict[str, int] = field(default_factory=dict)
+    samples: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._run, name="memory-sampler", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        rest = self.every_s / 4  # the load has to be under way
+        while not self._stop.wait(rest):
+            start = time.thread_time()
+            self._keep(self.look())
+            cost = time.thread_time() - start
+            rest = max(self.every_s, cost * (1 / SAMPLER_DUTY - 1))
+        if self.samples == 0:
+            self._keep(self.look())
+
+    def _keep(self, reading: dict[str, int]) -> None:
+        self.samples += 1
+        if sum(reading.values()) > sum(self.peak.values()):
+            self.peak = reading

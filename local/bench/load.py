@@ -1,0 +1,264 @@
+"""The load generator's two loops: closed (N workers) and open (a schedule). Knows nothing of variants or statistics.
+
+Every exchange that was begun becomes one sample, whatever became of it. Latency is counted from the time it was due: in
+the closed loop that is when it was sent.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+
+from .connection import Connection
+from .pacing import Pacer, schedule
+from .render import Exchange, Renderer, body_is_right
+from .samples import Outcome, Plan, Recording, Target
+from .workloads import Step
+
+CHUNK = 256  # exchanges rendered at once when a block turns out longer than was prepared for
+IDLE_MAX_S = 2.0  # servers close idle connections after some seconds; an older one is replaced before a block, untimed
+RECONNECT_S = 0.02  # pause after a refused connection, so that a dead server is not counted a million times
+SWEEP_SHARE = 10  # a time-out is noticed within a tenth of itself
+CATCH_UP = 64  # exchanges sent in a row by a generator that is behind its schedule
+
+
+class Generator:
+    """The connections of one load generator. They stay open between blocks; a block is prepared untimed, then run."""
+
+    def __init__(self, target: Target, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._target = target
+        self._clock = clock
+        self._tls = ssl.create_default_context() if target.tls else None
+        self._connections: list[Connection] = []
+        self._plan = Plan(workers=1, requests=0)
+        self.renderer: Renderer = None  # type: ignore[assignment]  # set by prepare, before any connection exists
+        self.keep_bodies = False
+        self._rows: array[int] = array("q")
+        self._left: int | None = 0
+        self._end_ns: int | None = None
+        self._active = 0
+        self._opened = 0
+        self._finished: asyncio.Future[None] | None = None
+        self._ready: list[Exchange] = []
+        self._to_check: list[tuple[int, Step, Exchange, list[bytes]]] = []
+        self._free: list[Connection] = []
+        self._queue: deque[tuple[Exchange, int]] = deque()
+        self._due: array[int] = array("q")
+        self._sweeping: asyncio.TimerHandle
+
+    async def prepare(self, plan: Plan, renderer: Renderer, *, expected: int) -> None:
+        """Everything that needs no clock: requests rendered, connections open, old ones replaced."""
+        self._plan = plan
+        self.renderer = renderer
+        self.keep_bodies = any(
+            step.checks_body or any(capture.json for capture in step.captures)
+            for request in renderer.requests
+            for step in request.steps
+        )
+        self._due = schedule(plan) if plan.rate is not None else array("q")
+        count = len(self._due) or plan.requests or expected
+        self._ready = renderer.exchanges(count)
+        self._ready.reverse()  # taken from the end
+        await self._open_connections()
+
+    async def _open_connections(self) -> None:
+        for connection in self._connections[self._plan.workers :]:
+            connection.drop()
+        del self._connections[self._plan.workers :]
+        self._connections += [Connection(self) for _ in range(self._plan.workers - len(self._connections))]
+        oldest = time.monotonic_ns() - int(IDLE_MAX_S * 1e9)
+        for connection in self._connections:
+            if connection.transport is not None and (connection.idle_since_ns < oldest or not self._plan.keep_alive):
+                connection.drop()
+            if connection.transport is not None:
+                connection.fresh_parser()
+        if self._plan.keep_alive:
+            absent = [connection for connection in self._connections if connection.transport is None]
+            await asyncio.gather(*(self._connect(connection) for connection in absent))
+
+    async def run(self) -> Recording:
+        """The timed section. Returns when every exchange that was begun has ended."""
+        loop = asyncio.get_running_loop()
+        self._rows = array("q")
+        self._to_check = []
+        self._opened = 0
+        self._finished = loop.create_future()
+        self._sweeping = loop.call_later(self._plan.timeout_s / SWEEP_SHARE, self._sweep)
+        try:
+            if self._plan.rate is None:
+                self._start_closed()
+                await self._finished
+            else:
+                await self._run_open(loop)
+        finally:
+            self._sweeping.cancel()
+        self._check_bodies()
+        return Recording.from_rows(self._rows, self._opened)
+
+    # Closed loop: whoever is done begins the next.
+
+    def _start_closed(self) -> None:
+        now = self._clock()
+        self._left = self._plan.requests
+        self._end_ns = None if self._plan.duration_s is None else now + int(self._plan.duration_s * 1e9)
+        self._active = len(self._connections)
+        for connection in self._connections:
+            self._next_closed(connection, self._clock())
+
+    def _next_closed(self, connection: Connection, now: int) -> None:
+        if self._left is not None:
+            if self._left == 0:
+                self._retire(connection)
+                return
+            self._left -= 1
+        elif self._end_ns is not None and now >= self._end_ns:
+            self._retire(connection)
+            return
+        self._send(connection, self._take(), now, now)
+
+    def _retire(self, connection: Connection) -> None:
+        connection.exchange = None
+        self._active -= 1
+        if self._active == 0:
+            self._settle()
+
+    # Open loop: the schedule decides; a queue forms when no connection is free.
+
+    async def _run_open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._free = list(self._connections)
+        self._queue.clear()
+        self._active = len(self._due)
+        start = self._clock() + 1_000_000
+        pacer = Pacer(loop, self._clock)
+        try:
+            await self._send_on_time(start, pacer)
+            if self._active:
+                assert self._finished is not None
+                with contextlib.suppress(TimeoutError):  # what is still queued then, was never sent: give_up records it
+                    await asyncio.wait_for(asyncio.shield(self._finished), self._plan.timeout_s * 1.5)
+        finally:
+            pacer.close()
+        self._give_up()
+
+    async def _send_on_time(self, start: int, pacer: Pacer) -> None:
+        for index, due in enumerate(self._due):
+            at = start + due
+            if self._clock() < at:
+                await pacer.until(at)
+            elif index % CATCH_UP == 0:  # behind the schedule: responses must be read all the same
+                await asyncio.sleep(0)
+            exchange = self._take()
+            if self._free:
+                self._send(self._free.pop(), exchange, at, self._clock())
+            else:
+                self._queue.append((exchange, at))
+
+    def _next_open(self, connection: Connection, now: int) -> None:
+        self._active -= 1
+        connection.exchange = None
+        if self._queue:
+            exchange, due = self._queue.popleft()
+            self._send(connection, exchange, due, now)
+        else:
+            self._free.append(connection)
+        if self._active == 0:
+            self._settle()
+
+    def _give_up(self) -> None:
+        """Exchanges that no connection came free for are samples too: waited for until now, and never sent."""
+        now = self._clock()
+        while self._queue:
+            exchange, due = self._queue.popleft()
+            self._rows.extend((due, now, now, 0, 0, exchange.kind, Outcome.TIMEOUT))
+        for connection in self._connections:
+            if connection.exchange is not None:
+                connection.drop()
+                connection.end(Outcome.TIMEOUT)
+
+    # Both
+
+    def _take(self) -> Exchange:
+        if not self._ready:
+            self._ready = self.renderer.exchanges(CHUNK)
+        return self._ready.pop()
+
+    def _send(self, connection: Connection, exchange: Exchange, due: int, now: int) -> None:
+        connection.begin(exchange, due, now)
+        if connection.transport is None and connection.opening is None:
+            connection.opening = asyncio.get_running_loop().create_task(self._connect_and_resume(connection))
+
+    def finished(self, connection: Connection, outcome: Outcome, now: int) -> None:
+        exchange = connection.exchange
+        assert exchange is not None
+        if self.keep_bodies and outcome == Outcome.OK:
+            step = self.renderer.requests[exchange.kind].steps[-1]
+            if step.checks_body:
+                self._to_check.append((len(self._rows) + len(Recording.COLUMNS) - 1, step, exchange, connection.bodies))
+                connection.bodies = []
+        status = connection.status
+        self._rows.extend((connection.due_ns, connection.sent_ns, now, status, connection.size, exchange.kind, outcome))
+        connection.exchange = None
+        if not self._plan.keep_alive:
+            connection.drop()
+        if outcome == Outcome.CONNECT:
+            asyncio.get_running_loop().call_later(RECONNECT_S, self._continue, connection)
+        else:
+            self._continue(connection, now)
+
+    def _continue(self, connection: Connection, now: int | None = None) -> None:
+        now = self._clock() if now is None else now
+        if self._plan.rate is None:
+            self._next_closed(connection, now)
+        else:
+            self._next_open(connection, now)
+
+    def _settle(self) -> None:
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(None)
+
+    async def _connect(self, connection: Connection) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(
+                loop.create_connection(lambda: connection, self._target.host, self._target.port, ssl=self._tls),
+                self._plan.timeout_s,
+            )
+        except (OSError, TimeoutError):
+            return False
+        self._opened += 1
+        return True
+
+    async def _connect_and_resume(self, connection: Connection) -> None:
+        connected = await self._connect(connection)
+        connection.opening = None
+        if connection.exchange is None:  # timed out meanwhile
+            return
+        if connected:
+            connection.resume()
+        else:
+            connection.end(Outcome.CONNECT)
+
+    def _sweep(self) -> None:
+        """Ends what has waited longer than the time-out: one look at all connections is cheaper than a timer each."""
+        now = self._clock()
+        limit = now - int(self._plan.timeout_s * 1e9)
+        for connection in self._connections:
+            if connection.exchange is not None and connection.sent_ns <= limit:
+                connection.drop()
+                connection.end(Outcome.TIMEOUT)
+        self._sweeping = asyncio.get_running_loop().call_later(self._plan.timeout_s / SWEEP_SHARE, self._sweep)
+
+    def _check_bodies(self) -> None:
+        """After the clock has stopped: the checks cost the generator more than the requests did."""
+        for position, step, exchange, body in self._to_check:
+            if not body_is_right(step, exchange.values, b"".join(body)):
+                self._rows[position] = Outcome.BODY
+        self._to_check = []
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.drop()
+        self._connections = []
