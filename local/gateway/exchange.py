@@ -1,0 +1,153 @@
+"""A request and a response between HTTP and the payload formats, and what both formats share of them."""
+
+import time
+from base64 import b64encode
+from binascii import b2a_base64
+from collections.abc import Callable
+from random import Random
+from typing import Final, NamedTuple
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from local.template import ACCOUNT_ID, Api, Route, api_id
+
+# Never part of an event: they belong to the connection between client and gateway.
+HOP_BY_HOP: Final = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect")
+)
+# What a handler may not set: the gateway writes them itself.
+RESPONSE_OWNED: Final = frozenset(
+    ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
+_TEXT_TYPES: Final = frozenset(("application/json", "application/xml", "application/javascript"))
+
+
+class Request(NamedTuple):
+    """An HTTP request as it came in: header names lower case, path and query not decoded."""
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    source_ip: str
+    port: int
+    scheme: str = "http"
+    protocol: str = "HTTP/1.1"
+
+
+class Response(NamedTuple):
+    """An HTTP answer; header names lower case, content-length not among them."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class ApiContext(NamedTuple):
+    """What is the same for every event of an API."""
+
+    api_id: str
+    account_id: str
+    stage: str
+    stage_variables: dict[str, str] | None
+
+
+def api_context(api: Api) -> ApiContext:
+    return ApiContext(api_id(api.logical_id), ACCOUNT_ID, api.stage, dict(api.stage_variables) or None)
+
+
+class Call(NamedTuple):
+    """One request on its way to one route, with everything an event is made of."""
+
+    request: Request
+    context: ApiContext
+    route: Route
+    path: str
+    """The path below the stage."""
+    path_parameters: dict[str, str] | None
+    request_id: str
+    trace_id: str
+    time_text: str
+    time_ms: int
+    authorizer: dict[str, object] | None = None
+    """What `requestContext.authorizer` says; None: the route is open."""
+
+
+class Stamps:
+    """Times and ids of requests, from an injected clock and source of randomness; nothing secret hangs on them."""
+
+    __slots__ = ("_clock", "_random", "_second", "_text")
+
+    def __init__(self, clock: Callable[[], float] = time.time, random: Random | None = None) -> None:
+        self._clock = clock
+        self._random = random or Random()
+        self._second = -1
+        self._text = ""
+
+    def now(self) -> tuple[str, int]:
+        """`12/Mar/2020:19:03:58 +0000` and milliseconds; the text is made once per second."""
+        now = self._clock()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
+        return self._text, int(now * 1000)
+
+    def request_id(self) -> str:
+        """Sixteen characters such as `JKJaXmPLvHcESHA=` (an HTTP API's id, a REST API's extended id)."""
+        return b2a_base64(self._random.randbytes(11), newline=False).decode()
+
+    def uuid(self) -> str:
+        digits = f"{self._random.getrandbits(128):032x}"
+        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+    def trace_id(self) -> str:
+        """docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader"""
+        return f"Root=1-{self._second & 0xFFFFFFFF:08x}-{self._random.getrandbits(96):024x}"
+
+
+def is_text(content_type: str) -> bool:
+    """Whether a request body of this type travels as text: recorded on AWS for HTTP APIs (ministack pull request 766).
+
+    Everything else is base64: form-urlencoded, multipart, octet-stream and a missing type too.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in _TEXT_TYPES or kind.startswith("text/")
+
+
+def encode_body(body: bytes, *, text: bool) -> tuple[str, bool]:
+    """The body as an event carries it, and `isBase64Encoded`."""
+    if text:
+        try:
+            return body.decode(), False
+        except UnicodeDecodeError:
+            pass  # declared as text, but it is not: base64 keeps its bytes
+    return b64encode(body).decode(), True
+
+
+def parse_query(query: str) -> list[tuple[str, str]]:
+    """Decoded names and values in order; `a` and `a=` both have an empty value."""
+    pairs = []
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            if "%" in part or "+" in part:
+                name, value = unquote_plus(name), unquote_plus(value)
+            pairs.append((name, value))
+    return pairs
+
+
+def header_text(value: object) -> str | None:
+    """A handler's header value as it is sent, or None if it is none: numbers and booleans are written as JSON does."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return None
+
+
+encode_json: Final = msgspec.json.Encoder().encode

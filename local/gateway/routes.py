@@ -1,0 +1,149 @@
+"""Which route of an API a request takes. Knows paths, methods and stages; nothing of events or functions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote
+
+ANY: Final = "ANY"
+DEFAULT: Final = "$default"
+
+
+@dataclass(slots=True)
+class _Leaf[T]:
+    """A route at its place in the tree, and which segments its parameters are."""
+
+    target: T
+    names: tuple[str, ...]
+    """Parameter names in the order of `_Node.param` steps; a greedy one comes last."""
+
+
+@dataclass(slots=True)
+class _Node[T]:
+    static: "dict[str, _Node[T]]" = field(default_factory=dict)
+    param: "_Node[T] | None" = None
+    leaves: dict[str, _Leaf[T]] = field(default_factory=dict)
+    """Method -> the route that ends here."""
+    greedy: dict[str, _Leaf[T]] = field(default_factory=dict)
+    """Method -> the route whose {name+} begins here."""
+
+
+class Router[T]:
+    """Finds the most specific route: a full match (static before {param}), then the longest {name+}, then $default.
+
+    docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
+    REST APIs choose the resource by path alone and then look at the method (`path_first`), and ignore a trailing slash.
+    """
+
+    def __init__(self, routes: Iterable[tuple[str, str, T]], *, path_first: bool = False) -> None:
+        self._root: _Node[T] = _Node()
+        self._static: dict[str, dict[str, T]] = {}
+        self._default: T | None = None
+        self._path_first = path_first
+        for method, path, target in routes:
+            if path == DEFAULT:
+                self._default = target
+            else:
+                self._add(method, path, target)
+
+    def _add(self, method: str, path: str, target: T) -> None:
+        if "{" not in path:
+            self._static.setdefault(path, {})[method] = target
+        node, names = self._root, list[str]()
+        for segment in _segments(path):
+            if segment.startswith("{") and segment.endswith("+}"):
+                node.greedy.setdefault(method, _Leaf(target, (*names, segment[1:-2])))
+                return
+            if segment.startswith("{") and segment.endswith("}"):
+                names.append(segment[1:-1])
+                node.param = node.param or _Node()
+                node = node.param
+            else:
+                node = node.static.setdefault(segment, _Node())
+        node.leaves.setdefault(method, _Leaf(target, tuple(names)))
+
+    def match(self, method: str, path: str) -> tuple[T, dict[str, str] | None] | None:
+        """The route and its path parameters (decoded), or None. `path` is as the client sent it, without a stage."""
+        static = self._static.get(path)
+        if static is not None:
+            target = static.get(method) or static.get(ANY)
+            if target is not None:
+                return target, None
+        if self._path_first and len(path) > 1 and path.endswith("/"):
+            path = path.rstrip("/") or "/"
+        segments = _segments(path)
+        if "%" in path:  # split first, decode after: an encoded slash is not a border
+            segments = [unquote(segment) for segment in segments]
+        values: list[str] = []
+        leaf = self._full(self._root, method, segments, 0, values)
+        if leaf is None and not (self._path_first and self._names_resource(self._root, segments, 0)):
+            leaf = self._greedy(self._root, method, segments, 0, values)
+        if leaf is not None:
+            return leaf.target, dict(zip(leaf.names, values, strict=True)) if leaf.names else None
+        return (self._default, None) if self._default is not None else None
+
+    def _full(self, node: _Node[T], method: str, segments: list[str], at: int, values: list[str]) -> _Leaf[T] | None:
+        """Depth first, static before parameter; `values` holds the parameters of the branch that matched."""
+        if at == len(segments):
+            return node.leaves.get(method) or node.leaves.get(ANY)
+        segment = segments[at]
+        child = node.static.get(segment)
+        if child is not None:
+            leaf = self._full(child, method, segments, at + 1, values)
+            if leaf is not None or (self._path_first and self._names_resource(child, segments, at + 1)):
+                return leaf
+        if node.param is not None and segment:
+            values.append(segment)
+            leaf = self._full(node.param, method, segments, at + 1, values)
+            if leaf is not None:
+                return leaf
+            values.pop()
+        return None
+
+    def _names_resource(self, node: _Node[T], segments: list[str], at: int) -> bool:
+        """Whether some route, whatever its method, ends exactly here."""
+        if at == len(segments):
+            return bool(node.leaves)
+        child = node.static.get(segments[at])
+        if child is not None and self._names_resource(child, segments, at + 1):
+            return True
+        return node.param is not None and bool(segments[at]) and self._names_resource(node.param, segments, at + 1)
+
+    def _greedy(self, node: _Node[T], method: str, segments: list[str], at: int, values: list[str]) -> _Leaf[T] | None:
+        """The deepest greedy route on the way; it wants at least one character."""
+        if at == len(segments):
+            return None
+        segment = segments[at]
+        child = node.static.get(segment)
+        if child is not None and (leaf := self._greedy(child, method, segments, at + 1, values)) is not None:
+            return leaf
+        if node.param is not None and segment:
+            values.append(segment)
+            leaf = self._greedy(node.param, method, segments, at + 1, values)
+            if leaf is not None:
+                return leaf
+            values.pop()
+        leaf = node.greedy.get(method) or node.greedy.get(ANY)
+        if leaf is None or not any(segments[at:]):
+            return None
+        values.append("/".join(segments[at:]))
+        return leaf
+
+
+def _segments(path: str) -> list[str]:
+    return path[1:].split("/") if path != "/" else [""]
+
+
+def strip_stage(path: str, stage: str) -> tuple[str, bool]:
+    """The path below a named stage, and whether the request named it.
+
+    Without the prefix the request is served as through a custom domain that maps its root to the stage.
+    """
+    if stage == DEFAULT:
+        return path, False
+    prefix = f"/{stage}"
+    if path == prefix:
+        return "/", True
+    if path.startswith(prefix + "/"):
+        return path[len(prefix) :], True
+    return path, False
