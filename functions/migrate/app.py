@@ -1,0 +1,186 @@
+"""Schema and seed: applies the steps, makes the data once in a template, and each variant's database as its copy.
+
+    {"action": "apply" | "seed" | "reset", "databases": ["naive", "pooled"], "products": 100000, "orders": 100000}
+
+apply brings the schema of each database up to date and touches no data. seed makes the template if it is not the one
+asked for, then does as reset: each database anew as a copy of the template. Both are refused in production.
+"""
+
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+from msgspec import Struct, convert
+
+from functions.migrate import schema, seed
+from shared import environment, settings, telemetry
+from shared.postgres import Connection, tls
+
+SETTINGS = settings.current()
+TEMPLATE = "shop_template"
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_RESERVED = frozenset({TEMPLATE, "postgres", "template0", "template1"})
+# Any number, the same for everybody: two migrations at a time take turns.
+_LOCK = 7_221_904
+
+
+class Event(Struct, frozen=True, forbid_unknown_fields=True):
+    action: Literal["apply", "seed", "reset"]
+    databases: list[str]
+    products: int = 100_000
+    orders: int = 100_000
+
+
+class Refused(Exception):  # noqa: N818 - named as what happened
+    """What was asked for is not done, and why."""
+
+
+@telemetry.logger.inject_lambda_context
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    del context
+    request = convert(event, Event)
+    _check(request)
+    return environment.run(migrate(request))
+
+
+def _check(request: Event) -> None:
+    if request.action != "apply" and SETTINGS.stage == "prod":
+        raise Refused(f"{request.action} replaces data and is refused while SHOP_STAGE is prod.")
+    if not request.databases:
+        raise Refused("databases names none.")
+    for name in request.databases:
+        if not _NAME.fullmatch(name) or name in _RESERVED:
+            raise Refused(f"{name!r} is no name for a variant's database.")
+    if request.products < 1 or request.orders < 0:
+        raise Refused("products must be at least 1 and orders at least 0.")
+
+
+async def migrate(request: Event) -> dict[str, Any]:
+    begun_s = time.perf_counter()
+    report: dict[str, Any] = {"action": request.action, "schema": schema.VERSION, "databases": {}}
+    async with connected() as admin:
+        await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        if request.action == "seed":
+            report["template"] = await make_template(admin, request.products, request.orders)
+        for name in request.databases:
+            step_s = time.perf_counter()
+            done = await (apply(admin, name) if request.action == "apply" else copy(admin, name))
+            report["databases"][name] = {**done, "seconds": _since(step_s)}
+    report["seconds"] = _since(begun_s)
+    telemetry.logger.info("migrated", **report)
+    return report
+
+
+async def apply(admin: Connection, name: str) -> dict[str, Any]:
+    created = not await _exists(admin, name)
+    if created:
+        await admin.execute(f'CREATE DATABASE "{name}"')
+    async with connected(name) as connection:
+        steps = await _apply_steps(connection)
+        if name not in schema.UNCHECKED_DATABASES:
+            await _add_constraints(connection)
+    return {"created": created, "steps": steps}
+
+
+async def make_template(admin: Connection, products: int, orders: int) -> dict[str, Any]:
+    """Anew, unless it is what is asked for: its comment, written last, says what it holds."""
+    begun_s = time.perf_counter()
+    content = f"schema={schema.VERSION} products={products} orders={orders}"
+    existing = await admin.fetchval(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1", TEMPLATE
+    )
+    if existing == content:
+        return {"made": False, "products": products, "orders": orders, "seconds": _since(begun_s)}
+    await admin.execute(f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")
+    await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    async with connected(TEMPLATE) as connection:
+        await _apply_steps(connection)
+        lines = await _fill(connection, products, orders)
+        await _add_constraints(connection)
+        # Now, so that no measurement pays for it: statistics for the plans, hint bits and all-visible pages.
+        await connection.execute("VACUUM (FREEZE, ANALYZE)")
+    await admin.execute(f"COMMENT ON DATABASE {TEMPLATE} IS '{content}'")
+    return {"made": True, "products": products, "orders": orders, "order_lines": lines, "seconds": _since(begun_s)}
+
+
+async def copy(admin: Connection, name: str) -> dict[str, Any]:
+    """The database as the template is; whoever is connected to it is disconnected."""
+    if not await _exists(admin, TEMPLATE):
+        raise Refused("There is no template to copy; run the action seed first.")
+    await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    # FILE_COPY: through the log, the default, a copy of this size takes several times as long.
+    await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} STRATEGY FILE_COPY')
+    dropped = 0
+    if name in schema.UNCHECKED_DATABASES:
+        async with connected(name) as connection:
+            dropped = await _drop_constraints(connection)
+    return {"copied": True, "constraints_dropped": dropped}
+
+
+async def _apply_steps(connection: Connection) -> list[int]:
+    async with connection.transaction():
+        await connection.execute(schema.NOTES)
+        await connection.execute("LOCK TABLE schema_steps IN EXCLUSIVE MODE")
+        applied = {row["step"] for row in await connection.fetch("SELECT step FROM schema_steps")}
+        pending = [(number, sql) for number, sql in schema.STEPS if number not in applied]
+        for number, sql in pending:
+            await connection.execute(sql)
+            await connection.execute("INSERT INTO schema_steps (step) VALUES ($1)", number)
+    return [number for number, _ in pending]
+
+
+async def _fill(connection: Connection, products: int, orders: int) -> int:
+    await connection.execute("SET synchronous_commit = off")
+    await connection.execute(seed.PRODUCTS, products)
+    await connection.execute(seed.ORDER_LINES, products, orders)
+    await connection.execute(seed.ORDERS)
+    for table in ("products", "orders"):
+        await connection.execute(seed.NEXT_IDENTITY.format(table=table), table)
+    lines: int = await connection.fetchval("SELECT count(*) FROM order_lines")
+    return lines
+
+
+async def _constraints(connection: Connection) -> dict[str, str]:
+    rows = await connection.fetch(
+        "SELECT conname, conrelid::regclass::text AS tablename FROM pg_constraint "
+        "WHERE contype IN ('c', 'f') AND connamespace = 'public'::regnamespace"
+    )
+    return {row["conname"]: row["tablename"] for row in rows}
+
+
+async def _add_constraints(connection: Connection) -> None:
+    present = await _constraints(connection)
+    for name, sql in schema.CONSTRAINTS.items():
+        if name not in present:
+            await connection.execute(sql)
+
+
+async def _drop_constraints(connection: Connection) -> int:
+    present = await _constraints(connection)
+    for name, table in present.items():
+        await connection.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"')
+    return len(present)
+
+
+async def _exists(admin: Connection, name: str) -> bool:
+    return bool(await admin.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name))
+
+
+@asynccontextmanager
+async def connected(name: str | None = None) -> AsyncIterator[Connection]:
+    """To another database of the same server. No statement timeout: only Lambda's own ends a migration."""
+    parts = urlsplit(SETTINGS.database_url)
+    url = SETTINGS.database_url if name is None else urlunsplit(parts._replace(path=f"/{name}"))
+    connection = await asyncpg.connect(url, ssl=tls(SETTINGS), timeout=SETTINGS.connect_timeout_ms / 1000)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _since(begun_s: float) -> float:
+    return round(time.perf_counter() - begun_s, 3)

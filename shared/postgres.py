@@ -1,0 +1,351 @@
+"""The environment's few connections to Postgres, and the one way to use them. Knows no SQL of the shop.
+
+Opened late, bounded, checked before use, bounded again while in use. The pool is our own and not asyncpg's: its acquire
+and release cost 20 us and more, waiting in it is unfair (MagicStack/asyncpg#1247) and unbounded unless each caller
+says otherwise, and its timers do not run while the environment is frozen. See tests/shared/test_pool_cost.py.
+
+No reset query is sent between uses (a round trip, and under RDS Proxy it pins the session). It is safe because nothing
+that a reset would undo outlives a use: settings are only ever set with SET LOCAL, there are no session-level locks,
+LISTENs or cursors, and a connection whose use did not end cleanly and outside a transaction is closed, not kept.
+"""
+
+import asyncio
+import select
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+from asyncpg import exceptions as pg
+
+from shared import telemetry
+from shared.breaker import (
+    BreakerSettings,
+    CircuitBreaker,
+    CircuitOpen,
+    Event,
+    FreezeSafeClock,
+    Mode,
+    Outcome,
+    Permit,
+    Transition,
+)
+from shared.deadline import Deadline
+from shared.problems import CircuitIsOpen, Overloaded, Problem, TimedOut, Unavailable
+from shared.settings import Settings
+
+type Connection = Any  # asyncpg.Connection; the driver is not annotated
+type Connect = Callable[[float], Awaitable[Connection]]
+type Measure = Callable[[str, float], None]
+
+# After its own statement timeout the server says so; the margin lets that answer arrive before the client gives up.
+CLIENT_MARGIN_S = 0.25
+# A server that finds its client gone stops the query: no orphan works on for somebody who has left.
+ORPHAN_CHECK_MS = 500
+TICKS_MAX = 10
+
+# The connection, not the statement, is what failed. InternalClientError is asyncpg's own surprise at a dead socket.
+LOST = (
+    OSError,
+    pg.PostgresConnectionError,
+    pg.InterfaceError,
+    pg.InternalClientError,
+    pg.AdminShutdownError,
+    pg.CrashShutdownError,
+    pg.CannotConnectNowError,
+    pg.IdleSessionTimeoutError,
+    pg.DatabaseDroppedError,
+    pg.InvalidAuthorizationSpecificationError,
+    pg.InvalidCatalogNameError,
+    pg.TooManyConnectionsError,
+)
+# The server undid it all and says that trying again may work.
+UNDONE = (pg.DeadlockDetectedError, pg.SerializationError)
+
+
+class Lost(Exception):  # noqa: N818 - named as what happened
+    """The connection broke while it was being opened or used; what it was doing may or may not have been done."""
+
+
+class Member:
+    """One open connection of the pool, and what the pool must know of it while it lies idle."""
+
+    __slots__ = ("_poll", "connection", "expired", "idle_since_s")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.expired = False
+        self.idle_since_s = 0.0
+        self._poll = select.poll()
+        # asyncpg keeps the transport to itself; its version is pinned, and a test holds this to it.
+        self._poll.register(connection._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+
+    async def alive(self) -> bool:
+        """Whether it may be used: an idle connection on which something has arrived has mostly heard of its end.
+
+        Between invocations the loop does not run, so nobody has read it yet. Asking the socket costs 1 us; letting the
+        loop run without need (three times, or the end is only half noticed) would cost ten.
+        """
+        for _ in range(TICKS_MAX):
+            if self.connection.is_closed() or not self._poll.poll(0):
+                break
+            await asyncio.sleep(0)
+        return not self.connection.is_closed()
+
+    def expire(self) -> None:
+        """Ends whatever it is doing, now: a cancel request would have to wait on the same dead path."""
+        self.expired = True
+        self.connection.terminate()
+
+
+class Pool:
+    """At most `size` uses at a time, in the order of asking, and the connections they leave. Belongs to one loop."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        size: int,
+        queue_max: int,
+        idle_max_s: float,
+        clock: Callable[[], float],
+        measure: Measure,
+    ) -> None:
+        self._connect = connect
+        self._slots = asyncio.Semaphore(size)
+        self._queue_max = queue_max
+        self._idle_max_s = idle_max_s
+        self._clock = clock
+        self._measure = measure
+        self._idle: list[Member] = []
+        self._waiting = 0
+        self.open = 0
+
+    async def enter(self, wait_s: float) -> None:
+        """Waits for a turn; every enter has its leave."""
+        if not self._slots.locked():
+            await self._slots.acquire()  # takes no time here
+            self._measure(telemetry.ACQUIRE_WAIT, 0.0)
+            return
+        if self._waiting >= self._queue_max:
+            raise Overloaded("Every connection is in use, and the queue for one is full.")
+        self._waiting += 1
+        begun_s = time.monotonic()
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Overloaded(f"No connection came free within {wait_s:.2f} s.") from None
+        finally:
+            self._waiting -= 1
+            self._measure(telemetry.ACQUIRE_WAIT, (time.monotonic() - begun_s) * 1000)
+
+    def leave(self) -> None:
+        self._slots.release()
+
+    async def take(self, connect_s: float) -> Member:
+        """The connection last used, the likeliest to be alive; the dead on the way are dropped. Else a new one."""
+        while self._idle:
+            member = self._idle.pop()
+            self.open -= 1
+            if self._clock() - member.idle_since_s < self._idle_max_s and await member.alive():
+                self.open += 1
+                return member
+            member.connection.terminate()
+            self._measure(telemetry.CONNECTIONS_LOST, 1)
+        begun_s = time.monotonic()
+        member = Member(await self._connect(connect_s))
+        self.open += 1
+        self._measure(telemetry.CONNECT_TIME, (time.monotonic() - begun_s) * 1000)
+        return member
+
+    def put(self, member: Member, *, clean: bool) -> None:
+        connection = member.connection
+        if clean and not connection.is_closed() and not connection.is_in_transaction():
+            member.idle_since_s = self._clock()
+            self._idle.append(member)
+        else:
+            self.open -= 1
+            connection.terminate()
+
+    async def aclose(self) -> None:
+        idle, self._idle = self._idle, []
+        self.open -= len(idle)
+        for member in idle:
+            try:
+                await member.connection.close(timeout=1)
+            except (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClientError):
+                member.connection.terminate()
+
+
+class Database:
+    """Postgres behind a breaker: every use has a bound, and every way to fail has a problem to answer with."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] | None = None,
+        measure: Measure = telemetry.measure,
+    ) -> None:
+        clock = clock or FreezeSafeClock()
+        self._settings = settings
+        self._acquire_s = settings.acquire_timeout_ms / 1000
+        self._connect_s = settings.connect_timeout_ms / 1000
+        self._query_s = settings.statement_timeout_ms / 1000 + CLIENT_MARGIN_S
+        self._measure = measure
+        self.breaker = CircuitBreaker("postgres", breaker_settings(settings), clock=clock, on_event=self._circuit_event)
+        self.pool = Pool(
+            self._connect,
+            size=settings.pool_max,
+            queue_max=settings.pool_queue_max,
+            idle_max_s=settings.connection_idle_max_s,
+            clock=clock,
+            measure=measure,
+        )
+
+    async def read[*A, T](self, deadline: Deadline, work: Callable[[Connection, *A], Awaitable[T]], *args: *A) -> T:
+        """`work(connection, ...)`, and once more on a fresh connection if the first one turns out to be lost."""
+        return await self._call(deadline, True, work, args)
+
+    async def write[*A, T](self, deadline: Deadline, work: Callable[[Connection, *A], Awaitable[T]], *args: *A) -> T:
+        """`work(connection, ...)` once: after a lost connection nobody knows whether it was done."""
+        return await self._call(deadline, False, work, args)
+
+    async def aclose(self) -> None:
+        await self.pool.aclose()
+
+    async def _call[T](
+        self, deadline: Deadline, repeatable: bool, work: Callable[..., Awaitable[T]], args: tuple[Any, ...]
+    ) -> T:
+        await self.pool.enter(deadline.timeout_s(self._acquire_s))
+        try:
+            permit = self._permit()
+            outcome = Outcome.ABANDONED  # stands for whatever is not named below: cancellation, the caller's deadline
+            try:
+                result = await self._attempts(deadline, permit.limit_s, repeatable, work, args)
+                outcome = Outcome.SUCCESS
+                return result
+            except Unavailable:
+                outcome = Outcome.FAILURE
+                raise
+            except TimedOut:
+                # Cut short by the caller it had no fair chance: evidence only if it was slow by then.
+                outcome = Outcome.FAILURE if deadline.remaining_s() > 0 else Outcome.ABANDONED
+                raise
+            except (Problem, pg.PostgresError):
+                outcome = Outcome.SUCCESS  # it answered; that the answer was no is not the database's failure
+                raise
+            finally:
+                permit.settle(outcome)
+        finally:
+            self.pool.leave()
+            self._measure(telemetry.CONNECTIONS_OPEN, self.pool.open)
+            self._measure(telemetry.CONNECTION_BUDGET, self._settings.connection_budget)
+
+    def _permit(self) -> Permit:
+        try:
+            return self.breaker.acquire()
+        except CircuitOpen as error:
+            raise CircuitIsOpen("The database is failing; not asked.", retry_after_s=error.retry_after_s) from None
+
+    async def _attempts[T](
+        self,
+        deadline: Deadline,
+        limit_s: float,
+        repeatable: bool,
+        work: Callable[..., Awaitable[T]],
+        args: tuple[Any, ...],
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        call = Deadline(deadline.timeout_s(limit_s), clock=loop.time)
+        final = False
+        while True:
+            try:
+                return await self._attempt(loop, call, work, args)
+            except Lost as error:
+                telemetry.logger.warning(telemetry.DATABASE_LOST, error_type=type(error.__cause__).__name__)
+                if final or not repeatable:
+                    raise Unavailable("The database cannot be reached, or the connection to it broke.") from error
+            except UNDONE as error:
+                if final:
+                    raise Unavailable("Lost a race with other requests; nothing was changed.") from error
+            except pg.QueryCanceledError as error:
+                raise TimedOut("The database needed too long.") from error
+            final = True
+
+    async def _attempt[T](
+        self, loop: asyncio.AbstractEventLoop, call: Deadline, work: Callable[..., Awaitable[T]], args: tuple[Any, ...]
+    ) -> T:
+        try:
+            member = await self.pool.take(call.timeout_s(self._connect_s))
+        except LOST as error:
+            raise Lost from error
+        clean = False
+        bound = loop.call_later(max(0.0, min(self._query_s, call.remaining_s())), member.expire)
+        try:
+            result = await work(member.connection, *args)
+            clean = True
+            return result
+        except LOST as error:
+            if member.expired:
+                raise TimedOut("The database did not answer in time.") from error
+            raise Lost from error
+        except (Problem, pg.PostgresError):
+            clean = True
+            raise
+        finally:
+            bound.cancel()
+            self.pool.put(member, clean=clean)
+
+    async def _connect(self, timeout_s: float) -> Connection:
+        settings = self._settings
+        return await asyncpg.connect(
+            settings.database_url,
+            ssl=tls(settings),
+            timeout=timeout_s,
+            max_cached_statement_lifetime=0,
+            server_settings={
+                "application_name": telemetry.SERVICE,
+                "statement_timeout": str(settings.statement_timeout_ms),
+                "idle_in_transaction_session_timeout": str(settings.idle_in_transaction_timeout_ms),
+                "client_connection_check_interval": str(ORPHAN_CHECK_MS),
+                "jit": "off",  # compiling costs more than any of these queries
+            },
+        )
+
+    def _circuit_event(self, event: Event) -> None:
+        if isinstance(event, Transition):
+            self._measure(telemetry.CIRCUIT_TRANSITIONS, 1)
+            telemetry.logger.warning(
+                telemetry.CIRCUIT_MOVED,
+                circuit=event.name,
+                from_state=event.from_state.value,
+                to_state=event.to_state.value,
+                reason=event.reason,
+            )
+        else:
+            self._measure(telemetry.CIRCUIT_REJECTED, 1)
+
+
+def breaker_settings(settings: Settings) -> BreakerSettings:
+    return BreakerSettings(
+        slow_s=settings.breaker_slow_ms / 1000,
+        call_timeout_s=(settings.connect_timeout_ms + settings.statement_timeout_ms) / 1000 + CLIENT_MARGIN_S,
+        window_s=settings.breaker_window_s,
+        calls_min=settings.breaker_calls_min,
+        failure_rate=settings.breaker_failure_percent / 100,
+        slow_rate=settings.breaker_slow_percent / 100,
+        open_base_s=settings.breaker_open_ms / 1000,
+        open_max_s=settings.breaker_open_max_ms / 1000,
+        mode=Mode(settings.breaker_mode),
+    )
+
+
+def tls(settings: Settings) -> Any:
+    """Always said, never negotiated: asyncpg's default takes TLS or leaves it as the server likes."""
+    if settings.db_ca_file is None or settings.db_ssl != "verify-full":
+        return settings.db_ssl
+    import ssl
+
+    return ssl.create_default_context(cafile=settings.db_ca_file)

@@ -1,0 +1,45 @@
+"""Logger and Metrics of the environment, and the name of every metric and event. Knows no handler.
+
+Names and dimensions are what alarms, dashboards and reports look for.
+"""
+
+import os
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+LATENCY = "Latency"
+CONNECTIONS_OPEN = "ConnectionsOpen"
+CONNECTION_BUDGET = "ConnectionBudget"
+ACQUIRE_WAIT = "AcquireWait"
+CONNECT_TIME = "ConnectTime"
+CONNECTIONS_LOST = "ConnectionsLost"
+CIRCUIT_TRANSITIONS = "CircuitTransitions"
+CIRCUIT_REJECTED = "CircuitRejected"
+
+REFUSED = "request refused"
+UNEXPECTED = "unexpected error"
+CIRCUIT_MOVED = "circuit moved"
+DATABASE_LOST = "database call failed"
+
+UNITS: dict[str, MetricUnit] = {
+    LATENCY: MetricUnit.Milliseconds,
+    CONNECTIONS_OPEN: MetricUnit.Count,
+    CONNECTION_BUDGET: MetricUnit.Count,
+    ACQUIRE_WAIT: MetricUnit.Milliseconds,
+    CONNECT_TIME: MetricUnit.Milliseconds,
+    CONNECTIONS_LOST: MetricUnit.Count,
+    CIRCUIT_TRANSITIONS: MetricUnit.Count,
+    CIRCUIT_REJECTED: MetricUnit.Count,
+}
+
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "shop")
+NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or "Warmfront"
+
+logger = Logger(service=SERVICE)
+metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
+
+
+def measure(name: str, value: float) -> None:
+    """One value for the EMF line of this invocation."""
+    metrics.add_metric(name, UNITS[name], value)

@@ -1,0 +1,160 @@
+"""One Postgres with a small seed for all these tests, and each function as Lambda would call it, in this process."""
+
+import importlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from local.backing.postgres import Postgres
+from shared import environment, settings
+
+PRODUCTS, ORDERS = 300, 300
+VARIANTS = ("naive", "pooled")
+GOLDEN = Path(__file__).parent / "golden"
+CURSOR_KEY = "only-for-these-tests"
+
+
+class Context:
+    """Lambda's context, as far as anybody here looks at it."""
+
+    function_name = "Shop"
+    function_version = "$LATEST"
+    memory_limit_in_mb = "1024"
+
+    def __init__(self, remaining_ms: int = 10_000) -> None:
+        self.aws_request_id = str(uuid.uuid4())
+        self.invoked_function_arn = "arn:aws:lambda:eu-central-1:123456789012:function:Shop"
+        self.remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One function with its own environment variables, in an environment of its own."""
+
+    name: str
+    module: ModuleType
+    environ: Mapping[str, str]
+
+    def invoke(self, event: dict[str, Any], context: Context | None = None) -> Any:
+        with environ(self.environ):
+            return self.module.handler(event, context or Context())
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        context: Context | None = None,
+    ) -> Reply:
+        event = payload(method, f"/{self.name}{path}", body=body, headers=headers or {}, query=query or {})
+        result = self.invoke(event, context)
+        assert result["isBase64Encoded"] is False
+        return Reply(result["statusCode"], result["headers"], result["body"])
+
+    def get(self, path: str, **options: Any) -> Reply:
+        return self.request("GET", path, **options)
+
+
+def payload(
+    method: str, path: str, *, body: Any, headers: Mapping[str, str], query: Mapping[str, str]
+) -> dict[str, Any]:
+    """The golden event of its kind, with this request in it: payload format 2.0 as API Gateway sends it."""
+    event: dict[str, Any] = json.loads((GOLDEN / "http_api_v2.json").read_text())
+    segments = path.strip("/").split("/")
+    parameters = {"id": segments[2]} if len(segments) > 2 else None
+    template = "/" + "/".join([*segments[:2], *(["{id}"] if parameters else [])])
+    event["routeKey"] = event["requestContext"]["routeKey"] = f"{method} {template}"
+    event["rawPath"] = event["requestContext"]["http"]["path"] = path
+    event["requestContext"]["http"]["method"] = method
+    event["headers"] |= headers
+    if parameters:
+        event["pathParameters"] = parameters
+    if query:
+        event["queryStringParameters"] = dict(query)
+        event["rawQueryString"] = "&".join(f"{name}={value}" for name, value in query.items())
+    if body is not None:
+        event["body"] = body if isinstance(body, str) else json.dumps(body)
+    return event
+
+
+@contextmanager
+def environ(values: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def load(name: str, module: str, values: Mapping[str, str]) -> Function:
+    """Imported as an init does it: settings are read once, from this environment."""
+    with environ(values):
+        settings.current.cache_clear()
+        loaded = importlib.reload(importlib.import_module(module))
+        settings.current.cache_clear()
+    return Function(name, loaded, values)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    with Postgres.start({"PATH": os.environ["PATH"]}, origin="wheel") as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="session")
+def migrate(server: Postgres) -> Iterator[Function]:
+    function = load("migrate", "functions.migrate.app", shop_environ(server, "postgres"))
+    event = {"action": "seed", "databases": list(VARIANTS), "products": PRODUCTS, "orders": ORDERS}
+    function.invoke(event)
+    yield function
+    environment.reset()
+
+
+@pytest.fixture
+def naive(server: Postgres, migrate: Function) -> Function:
+    del migrate
+    return load("naive", "functions.naive.app", shop_environ(server, "naive"))
+
+
+@pytest.fixture
+def pooled(server: Postgres, migrate: Function) -> Iterator[Function]:
+    del migrate
+    yield load("pooled", "functions.pooled.app", shop_environ(server, "pooled"))
+    environment.reset()
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> Function:
+    function: Function = request.getfixturevalue(request.param)
+    return function
+
+
+def shop_environ(server: Postgres, database: str) -> dict[str, str]:
+    return {"DATABASE_URL": server.url(database), "SHOP_CURSOR_KEY": CURSOR_KEY}
