@@ -1,0 +1,165 @@
+"""What clients did and were told, and whether the final state can be explained by it. Knows no HTTP and no SQL.
+
+Every operation is invoked once and ends as ok (acknowledged), fail (certainly not done) or info (nobody knows: it may
+be done, be under way, or never happen). The checkers accept any outcome of an info and no other deviation.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+End = Literal["ok", "fail", "info"]
+
+
+@dataclass(slots=True)
+class Operation:
+    """One thing a client wanted done; `amount` is what it adds to `key` when it takes effect."""
+
+    number: int
+    client: int
+    kind: str
+    key: str
+    amount: int = 1
+    end: End = "info"  # until somebody says otherwise
+    invoked_s: float = 0.0
+    ended_s: float | None = None
+    attempts: int = 0
+
+
+class History:
+    """The operations of one run, in the order of their invocation."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def invoke(self, client: int, kind: str, key: str, *, amount: int = 1, at_s: float = 0.0) -> Operation:
+        operation = Operation(len(self.operations), client, kind, key, amount, invoked_s=at_s)
+        self.operations.append(operation)
+        return operation
+
+    def complete(self, operation: Operation, end: End, *, at_s: float = 0.0) -> None:
+        if operation.ended_s is not None:
+            raise ValueError(f"operation {operation.number} has ended before, as {operation.end}")
+        operation.end = end
+        operation.ended_s = at_s
+
+    def count(self, end: End) -> int:
+        return sum(operation.end == end for operation in self.operations)
+
+
+@dataclass(frozen=True, slots=True)
+class Anomalies:
+    """What the history cannot explain, counted; `examples` are for people."""
+
+    lost: int = 0
+    """Acknowledged, and without effect."""
+    duplicated: int = 0
+    """Effects beyond the one that was asked for."""
+    ghosts: int = 0
+    """Effects of what was said to have failed, or of what nobody asked for."""
+    negative: int = 0
+    """Keys whose value went below zero."""
+    unbalanced: int = 0
+    """Keys whose value is not what its effects add up to."""
+    examples: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return self.lost + self.duplicated + self.ghosts + self.negative + self.unbalanced
+
+    def __add__(self, other: "Anomalies") -> "Anomalies":
+        return Anomalies(
+            self.lost + other.lost,
+            self.duplicated + other.duplicated,
+            self.ghosts + other.ghosts,
+            self.negative + other.negative,
+            self.unbalanced + other.unbalanced,
+            (*self.examples, *other.examples)[:10],
+        )
+
+
+@dataclass
+class _Findings:
+    lost: int = 0
+    duplicated: int = 0
+    ghosts: int = 0
+    negative: int = 0
+    unbalanced: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def anomalies(self) -> Anomalies:
+        return Anomalies(
+            self.lost, self.duplicated, self.ghosts, self.negative, self.unbalanced, tuple(self.examples[:10])
+        )
+
+
+def check_effects(operations: Iterable[Operation], effects: Mapping[str, int]) -> Anomalies:
+    """Each operation has a key of its own; `effects` says how often each key took effect in the end."""
+    found = _Findings()
+    asked = {operation.key: operation for operation in operations}
+    for key, operation in asked.items():
+        times = effects.get(key, 0)
+        at_least = 1 if operation.end == "ok" else 0
+        at_most = 0 if operation.end == "fail" else 1
+        if times < at_least:
+            found.lost += 1
+            found.examples.append(f"{key}: acknowledged, and not there")
+        elif times > at_most:
+            kind = "ghosts" if at_most == 0 else "duplicated"
+            setattr(found, kind, getattr(found, kind) + times - at_most)
+            found.examples.append(f"{key}: {operation.end}, and there {times} times")
+    for key in effects.keys() - asked.keys():
+        found.ghosts += effects[key]
+        found.examples.append(f"{key}: nobody asked for it, and it is there")
+    return found.anomalies()
+
+
+def check_counters(operations: Iterable[Operation], before: Mapping[str, int], after: Mapping[str, int]) -> Anomalies:
+    """Operations add to shared keys: each must have grown by what was acknowledged, and at most by info beyond it."""
+    found = _Findings()
+    sure: Counter[str] = Counter()
+    unsure: Counter[str] = Counter()
+    for operation in operations:
+        if operation.end == "ok":
+            sure[operation.key] += operation.amount
+        elif operation.end == "info":
+            unsure[operation.key] += operation.amount
+    for key in sorted({*sure, *unsure, *before}):
+        grown = after.get(key, 0) - before.get(key, 0)
+        if grown < sure[key]:
+            found.lost += sure[key] - grown
+            found.examples.append(f"{key}: {sure[key]} acknowledged, {grown} there")
+        elif grown > sure[key] + unsure[key]:
+            found.duplicated += grown - sure[key] - unsure[key]
+            found.examples.append(f"{key}: {sure[key]} acknowledged and {unsure[key]} unknown, {grown} there")
+    return found.anomalies()
+
+
+def check_stock(before: Mapping[str, int], after: Mapping[str, int], taken: Mapping[str, int]) -> Anomalies:
+    """No stock below zero, and what is gone from each is what the orders that exist have taken."""
+    found = _Findings()
+    for key in sorted(before.keys() | after.keys()):
+        left = after.get(key, 0)
+        if left < 0:
+            found.negative += 1
+            found.examples.append(f"{key}: {left} left")
+        gone = before.get(key, 0) - left
+        if gone != taken.get(key, 0):
+            found.unbalanced += 1
+            found.examples.append(f"{key}: {gone} gone from stock, {taken.get(key, 0)} on orders")
+    return found.anomalies()
+
+
+def check_walks(walks: Iterable[Iterable[int]], stable: frozenset[int]) -> Anomalies:
+    """Each walk through all pages meets every id that was there all the time exactly once."""
+    found = _Findings()
+    for walk in walks:
+        met = Counter(walk)
+        missing = stable - met.keys()
+        twice = {identity: times for identity, times in met.items() if times > 1}
+        found.lost += len(missing)
+        found.duplicated += sum(times - 1 for times in twice.values())
+        if missing or twice:
+            found.examples.append(f"skipped {sorted(missing)[:3]}, repeated {sorted(twice)[:3]}")
+    return found.anomalies()
