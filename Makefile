@@ -1,0 +1,48 @@
+# Everything a person types. Each target sets up what it needs, without root; `make help` lists them.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+WARMFRONT := $(VENV)/bin/warmfront
+READY := $(VENV)/.ready
+BENCH_ARGS ?=
+SERVE_ARGS ?=
+TEST_ARGS ?=
+RESULT ?= results/bench.json
+
+.PHONY: help setup bench test serve check clean lock
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+setup: $(READY) ## make the virtual environment (done by every other target)
+
+# Exact versions with hashes; binary packages only, so that nothing needs a compiler. uv where pip can bring it, else pip alone.
+$(READY): requirements.lock pyproject.toml shared/requirements.txt tools/setup
+	@tools/setup $(VENV)
+	@touch $@
+
+bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_ARGS="--quick" for a minute)
+	@mkdir -p results
+	$(WARMFRONT) bench --output $(RESULT) $(BENCH_ARGS)
+
+test: $(READY) ## all tests but stress, deploy and browser
+	$(PY) -m pytest -m "not stress and not deploy and not browser" $(TEST_ARGS)
+
+serve: $(READY) ## serve template.yaml on http://127.0.0.1:3000
+	$(WARMFRONT) serve $(SERVE_ARGS)
+
+check: $(READY) ## ruff, mypy --strict and the architecture test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PY) -m pytest -q tests/architecture
+
+lock: $(READY) ## resolve requirements.lock again from pyproject.toml
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.12 --generate-hashes --extra local --extra dev pyproject.toml -o requirements.lock
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) .venv-* .warmfront results .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,260 @@
+"""One running emulator: backing services, the Lambda service and a gateway per API, composed. Decides nothing itself."""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+
+from local.backing.postgres import Postgres
+from local.backing.redis import Redis
+from local.backing.watcher import get_watcher
+from local.gateway.app import GatewayApp, GatewayOptions, create_apps
+from local.gateway.protocol import OneWriteProtocol
+from local.lambda_service.api import invoke_routes
+from local.lambda_service.control import control_routes
+from local.lambda_service.logs import LogSink
+from local.lambda_service.service import LambdaService, ServiceOptions
+from local.template import FunctionConfig, Template, load_template, read_parameter_overrides
+
+
+class StartError(Exception):
+    """Why the emulator cannot start, in one line that names the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorOptions:
+    """What the command line says."""
+
+    template: Path = Path("template.yaml")
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    built: bool = False
+    host: str = "127.0.0.1"
+    port: int = 3000
+    freeze: bool = True
+    idle_s: float = 600.0
+    log_file: Path | None = None
+    env_vars: Path | None = None
+    state_dir: Path | None = None
+    token: str = field(default_factory=lambda: os.environ.get("WARMFRONT_TOKEN") or secrets.token_urlsafe(18))
+    max_connections: int = 200
+    quiet_logs: bool = False
+    """Keep function logs off the terminal."""
+
+
+@dataclass(slots=True)
+class Backing:
+    """The Postgres and Redis that the template's functions ask for; None where none does."""
+
+    postgres: Postgres | None = None
+    redis: Redis | None = None
+
+    def describe(self) -> dict[str, object]:
+        parts = {"postgres": self.postgres, "redis": self.redis}
+        return {name: part.describe() for name, part in parts.items() if part is not None}
+
+    def stop(self) -> None:
+        for part in (self.redis, self.postgres):
+            if part is not None:
+                part.stop()
+
+
+@dataclass(slots=True)
+class Emulator:
+    """What runs, for the start-up table and for one-shot invocations."""
+
+    template: Template
+    service: LambdaService
+    backing: Backing
+    apps: list[GatewayApp]
+    urls: list[str]
+    warnings: list[str]
+
+
+def read_template(options: EmulatorOptions) -> Template:
+    """The template with samconfig.toml's local parameters under those of the command line."""
+    from_file = read_parameter_overrides(options.template.parent / "samconfig.toml")
+    return load_template(options.template, parameters={**from_file, **options.parameters}, built=options.built)
+
+
+@contextlib.asynccontextmanager
+async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIterator[Emulator]:
+    """Start everything, yield it, and end everything that was started."""
+    template = read_template(options)
+    overrides = _read_env_vars(options.env_vars, template)
+    sockets = _bind(options, len(template.apis)) if gateway else []
+    state_dir = options.state_dir or Path(tempfile.mkdtemp(prefix="warmfront-"))
+    watcher = get_watcher()
+    if options.state_dir is None:
+        watcher.remove_on_exit(state_dir)
+    backing = Backing()
+    try:
+        await _start_backing(backing, template, options)
+        urls = [f"http://{options.host}:{each.getsockname()[1]}" for each in sockets]
+
+        def environment(config: FunctionConfig) -> Mapping[str, str]:
+            return {**_local_variables(config, backing, urls), **overrides.get(config.logical_id, {})}
+
+        sink = (
+            LogSink.to_file(options.log_file)
+            if options.log_file
+            else LogSink(None)
+            if options.quiet_logs
+            else LogSink.to_terminal()
+        )
+        service_options = ServiceOptions(
+            state_dir,
+            sink,
+            freeze=options.freeze,
+            idle_s=options.idle_s,
+            environment=environment,
+            on_spawn=watcher.register,
+            on_gone=watcher.unregister,
+        )
+        async with LambdaService(template, service_options) as service:
+            internal = Starlette(
+                routes=[
+                    *control_routes(service, token=options.token, describe=lambda: _describe(backing)),
+                    *invoke_routes(service),
+                ]
+            )
+            apps = create_apps(template, service, GatewayOptions(internal=internal))
+            emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
+            async with _serving(apps or [internal], sockets):
+                yield emulator
+    finally:
+        await asyncio.to_thread(backing.stop)
+        for each in sockets:
+            each.close()
+        if options.state_dir is None:
+            shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def _describe(backing: Backing) -> dict[str, object]:
+    return {"emulator": {"pid": os.getpid()}, "backing": backing.describe()}
+
+
+async def _start_backing(backing: Backing, template: Template, options: EmulatorOptions) -> None:
+    """Start what any runnable function declares, both at once."""
+    declared = {
+        name for config in template.functions.values() if config.not_runnable is None for name in config.environment
+    }
+
+    def start_postgres() -> None:
+        backing.postgres = Postgres.start(max_connections=options.max_connections)
+
+    def start_redis() -> None:
+        backing.redis = Redis.start()
+
+    starts = [
+        start for name, start in (("DATABASE_URL", start_postgres), ("REDIS_URL", start_redis)) if name in declared
+    ]
+    await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
+
+
+def _local_variables(config: FunctionConfig, backing: Backing, urls: list[str]) -> dict[str, str]:
+    variables = dict(config.environment)
+    if "DATABASE_URL" in variables and backing.postgres is not None:
+        variables["DATABASE_URL"] = backing.postgres.url(
+            urlsplit(variables["DATABASE_URL"]).path.lstrip("/") or "postgres"
+        )
+    if "REDIS_URL" in variables and backing.redis is not None:
+        variables["REDIS_URL"] = backing.redis.url(urlsplit(variables["REDIS_URL"]).path.lstrip("/") or None)
+    if urls:
+        variables.setdefault("AWS_ENDPOINT_URL_LAMBDA", urls[0])
+    return variables
+
+
+def _read_env_vars(path: Path | None, template: Template) -> dict[str, dict[str, str]]:
+    """SAM CLI's --env-vars file: {"Function": {"NAME": "value"}, "Parameters": {...for all...}}; only declared names are set."""
+    if path is None:
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartError(f"--env-vars {path}: {error}") from None
+    if not isinstance(document, dict) or not all(isinstance(value, dict) for value in document.values()):
+        raise StartError(
+            f'--env-vars {path}: must be an object of objects, as {{"FunctionLogicalId": {{"NAME": "value"}}}}'
+        )
+    shared = document.get("Parameters", {})
+    unknown = sorted(
+        set(document)
+        - {"Parameters"}
+        - {name for f in template.functions.values() for name in (f.logical_id, f.function_name)}
+    )
+    if unknown:
+        raise StartError(f"--env-vars {path}: no function {unknown[0]!r} in {template.path}")
+    chosen: dict[str, dict[str, str]] = {}
+    for logical_id, config in template.functions.items():
+        wanted = {**shared, **document.get(config.function_name, {}), **document.get(logical_id, {})}
+        chosen[logical_id] = {name: str(value) for name, value in wanted.items() if name in config.environment}
+    return chosen
+
+
+def _bind(options: EmulatorOptions, count: int) -> list[socket.socket]:
+    """One listening socket per API, on the ports from --port on (any free ones for port 0)."""
+    sockets: list[socket.socket] = []
+    for index in range(max(count, 1)):
+        port = options.port + index if options.port else 0
+        each = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            each.bind((options.host, port))
+        except OSError as error:
+            each.close()
+            for other in sockets:
+                other.close()
+            reason = error.strerror or str(error)
+            raise StartError(f"{options.host}:{port} cannot be used ({reason}); choose another with --port") from None
+        each.listen(1024)
+        sockets.append(each)
+    return sockets
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the command owns signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _serving(apps: Sequence[Callable[..., Any]], sockets: list[socket.socket]) -> AsyncIterator[None]:
+    servers = []
+    tasks = []
+    for app, each in zip(apps, sockets, strict=False):
+        config = uvicorn.Config(
+            app,
+            http=OneWriteProtocol,
+            ws="none",
+            lifespan="off",
+            loop="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=75,
+            backlog=1024,
+        )
+        server = _Server(config)
+        servers.append(server)
+        tasks.append(asyncio.create_task(server.serve(sockets=[each])))
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks)

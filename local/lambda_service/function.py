@@ -1,0 +1,453 @@
+"""One function: its environments, and every invocation from admission to its REPORT line. Knows no routes and no Invoke API."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from local.lambda_service import failures, logs
+from local.lambda_service.environment import Environment, InitFailure, Invocation, Launch
+from local.lambda_service.scaling import Decision, Scaling
+from local.lambda_service.types import InvocationResult, Status, Throttled
+from local.template import FunctionConfig
+
+INIT_LIMIT_S = 10.0
+"""docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html: the init phase is limited to 10 seconds."""
+RETURNING_WAIT_S = 1.0
+"""How long an invocation waits for an environment that has answered but not come back, before a new one is started."""
+LONG_INVOCATION_S = 0.05
+"""From this age an invocation's output is read as it comes and its memory is sampled."""
+_MB = 1024 * 1024
+
+
+class Limits(Protocol):
+    """The account's books, shared by all functions."""
+
+    def take(self) -> bool: ...
+
+    def give_back(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened to a function since the emulator started."""
+
+    invocations: int = 0
+    cold_starts: int = 0
+    errors: int = 0
+    throttles: int = 0
+    exited_cpu_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all functions share: where logs go, how processes are guarded, and the emulator's choices."""
+
+    sink: logs.LogSink
+    state_dir: Path
+    freeze: bool = True
+    idle_s: float = 600.0
+    shutdown_grace_s: float = 0.5
+    on_spawn: Callable[[int], None] = field(default=lambda _: None)
+    on_gone: Callable[[int], None] = field(default=lambda _: None)
+    max_inits_kept: int = 1000
+
+
+class Function:
+    """A function of the template as the Lambda service runs it."""
+
+    def __init__(self, config: FunctionConfig, launch: Launch, workplace: Workplace, limits: Limits) -> None:
+        self.config = config
+        self.counters = Counters()
+        self.environments: dict[str, Environment] = {}
+        self.inits: deque[dict[str, object]] = deque(maxlen=workplace.max_inits_kept)
+        self._name = config.function_name
+        self._launch = launch
+        self._workplace = workplace
+        self._limits = limits
+        self._scaling: Scaling[Environment] = Scaling(config.reserved_concurrency)
+        self._waiters: deque[asyncio.Future[Environment | None]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._closing = False
+
+    # -- one invocation ------------------------------------------------------------------------------------------------
+
+    async def invoke(self, invocation: Invocation) -> InvocationResult:
+        """Run one invocation to its result. Raises Throttled. Cancelling the caller does not stop the invocation, as on Lambda."""
+        self._admit(invocation)
+        assert invocation.future is not None
+        result = await invocation.future
+        assert isinstance(result, InvocationResult)
+        return result
+
+    def _admit(self, invocation: Invocation) -> None:
+        if not self._limits.take():
+            self.counters.throttles += 1
+            raise Throttled("ConcurrentInvocationLimitExceeded")
+        admitted = self._scaling.admit()
+        if admitted is Decision.THROTTLE:
+            self._limits.give_back()
+            self.counters.throttles += 1
+            raise Throttled()
+        self.counters.invocations += 1
+        invocation.future = asyncio.get_running_loop().create_future()
+        if isinstance(admitted, Environment):
+            self._use(admitted, invocation)
+        elif admitted is Decision.WAIT:
+            waiter: asyncio.Future[Environment | None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)  # now, not in the task: the environment may be back before the task runs
+            self._spawn_task(self._wait_then_run(invocation, waiter))
+        else:
+            self._spawn_task(self._cold_start(invocation))
+
+    def _use(self, environment: Environment, invocation: Invocation) -> None:
+        if environment.alive:
+            self._arm(invocation)
+            self._dispatch(environment, invocation)
+        else:
+            self._spawn_task(self._init_inside(environment, invocation))
+
+    def _arm(self, invocation: Invocation) -> None:
+        """Start the invocation's clock: its Duration and its timeout run from here."""
+        invocation.dispatched_ns = time.monotonic_ns()
+        loop = asyncio.get_running_loop()
+        invocation.timer = loop.call_later(self.config.timeout_s, self._timed_out, invocation)
+
+    def _dispatch(self, environment: Environment, invocation: Invocation) -> None:
+        left_s = self.config.timeout_s - (time.monotonic_ns() - invocation.dispatched_ns) / 1e9
+        environment.dispatch(invocation, deadline_ms=int((time.time() + left_s) * 1000))
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._watch_long_ones)
+
+    async def _wait_then_run(self, invocation: Invocation, waiter: "asyncio.Future[Environment | None]") -> None:
+        environment = await self._returning_environment(waiter)
+        if environment is None:
+            await self._cold_start(invocation)
+        else:
+            self._use(environment, invocation)
+
+    async def _returning_environment(self, waiter: "asyncio.Future[Environment | None]") -> Environment | None:
+        try:
+            async with asyncio.timeout(RETURNING_WAIT_S):
+                return await waiter
+        except TimeoutError:
+            if waiter.done() and not waiter.cancelled():
+                return waiter.result()
+            self._scaling.give_up_waiting()
+            return None
+
+    # -- init ----------------------------------------------------------------------------------------------------------
+
+    def _new_environment(self) -> Environment:
+        environment_id = f"{random.getrandbits(128):032x}"
+        tmp = self._workplace.state_dir / "tmp" / environment_id
+        tmp.mkdir(parents=True)
+        stream = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{environment_id}"
+        environment = Environment(
+            environment_id,
+            self._launch,
+            self,
+            log_stream=stream,
+            tmp=tmp,
+            freeze=self._workplace.freeze,
+            on_spawn=self._workplace.on_spawn,
+            on_gone=self._workplace.on_gone,
+        )
+        self.environments[environment_id] = environment
+        return environment
+
+    async def _cold_start(self, invocation: Invocation) -> None:
+        environment = self._new_environment()
+        invocation.cold = True
+        self.counters.cold_starts += 1
+        failure = await self._init(environment)
+        if failure is not None:
+            await self._init_inside(environment, invocation)
+            return
+        invocation.init_ms = environment.init_duration_ms
+        self._arm(invocation)
+        self._dispatch(environment, invocation)
+
+    async def _init(self, environment: Environment) -> InitFailure | None:
+        self._emit(logs.init_start_line(self.config.runtime))
+        failure = await environment.start(limit_s=INIT_LIMIT_S)
+        if failure is not None:
+            self._emit_init_report(failure, phase="init")
+        return failure
+
+    async def _init_inside(self, environment: Environment, invocation: Invocation) -> None:
+        """Init again within the invocation, after a failed init or a reset: its time counts as the invocation's own."""
+        self._arm(invocation)
+        failure = await environment.start(limit_s=self.config.timeout_s)
+        assert invocation.future is not None
+        if failure is None and not invocation.future.done():
+            self._dispatch(environment, invocation)
+            return
+        if failure is not None:
+            self._emit_init_report(failure, phase="invoke")
+            if failure.status == "timeout":
+                self._conclude_timeout(environment, invocation)
+            else:
+                payload = failure.payload.replace(
+                    b'"RequestId:  Error', f'"RequestId: {invocation.request_id} Error'.encode()
+                )
+                self._conclude(environment, invocation, payload, status="error", error_type=failure.error_type)
+        self._scaling.add_free(environment)
+
+    def _emit_init_report(self, failure: InitFailure, *, phase: str) -> None:
+        error_type = failure.error_type if failure.status == "error" else None
+        self._emit(
+            logs.init_report_line(init_ms=failure.init_ms, phase=phase, status=failure.status, error_type=error_type)
+        )
+
+    # -- what environments tell (EnvironmentHost) ----------------------------------------------------------------------
+
+    def environment_answered(
+        self, environment: Environment, invocation: Invocation, body: bytes, failed: bool, error_type: str | None
+    ) -> None:
+        self._scaling.answered()
+        if invocation.init_ms is not None:
+            self._keep_init(environment)
+        self._conclude(
+            environment, invocation, body, status="error" if failed else "ok", error_type=error_type, plain=True
+        )
+
+    def environment_back(self, environment: Environment) -> None:
+        late = environment.read_output()
+        if late:
+            self._emit(late)
+        if environment.retiring or self._closing:
+            self._scaling.lost_on_return()
+            self._let_one_waiter_start()
+            self._spawn_task(self._shut_down(environment))
+            return
+        environment.idle_since_s = time.monotonic()
+        self._scaling.came_back(environment)
+        self._serve_waiters()
+
+    def environment_exited(self, environment: Environment, status: int, running: list[Invocation]) -> None:
+        """The process ended by itself or was killed: during an invocation Lambda resets the environment, else it is gone."""
+        self.counters.exited_cpu_s += environment.exited_cpu_s
+        environment.exited_cpu_s = 0.0
+        for invocation in running:
+            self._conclude(
+                environment,
+                invocation,
+                failures.runtime_exited(invocation.request_id, status),
+                status="error",
+                error_type="Runtime.ExitError",
+            )
+        if running:
+            self._scaling.add_free(environment)
+        elif not self._scaling.remove(environment) and environment.id in self.environments and not environment.retiring:
+            self._scaling.lost_on_return()
+            self._let_one_waiter_start()
+            self._drop(environment)
+        else:
+            self._drop(environment)
+
+    def environment_output(self, environment: Environment, chunk: bytes) -> None:
+        for invocation in environment.running:
+            invocation.log.append(chunk)
+            return
+        self._emit(chunk)
+
+    def _serve_waiters(self) -> None:
+        while self._waiters and self._scaling.free:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(self._scaling.take_for_waiter())
+
+    def _let_one_waiter_start(self) -> None:
+        while self._waiters and self._scaling.waiting > self._scaling.returning:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self._scaling.give_up_waiting()
+                waiter.set_result(None)
+                return
+
+    # -- the end of an invocation --------------------------------------------------------------------------------------
+
+    def _timed_out(self, invocation: Invocation) -> None:
+        environment = invocation.environment
+        if environment is None:
+            return  # still in an init of its own; start() has the same limit
+        environment.forget(invocation)
+        environment.kill()
+        self._conclude_timeout(environment, invocation)
+        self._spawn_task(self._free_when_gone(environment))
+
+    async def _free_when_gone(self, environment: Environment) -> None:
+        await environment.gone()
+        if environment.id in self.environments:
+            self._scaling.add_free(environment)
+
+    def _conclude_timeout(self, environment: Environment, invocation: Invocation) -> None:
+        payload = failures.timed_out(invocation.request_id, self.config.timeout_s)
+        self._conclude(environment, invocation, payload, status="timeout", error_type="Sandbox.Timedout")
+
+    def _conclude(
+        self,
+        environment: Environment,
+        invocation: Invocation,
+        payload: bytes,
+        *,
+        status: Status,
+        error_type: str | None,
+        plain: bool = False,
+    ) -> None:
+        """Log, count and answer. `plain`: the runtime itself answered, so REPORT carries no status."""
+        duration_ms = self.config.timeout_s * 1e3
+        if status != "timeout":
+            duration_ms = (time.monotonic_ns() - invocation.dispatched_ns) / 1e6
+        if invocation.timer is not None:
+            invocation.timer.cancel()
+        environment.watch_output(False)
+        text = self._log_text(environment, invocation, duration_ms, status, error_type, plain)
+        self._emit(text)
+        self._scaling.finished()
+        self._limits.give_back()
+        if status != "ok":
+            self.counters.errors += 1
+        future = invocation.future
+        assert future is not None
+        if not future.done():
+            result = InvocationResult(
+                invocation.request_id,
+                payload,
+                status,
+                None if status == "ok" else "Unhandled",
+                error_type,
+                invocation.version,
+                text[-logs.TAIL_BYTES :] if invocation.tail else None,
+            )
+            future.set_result(result)
+
+    def _log_text(
+        self,
+        environment: Environment,
+        invocation: Invocation,
+        duration_ms: float,
+        status: Status,
+        error_type: str | None,
+        plain: bool,
+    ) -> bytes:
+        output = environment.read_output()
+        return b"".join(
+            (
+                logs.start_line(invocation.request_id, invocation.version),
+                *invocation.log,
+                output,
+                logs.timeout_line(invocation.request_id, self.config.timeout_s) if status == "timeout" else b"",
+                logs.end_line(invocation.request_id),
+                logs.report_line(
+                    invocation.request_id,
+                    duration_ms=duration_ms,
+                    memory_mb=self.config.memory_mb,
+                    memory_used_mb=round(environment.memory_used_bytes() / _MB),
+                    init_ms=invocation.init_ms,
+                    restore_ms=invocation.restore_ms,
+                    status=None if plain else status,
+                    error_type=error_type if status == "error" and not plain else None,
+                ),
+            )
+        )
+
+    def _emit(self, chunk: bytes) -> None:
+        self._workplace.sink.write(self._name, chunk)
+
+    def _watch_long_ones(self) -> None:
+        """From here on the output of long invocations is read as it comes, so that a full pipe never blocks a handler."""
+        self._watch = None
+        now_ns = time.monotonic_ns()
+        busy = False
+        for environment in self.environments.values():
+            for invocation in environment.running:
+                busy = True
+                if now_ns - invocation.dispatched_ns > LONG_INVOCATION_S * 1e9:
+                    environment.watch_output(True)
+                    environment.memory_used_bytes()
+        if busy:
+            self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._watch_long_ones)
+
+    # -- the set of environments ---------------------------------------------------------------------------------------
+
+    def _keep_init(self, environment: Environment) -> None:
+        if environment.invocations != 1:
+            return
+        self.inits.append(
+            {
+                "environment": environment.id,
+                "spawned_ns": environment.spawned_ns,
+                "ready_ns": environment.ready_ns,
+                "first_invoke_ns": environment.first_invoke_ns,
+                "first_response_ns": environment.first_response_ns,
+                **environment.milestones(),
+            }
+        )
+
+    def _drop(self, environment: Environment) -> None:
+        self.environments.pop(environment.id, None)
+
+    async def _shut_down(self, environment: Environment) -> None:
+        environment.retiring = True
+        await environment.shutdown(grace_s=self._workplace.shutdown_grace_s)
+        self.counters.exited_cpu_s += environment.exited_cpu_s
+        environment.exited_cpu_s = 0.0
+        self._drop(environment)
+
+    async def retire(self) -> int:
+        """Shut every environment down, busy ones when they come back; returns how many. The next invocation is a cold start."""
+        free = []
+        for environment in list(self.environments.values()):
+            environment.retiring = True
+            if self._scaling.remove(environment):
+                free.append(environment)
+        count = len(self.environments)
+        await asyncio.gather(*(self._shut_down(environment) for environment in free))
+        return count
+
+    def reap_idle(self, now_s: float) -> None:
+        """Shut down environments that nobody has used for `idle_s`."""
+        while (environment := self._scaling.least_recent()) is not None:
+            if not environment.alive or now_s - environment.idle_since_s < self._workplace.idle_s:
+                return
+            self._scaling.remove(environment)
+            self._spawn_task(self._shut_down(environment))
+
+    async def warm(self, count: int) -> None:
+        """Start `count` environments ahead of any invocation."""
+
+        async def start() -> None:
+            environment = self._new_environment()
+            if await self._init(environment) is None:
+                environment.idle_since_s = time.monotonic()
+                self._scaling.add_free(environment)
+            else:
+                self._drop(environment)
+
+        await asyncio.gather(*(start() for _ in range(count)))
+
+    async def close(self) -> None:
+        """Shut everything down, whatever it is doing."""
+        self._closing = True
+        if self._watch is not None:
+            self._watch.cancel()
+        grace_s = self._workplace.shutdown_grace_s
+        await asyncio.gather(
+            *(environment.shutdown(grace_s=grace_s) for environment in list(self.environments.values()))
+        )
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,169 @@
+"""`warmfront serve` and `warmfront invoke`: the emulator from the command line."""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from local.backing.errors import BackingError
+from local.emulator import Emulator, EmulatorOptions, StartError, running
+from local.lambda_service.service import new_trace_id
+from local.lambda_service.types import ServiceError
+from local.template import TemplateError, parse_parameter_overrides
+
+
+def run_loop[T](main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run on uvloop where it is installed, else on asyncio's loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main())
+    return uvloop.run(main())
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template (default: template.yaml)"
+    )
+    parser.add_argument("--built", action="store_true", help="run what `sam build` left in .aws-sam/build")
+    parser.add_argument(
+        "--parameter-overrides",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="template parameters, as SAM CLI takes them",
+    )
+    parser.add_argument(
+        "--env-vars", type=Path, metavar="FILE", help="JSON file of environment variables, as SAM CLI takes it"
+    )
+    parser.add_argument("--no-freeze", action="store_true", help="let processes run between invocations")
+    parser.add_argument(
+        "--state-dir", type=Path, help="keep staged code, /tmp folders and logs here (default: a temporary folder)"
+    )
+    parser.add_argument("--max-connections", type=int, default=200, help="of the local Postgres (default: 200)")
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    add_common_arguments(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument(
+        "-p", "--port", type=int, default=3000, help="port of the first API; 0 takes a free one (default: 3000)"
+    )
+    parser.add_argument(
+        "--idle", type=float, default=600.0, metavar="SECONDS", help="end environments idle for so long (default: 600)"
+    )
+    parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
+
+
+def add_invoke_arguments(parser: argparse.ArgumentParser) -> None:
+    add_common_arguments(parser)
+    parser.add_argument("name", help="logical id or name of the function")
+    parser.add_argument(
+        "-e", "--event", default=None, metavar="FILE|-", help="JSON event; - reads standard input (default: {})"
+    )
+
+
+def _options(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
+    return EmulatorOptions(
+        template=args.template,
+        parameters=parse_parameter_overrides(args.parameter_overrides),
+        built=args.built,
+        freeze=not args.no_freeze,
+        env_vars=args.env_vars,
+        state_dir=args.state_dir,
+        max_connections=args.max_connections,
+        **more,
+    )
+
+
+def _reported(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Known failures are one line on stderr and exit status 1 (2: the template or an option is wrong)."""
+    try:
+        return run_loop(main)
+    except (TemplateError, StartError) as error:
+        print(f"warmfront: {error}", file=sys.stderr)
+        return 2
+    except BackingError as error:
+        print(f"warmfront: {error}", file=sys.stderr)
+        return 1
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM."""
+
+    async def main() -> int:
+        options = _options(args, host=args.host, port=args.port, idle_s=args.idle, log_file=args.log_file)
+        if args.host not in ("127.0.0.1", "localhost", "::1"):
+            print(f"warning: listening on {args.host}: others on the network can run your functions", file=sys.stderr)
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with running(options) as emulator:
+            print("\n".join(start_table(emulator, token=options.token)), flush=True)
+            print(f"Warmfront ready on {emulator.urls[0]}", flush=True)
+            await stop.wait()
+        return 0
+
+    return _reported(main)
+
+
+def start_table(emulator: Emulator, *, token: str) -> list[str]:
+    """What runs: backing services, functions, routes by API, warnings."""
+    lines = []
+    for name, about in emulator.backing.describe().items():
+        assert isinstance(about, dict)
+        lines.append(f"{name:<10} {about['version']} ({about['origin']}) on port {about['port']}")
+    for logical_id, config in emulator.template.functions.items():
+        reason = emulator.service.not_runnable.get(logical_id)
+        about_it = (
+            f"not runnable: {reason}" if reason else f"{config.runtime}, {config.memory_mb} MB, {config.timeout_s} s"
+        )
+        lines.append(f"function   {logical_id:<20} {about_it}")
+    for app, url in zip(emulator.apps, emulator.urls, strict=False):
+        lines += [f"route      {url} {route.key} -> {route.function}" for route in app.routes]
+        authorizers = sorted({route.authorizer for route in app.routes if route.authorizer})
+        if authorizers:
+            lines.append(f"warning    {app.api.logical_id}: authorizers {', '.join(authorizers)} are not enforced here")
+    lines += [f"warning    {warning}" for warning in emulator.warnings]
+    lines.append(f"invoke     aws lambda invoke --endpoint-url {emulator.urls[0]} --function-name NAME out.json")
+    lines.append(f"control    {emulator.urls[0]}/_warmfront/state (token for writes: {token})")
+    return lines
+
+
+def read_event(source: str | None) -> bytes:
+    """The event's bytes. Raises StartError when they are not JSON."""
+    if source is None:
+        return b"{}"
+    try:
+        event = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        json.loads(event)
+    except (OSError, ValueError) as error:
+        raise StartError(f"--event {source}: {error}") from None
+    return event
+
+
+def invoke(args: argparse.Namespace) -> int:
+    """One invocation: payload on stdout, logs on stderr; exit status 1 when the function failed."""
+
+    async def main() -> int:
+        event = read_event(args.event)
+        async with running(_options(args, quiet_logs=True), gateway=False) as emulator:
+            emulator.service.options.sink.listeners.append(_to_stderr)
+            try:
+                result = await emulator.service.invoke(args.name, event, trace_id=new_trace_id(sampled=False))
+            except ServiceError as error:
+                known = ", ".join(emulator.service.functions)
+                raise StartError(f"{error}; the template has: {known}") from None
+            sys.stdout.write(result.payload.decode() + "\n")
+            return 1 if result.function_error else 0
+
+    return _reported(main)
+
+
+def _to_stderr(function: str, chunk: bytes) -> None:  # noqa: ARG001
+    sys.stderr.buffer.write(chunk)
+    sys.stderr.flush()
