@@ -234,6 +234,11 @@ class CircuitBreaker:
         return admitted
 
     @property
+    def era(self) -> int:
+        """Another number than before: the state has moved. Does not look at the clock."""
+        return self._era
+
+    @property
     def state(self) -> State:
         with self._lock:
             self._expire_lease(self._clock())
