@@ -23,7 +23,7 @@ IN_MODIFY = 0x2  # inotify(7)
 
 
 class Child:
-    """A process that leads its own group and writes its output to a file; never outlives this process."""
+    """A process that leads its own session and writes its output to a file; never outlives this process."""
 
     def __init__(self, name: str, popen: subprocess.Popen[bytes], output: Path, offset: int, watcher: Watcher) -> None:
         self.name = name
@@ -58,7 +58,9 @@ class Child:
                     stderr=subprocess.STDOUT,
                     env=dict(env),
                     cwd="/",
-                    process_group=0,
+                    # A session, not only a group: stopped members of a group get SIGHUP when its parent dies, and
+                    # may be gone before the watcher has seen their descendants (setpgid(2), orphaned groups).
+                    start_new_session=True,
                     **identity.popen,
                 )
             except OSError as error:

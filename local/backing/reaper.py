@@ -16,15 +16,16 @@ type Identity = tuple[int, int]
 
 
 class Process:
-    """One line of /proc: parent and group are ids, started is in clock ticks since boot."""
+    """One line of /proc: parent, group and session are ids, started is in clock ticks since boot."""
 
-    __slots__ = ("group", "parent", "pid", "started")
+    __slots__ = ("group", "parent", "pid", "session", "started")
 
     def __init__(self, pid: int, stat: bytes) -> None:
         fields = stat.rpartition(b")")[2].split()  # the command name before it may contain anything
         self.pid = pid
         self.parent = int(fields[1])
         self.group = int(fields[2])
+        self.session = int(fields[3])
         self.started = int(fields[19])
 
 
@@ -47,12 +48,16 @@ def processes() -> dict[int, Process]:
 
 
 def family(groups: set[int], kept: set[Identity]) -> set[Identity]:
-    """The members of the groups, those of `kept` that still live, and all descendants of both."""
+    """Members of the groups and of the sessions of the same id, those of `kept` that live, and their descendants."""
     table = processes()
     children: dict[int, list[Process]] = {}
     for each in table.values():
         children.setdefault(each.parent, []).append(each)
-    todo = [each for each in table.values() if each.group in groups or (each.pid, each.started) in kept]
+    todo = [
+        each
+        for each in table.values()
+        if each.group in groups or each.session in groups or (each.pid, each.started) in kept
+    ]
     found: set[Identity] = set()
     while todo:
         each = todo.pop()

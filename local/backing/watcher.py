@@ -36,7 +36,11 @@ class Watcher:
         return self._process.pid if self._process else None
 
     def register(self, pgid: int, *, first_signal: int = 0) -> None:
-        """From now on the group and all its descendants end with us; `first_signal` lets it tidy up for a moment."""
+        """From now on the group and its descendants end with us; `first_signal` lets it tidy up for a moment.
+
+        Best the leader of a session of its own: then the kernel sends its stopped members no SIGHUP when we die, and
+        a descendant that made itself a group is still found when its parent is gone.
+        """
         self._order(f"+{pgid}", f"+{pgid} {int(first_signal)}")
 
     def unregister(self, pgid: int) -> None:

@@ -1,6 +1,7 @@
 """What the backing tests share: an environment that finds nothing by accident, and ways to wait for processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,16 @@ def python(script: str, *arguments: str, **options: object) -> subprocess.Popen[
 
 def gone(identities: set[reaper.Identity], within_s: float) -> bool:
     return reaper.wait_until_gone(identities, within_s)
+
+
+def gone_or_killed(identities: set[reaper.Identity], within_s: float) -> bool:
+    """A test that fails leaves nothing behind either."""
+    if gone(identities, within_s):
+        return True
+    for pid, started in identities:
+        if (found := reaper.process(pid)) and found.started == started:
+            os.kill(pid, signal.SIGKILL)
+    return False
 
 
 def identities(*pids: int) -> set[reaper.Identity]:

@@ -12,7 +12,7 @@ import pytest
 from local.backing import reaper
 from local.backing.watcher import Watcher
 
-from .conftest import gone, identities, python, sleeping_group
+from .conftest import gone, gone_or_killed, identities, python, sleeping_group
 
 GONE_WITHIN_S = 2.0
 
@@ -28,7 +28,7 @@ from local.backing.watcher import get_watcher
 
 environ = {"PATH": os.defpath, "XDG_CACHE_HOME": sys.argv[1]}
 postgres, redis = Postgres.start(environ, origin="wheel"), Redis.start(environ, origin="wheel")
-group = subprocess.Popen(["sh", "-c", "setsid sleep infinity & echo $!; exec sleep infinity"], process_group=0,
+group = subprocess.Popen(["sh", "-c", "setsid sleep infinity & echo $!; exec sleep infinity"], start_new_session=True,
                          stdout=subprocess.PIPE)
 runaway = int(group.stdout.readline())
 get_watcher().register(group.pid)
@@ -73,7 +73,7 @@ def test_after_a_sigkill_of_the_parent_nothing_of_it_is_left(tmp_path: Path) -> 
             assert any(segments.values())
         finally:
             parent.kill()
-        assert gone(family, GONE_WITHIN_S)
+        assert gone_or_killed(family, GONE_WITHIN_S)
     assert not directory.exists()
     assert not [path for paths in segments.values() for path in paths if path.exists()]
 
@@ -121,7 +121,37 @@ def test_a_group_that_ignores_its_first_signal_is_killed_with_its_descendants(wa
         family = identities(child.pid, int(child.stdout.readline()))
         watcher.register(child.pid, first_signal=signal.SIGQUIT)
         watcher.close()
-        assert gone(family, GONE_WITHIN_S)
+        assert gone_or_killed(family, GONE_WITHIN_S)
+
+
+def test_what_a_polite_leader_leaves_behind_is_killed(watcher: Watcher) -> None:
+    script = "trap 'exit 0' QUIT; setsid sleep infinity & echo $!; while :; do sleep 1; done"
+    with subprocess.Popen(["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        family = identities(child.pid, int(child.stdout.readline()))
+        watcher.register(child.pid, first_signal=signal.SIGQUIT)
+        watcher.close()
+        assert gone_or_killed(family, GONE_WITHIN_S)
+
+
+def test_an_orphan_that_made_itself_a_group_is_found_by_its_session(watcher: Watcher) -> None:
+    script = """
+import os, signal
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setpgid(0, 0)
+        print(os.getpid(), flush=True)
+        signal.pause()
+    os._exit(0)
+os.wait()
+signal.pause()
+"""
+    with python(script, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        family = identities(leader.pid, int(leader.stdout.readline()))
+        watcher.register(leader.pid)
+        watcher.close()
+        assert gone_or_killed(family, GONE_WITHIN_S)
 
 
 def test_the_watcher_has_its_own_session_and_outlives_polite_signals(
@@ -216,7 +246,7 @@ os.kill(os.getpid(), 9)
         assert parent.stdout is not None
         child, fork = map(int, parent.stdout.readline().split())
         try:
-            assert gone({(child, _started(child))}, GONE_WITHIN_S)
+            assert gone_or_killed({(child, _started(child))}, GONE_WITHIN_S)
         finally:
             os.kill(fork, signal.SIGKILL)
 
