@@ -1,0 +1,103 @@
+"""A local AWS (moto's server) in a process of its own, so that its cost stays out of everybody else's.
+
+Knows nothing of queues, secrets or templates.
+"""
+
+import importlib.metadata
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .errors import BackingError
+from .ports import LOOPBACK, on_free_port
+from .process import Child
+from .watcher import Watcher, get_watcher
+
+READY = b"Running on http://"
+READY_TIMEOUT_S = 60.0
+STOP_GRACE_S = 3.0
+
+
+class Aws:
+    """Whatever of AWS moto plays, behind one endpoint; it forgets everything when it stops."""
+
+    def __init__(self, child: Child, port: int, version: str, work: Path, watcher: Watcher) -> None:
+        self.version = version
+        self.port = port
+        self.endpoint_url = f"http://{LOOPBACK}:{port}"
+        self._child: Child | None = child
+        self._work = work
+        self._watcher = watcher
+
+    @classmethod
+    def start(cls, environ: Mapping[str, str] | None = None, *, watcher: Watcher | None = None) -> Self:
+        """MOTO_* settings of `environ` reach the server; nothing else of it does, least of all real credentials."""
+        environ = os.environ if environ is None else environ
+        watcher = watcher or get_watcher()
+        version = _moto_version()
+        work = Path(tempfile.mkdtemp(prefix="warmfront-aws-"))
+        watcher.remove_on_exit(work)
+        try:
+            child, port = on_free_port(lambda port: (_serve(port, version, work, environ, watcher), port))
+        except BaseException:
+            _discard(work, watcher)
+            raise
+        return cls(child, port, version, work, watcher)
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def describe(self) -> dict[str, object]:
+        return {"origin": "moto", "version": self.version, "pid": self.pid, "port": self.port}
+
+    def stop(self) -> None:
+        if self._child:
+            self._child.stop(grace_s=STOP_GRACE_S)
+            self._child = None
+            _discard(self._work, self._watcher)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _moto_version() -> str:
+    try:
+        return importlib.metadata.version("moto")
+    except importlib.metadata.PackageNotFoundError:
+        raise BackingError(
+            "no local AWS: the package moto is not installed; `pip install 'moto[server]'`, or do without it: --aws none"
+        ) from None
+
+
+def _serve(port: int, version: str, work: Path, environ: Mapping[str, str], watcher: Watcher) -> Child:
+    settings = {name: value for name, value in environ.items() if name.startswith("MOTO_")}
+    fake = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "us-east-1"}
+    child = Child.start(
+        f"moto {version}",
+        [sys.executable, "-P", "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
+        output=work / "moto.log",
+        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TMPDIR": str(work)} | fake | settings,
+        watcher=watcher,
+    )
+    try:
+        child.await_output(READY, timeout_s=READY_TIMEOUT_S)
+    except BaseException:
+        child.stop(grace_s=1.0)
+        raise
+    return child
+
+
+def _discard(work: Path, watcher: Watcher) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    watcher.keep_on_exit(work)
