@@ -242,10 +242,17 @@ def write_result(result: Result, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(msgspec.json.encode(result) + b"\n")
+        draft.write_bytes(msgspec.json.encode(result, enc_hook=_plain) + b"\n")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _plain(value: object) -> object:
+    """numpy's scalars and arrays are numbers and lists in a file; this module need not know numpy for that."""
+    if callable(as_list := getattr(value, "tolist", None)):
+        return as_list()
+    raise TypeError(f"a result cannot hold a {type(value).__name__}: {value!r}")
 
 
 def read_result(path: Path) -> Result:

@@ -24,7 +24,7 @@ RESAMPLES = 1000
 CONFIDENCE = 0.95
 CLAIM_CONFIDENCE = 0.99  # for "better" and "worse": a table has dozens of rows, and each is a chance to be wrong
 SMALLEST_CLAIM = 0.02  # a shared machine cannot be held to differences below this, however narrow the interval
-BEYOND_MIN = 20  # samples that must lie beyond a percentile before it is shown as one
+BEYOND_MIN = 15  # samples that must lie beyond a percentile before it is shown as one
 _STRIDE = 64  # sorted samples per step of the search grid
 _NORMAL = NormalDist()
 

@@ -35,19 +35,20 @@ Figures = dict[str, Figure]
 
 def summarise(
     blocks: Sequence[Block],
+    variants: Sequence[str],
     *,
     floor: Mapping[str, float] | None = None,
     resamples: int = stats.RESAMPLES,
     seed: int = 0,
 ) -> tuple[tuple[Summary, ...], tuple[Comparison, ...]]:
-    """Every workload's variants, each against the first one named, and each against itself (the A/A rows).
+    """Every workload's variants, each against the first of `variants`, and each against itself (the A/A rows).
 
     `floor`: metric -> what the emulator alone costs, in the metric's unit; the metrics named in it are repeated net of
     it as `<metric>_net`.
     """
     summaries: list[Summary] = []
     comparisons: list[Comparison] = []
-    for workload, by_variant in _by_workload(blocks).items():
+    for workload, by_variant in _by_workload(blocks, variants).items():
         rounds = {tuple(block.index for block in own) for own in by_variant.values()}
         shared = _draws(len(next(iter(rounds))), resamples, seed) if len(rounds) == 1 else None
         figures = {}
@@ -63,11 +64,15 @@ def summarise(
     return tuple(summaries), tuple(comparisons)
 
 
-def _by_workload(blocks: Iterable[Block]) -> dict[str, dict[str, list[Block]]]:
-    found: dict[str, dict[str, list[Block]]] = {}
-    for block in blocks:
-        if block.latency_us:
-            found.setdefault(block.workload, {}).setdefault(block.variant, []).append(block)
+def _by_workload(blocks: Iterable[Block], variants: Sequence[str]) -> dict[str, dict[str, list[Block]]]:
+    """In the order of `variants`: the blocks themselves come in an order that was drawn at random."""
+    place = {variant: order for order, variant in enumerate(variants)}
+    own_blocks = [block for block in blocks if block.latency_us]
+    found: dict[str, dict[str, list[Block]]] = {
+        workload: {} for workload in dict.fromkeys(b.workload for b in own_blocks)
+    }
+    for block in sorted(own_blocks, key=lambda block: place[block.variant]):
+        found[block.workload].setdefault(block.variant, []).append(block)
     for by_variant in found.values():
         for own in by_variant.values():
             own.sort(key=lambda block: (block.index, block.order))

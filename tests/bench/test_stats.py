@@ -112,9 +112,9 @@ def test_an_interval_by_order_statistics_is_made_of_samples() -> None:
 
 
 def test_a_percentile_says_how_many_samples_it_needs() -> None:
-    assert stats.samples_needed(0.50) == 40
-    assert stats.samples_needed(0.99) == 2_000
-    assert stats.samples_needed(0.999) == 20_000
+    assert stats.samples_needed(0.50) == 30
+    assert stats.samples_needed(0.99) == 1_500
+    assert stats.samples_needed(0.999) == 15_000
 
 
 @pytest.mark.parametrize(("freedom", "expected"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (14, 2.1448), (29, 2.0452)])

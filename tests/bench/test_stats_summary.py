@@ -5,6 +5,8 @@ import pytest
 from local.bench.summary import MIB, figures_of, summarise, summarise_cold
 from local.results import Block, Cold, Comparison, Summary
 
+BOTH = ("naive", "pooled")
+
 
 def block(variant: str, index: int, latency_us: Sequence[int], *, workload: str = "product", errors: int = 0) -> Block:
     n = len(latency_us)
@@ -43,7 +45,7 @@ def against(rows: Sequence[Comparison], baseline: str, candidate: str, metric: s
 
 
 def test_every_figure_has_its_unit_and_its_n() -> None:
-    summaries, _ = summarise(run())
+    summaries, _ = summarise(run(), BOTH)
     p50 = one(summaries, "naive", "p50")
     assert (p50.value, p50.unit, p50.n) == (50.0, "ms", 54)
     assert p50.low is not None
@@ -58,36 +60,36 @@ def test_every_figure_has_its_unit_and_its_n() -> None:
 
 
 def test_a_ratio_is_times_better_whatever_the_metric() -> None:
-    _, comparisons = summarise(run())
+    _, comparisons = summarise(run(), BOTH)
     for metric, expected in {"p50": 10.0, "throughput": 10.0, "p99": 10.0}.items():
         row = against(comparisons, "naive", "pooled", metric)
         assert row.ratio == pytest.approx(expected)
         assert row.verdict == "better"
-    _, backwards = summarise(run(naive=1_000, pooled=10_000))
+    _, backwards = summarise(run(naive=1_000, pooled=10_000), BOTH)
     assert against(backwards, "naive", "pooled", "throughput").ratio == pytest.approx(0.1)
     assert against(backwards, "naive", "pooled", "throughput").verdict == "worse"
 
 
 def test_the_ratio_is_that_of_the_values_beside_it() -> None:
-    _, comparisons = summarise(run(pooled=1_234))
+    _, comparisons = summarise(run(pooled=1_234), BOTH)
     row = against(comparisons, "naive", "pooled", "cpu_per_request")
     assert row.ratio == pytest.approx(row.baseline_value / row.candidate_value)
 
 
 def test_net_figures_take_the_floor_off_both_sides() -> None:
-    summaries, comparisons = summarise(run(), floor={"p50": 1.0, "cpu_per_request": 0.2})
+    summaries, comparisons = summarise(run(), BOTH, floor={"p50": 1.0, "cpu_per_request": 0.2})
     assert one(summaries, "pooled", "p50_net").value == pytest.approx(4.0)
     assert against(comparisons, "naive", "pooled", "p50_net").ratio == pytest.approx(49 / 4)
     assert against(comparisons, "naive", "pooled", "cpu_per_request_net").ratio == pytest.approx(10.0)
 
 
 def test_a_net_figure_below_the_floor_has_no_ratio() -> None:
-    _, comparisons = summarise(run(), floor={"p50": 5.0})
+    _, comparisons = summarise(run(), BOTH, floor={"p50": 5.0})
     assert not [row for row in comparisons if row.metric == "p50_net" and row.baseline != row.candidate]
 
 
 def test_every_variant_is_compared_with_itself() -> None:
-    _, comparisons = summarise(run())
+    _, comparisons = summarise(run(), BOTH)
     for variant in ("naive", "pooled"):
         row = against(comparisons, variant, variant, "p50")
         assert row.same_variant
@@ -97,11 +99,16 @@ def test_every_variant_is_compared_with_itself() -> None:
 
 def test_errors_are_counted_over_all_blocks() -> None:
     blocks = [block("naive", 0, [1, 2], errors=1), block("naive", 1, [1, 2], errors=2)]
-    assert one(summarise(blocks)[0], "naive", "errors").value == 3
+    assert one(summarise(blocks, BOTH)[0], "naive", "errors").value == 3
+
+
+def test_the_baseline_is_the_first_variant_named_whichever_ran_first() -> None:
+    rows = summarise(run(), ("pooled", "naive"))[1]
+    assert {(row.baseline, row.candidate) for row in rows if not row.same_variant} == {("pooled", "naive")}
 
 
 def test_one_block_has_figures_without_a_spread() -> None:
-    summaries, comparisons = summarise([block("naive", 0, [10, 20]), block("pooled", 0, [1, 2])])
+    summaries, comparisons = summarise([block("naive", 0, [10, 20]), block("pooled", 0, [1, 2])], BOTH)
     p50 = one(summaries, "naive", "p50")
     assert p50.low == p50.value == p50.high
     assert against(comparisons, "naive", "pooled", "p50").ratio == pytest.approx(10.0)
@@ -109,7 +116,7 @@ def test_one_block_has_figures_without_a_spread() -> None:
 
 def test_variants_with_different_rounds_are_compared_unpaired() -> None:
     blocks = [*run(rounds=6), block("pooled", 6, [1_000, 5_000, 9_000])]
-    assert against(summarise(blocks)[1], "naive", "pooled", "p50").verdict == "better"
+    assert against(summarise(blocks, BOTH)[1], "naive", "pooled", "p50").verdict == "better"
 
 
 def test_a_run_without_cpu_and_memory_has_no_such_figures() -> None:
@@ -117,12 +124,12 @@ def test_a_run_without_cpu_and_memory_has_no_such_figures() -> None:
         Block("product", "remote", index, index, float(index), 1.0, 2, 0, (1000, 2000), memory_pss_bytes=None)
         for index in range(3)
     ]
-    metrics = {row.metric for row in summarise(bare)[0]}
+    metrics = {row.metric for row in summarise(bare, ["remote"])[0]}
     assert metrics == {"p50", "p95", "p99", "p99.9", "throughput", "max", "errors"}
 
 
 def test_the_same_blocks_give_the_same_figures() -> None:
-    assert summarise(run()) == summarise(run())
+    assert summarise(run(), BOTH) == summarise(run(), BOTH)
     assert figures_of(run()[::2])["p50"].estimate.value == 50.0
 
 

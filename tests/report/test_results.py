@@ -4,6 +4,7 @@ from typing import Any
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
 
 from local import results
@@ -40,6 +41,15 @@ def test_a_written_result_reads_back_equal(tmp_path: Path) -> None:
     write_result(result, tmp_path / "deep" / "result.json")
     assert read_result(tmp_path / "deep" / "result.json") == result
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["result.json"]
+
+
+def test_figures_of_numpy_are_written_as_plain_numbers(tmp_path: Path) -> None:
+    machine = {"load": np.float64(1.5), "spins": np.array([1, 2])}
+    write_result(small_result(machine=machine), tmp_path / "a.json")
+    assert read_result(tmp_path / "a.json").machine == {"load": 1.5, "spins": [1, 2]}
+    with pytest.raises(TypeError, match="cannot hold a object"):
+        write_result(small_result(machine={"thing": object()}), tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_the_schema_file_says_what_the_code_says() -> None:

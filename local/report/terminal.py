@@ -1,0 +1,282 @@
+"""A result as one screen of text. Knows saved results only, and no terminal beyond whether it shows colours."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from local.report import figures
+from local.report.figures import Index, number
+from local.results import Check, Comparison, Result, Summary
+
+WIDTH = 118
+RATIO_METRICS = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak")
+RATIO_TITLES = ("p50", "p95", "p99", "requests/s", "CPU/request", "memory")
+NET_METRICS = tuple(f"{metric}_net" for metric in RATIO_METRICS)
+EQUAL_LOAD = "memory_at_equal_load"
+LABEL, CELL, COLD_LABEL = 28, 15, 24
+LATENCIES = ("p50", "p95", "p99", "max")
+RESET, BOLD, DIM, RED, GREEN, YELLOW = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"
+
+
+def show(result: Result, stream: TextIO | None = None) -> None:
+    stream = stream or sys.stdout
+    stream.write(render(result, colour=wants_colour(stream)))
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """On a terminal, unless the person said no (no-color.org) or the terminal can't."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def render(result: Result, *, colour: bool = False) -> str:
+    paint = _Paint(colour)
+    index = Index.of(result)
+    sections = [
+        _head(result, paint),
+        _warm(index, paint),
+        _cold(index, paint),
+        _ratios(index, paint),
+        _costs(result, paint),
+        _experiments(result, paint),
+        _foot(result, paint),
+    ]
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+class _Paint:
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, text: str, *codes: str) -> str:
+        return f"{''.join(codes)}{text}{RESET}" if self._colour and codes and text else text
+
+    def figure(self, row: Summary | None, width: int) -> str:
+        """Right-aligned; greyed where it rests on too few samples, and in brackets where there is no grey."""
+        if row is None:
+            return "-".rjust(width)
+        if not figures.too_few(row):
+            return number(row.value).rjust(width)
+        return self(number(row.value).rjust(width), DIM) if self._colour else f"({number(row.value)})".rjust(width)
+
+
+def _head(result: Result, paint: _Paint) -> list[str]:
+    title = paint(f"Warmfront {result.kind}", BOLD)
+    lines = [f"{title}  {figures.day_and_time(result.created)}  {result.command}"]
+    commit = result.versions.get("commit")
+    machine = figures.machine_line(result.machine)
+    lines.append(f"{machine}, commit {commit}" if commit else machine)
+    backing = figures.backing_line(result.backing)
+    return [line for line in [*lines, backing] if line]
+
+
+def _warm(index: Index, paint: _Paint) -> list[str]:
+    workloads = index.warm_workloads()
+    if not workloads:
+        return []
+    name = max(9, *(len(workload) for workload in workloads)) + 1
+    variant = max(12, *(len(variant) + 1 for workload in workloads for variant in index.variants(workload)))
+    parts = index.parts("cpu_per_request")
+    before = name + variant + 8
+    above = "latency, ms".rjust(before + 28).ljust(before + 44) + ("CPU, ms per request" if parts else "").rjust(30)
+    head = "workload".ljust(name) + "variant".ljust(variant) + "n".rjust(8)
+    head += "".join(metric.rjust(7) for metric in LATENCIES) + "req/s".rjust(8) + "errors".rjust(8)
+    head += "all".rjust(7) + "".join(_short(part).rjust(6) for part in parts) + "mem, MB".rjust(8)
+    lines = [paint(above.rstrip(), DIM), paint(head, BOLD)]
+    for workload in workloads:
+        for order, own in enumerate(index.variants(workload)):
+            lines.append(_warm_row(index, workload, own, (name, variant), order, paint))
+    return lines
+
+
+def _short(part: str) -> str:
+    return {"emulator": "emul", "environments": "envs", "postgres": "pg"}.get(part, part)[:6]
+
+
+def _warm_row(index: Index, workload: str, variant: str, widths: tuple[int, int], order: int, paint: _Paint) -> str:
+    def row(metric: str) -> Summary | None:
+        return index.value(workload, variant, metric)
+
+    p50, errors = row("p50"), row("errors")
+    line = ("" if order else workload).ljust(widths[0]) + variant.ljust(widths[1])
+    line += (f"{p50.n:,}" if p50 else "-").rjust(8)
+    line += "".join(paint.figure(row(metric), 7) for metric in LATENCIES)
+    line += paint.figure(row("throughput"), 8)
+    counted = (f"{errors.value:,.0f}" if errors else "-").rjust(8)
+    line += paint(counted, RED, BOLD) if errors and errors.value else counted
+    line += paint.figure(row("cpu_per_request"), 7)
+    for part in index.parts("cpu_per_request"):
+        line += paint(paint.figure(row(f"cpu_per_request/{part}"), 6), DIM)
+    return line + paint.figure(row("memory_peak"), 8)
+
+
+def _cold(index: Index, paint: _Paint) -> list[str]:
+    workloads = index.cold_workloads()
+    if not workloads:
+        return []
+    stages = [stage for stage in index.parts("cold_p50") if stage != "init"]
+    head = (
+        "cold start, ms".ljust(COLD_LABEL) + "n".rjust(5) + "".join(t.rjust(7) for t in ("p50", "init", "p95", "init"))
+    )
+    head += "  p50 of:" + "".join(_stage_title(stage).rjust(_stage_width(stage)) for stage in stages)
+    lines = [paint(head, BOLD)]
+    for workload in workloads:
+        lines += [_cold_row(index, workload, variant, stages, paint) for variant in index.variants(workload)]
+    return lines
+
+
+def _stage_title(stage: str) -> str:
+    return {"process_start": "process", "first_query": "query"}.get(stage, stage.replace("_", " "))
+
+
+def _stage_width(stage: str) -> int:
+    return max(7, len(_stage_title(stage)) + 2)
+
+
+def _cold_row(index: Index, workload: str, variant: str, stages: Sequence[str], paint: _Paint) -> str:
+    p50 = index.value(workload, variant, "cold_p50")
+    way = workload.removeprefix("cold").strip()
+    line = f"{variant} {way}".strip()[: COLD_LABEL - 1].ljust(COLD_LABEL) + (f"{p50.n}" if p50 else "-").rjust(5)
+    for metric in ("cold_p50", "cold_p50/init", "cold_p95", "cold_p95/init"):
+        line += paint.figure(index.value(workload, variant, metric), 7)
+    line += " " * len("  p50 of:")
+    for stage in stages:
+        line += paint.figure(index.value(workload, variant, f"cold_p50/{stage}"), _stage_width(stage))
+    return line
+
+
+def _ratios(index: Index, paint: _Paint) -> list[str]:
+    pairs = [(workload, pair) for workload in index.warm_workloads() for pair in index.pairs(workload)]
+    cold = [(workload, pair) for workload in index.cold_workloads() for pair in index.pairs(workload)]
+    if not pairs and not cold:
+        return []
+    heads = "".join(title.rjust(CELL) for title in RATIO_TITLES)
+    baselines = figures.unique(pair[0] for _, pair in [*pairs, *cold])
+    than = f"times better than {baselines[0]}" if len(baselines) == 1 else "times better"
+    lines = [paint(_label(than) + heads, BOLD)]
+    for workload, pair in pairs:
+        lines.append(_ratio_row(index, workload, pair, RATIO_METRICS, paint))
+        # The first workload is the measured one; the others' net ratios are in the full report, this is one screen.
+        if workload == pairs[0][0] and any((workload, *pair, metric) in index.comparisons for metric in NET_METRICS):
+            lines.append(_ratio_row(index, workload, pair, NET_METRICS, paint, title="  net of the emulator"))
+    aims = "".join((f"{figures.AIMS[m]:.0f}" if m in figures.AIMS else "").rjust(CELL) for m in RATIO_METRICS)
+    lines.append(paint("the aim".ljust(LABEL) + aims, DIM))
+    lines += _noise_floor(index, paint)
+    lines += [_single_ratio(row) for row in index.comparisons.values() if row.metric == EQUAL_LOAD]
+    return lines + [_cold_ratio(index, workload, pair) for workload, pair in cold]
+
+
+def _ratio_row(
+    index: Index,
+    workload: str,
+    pair: tuple[str, str],
+    metrics: Sequence[str],
+    paint: _Paint,
+    title: str | None = None,
+) -> str:
+    line = _label(f"{workload} {pair[1]}" if title is None else title)
+    for metric in metrics:
+        line += _ratio_cell(index.comparisons.get((workload, *pair, metric)), paint)
+    return line.rstrip()
+
+
+def _label(text: str) -> str:
+    return text[: LABEL - 1].ljust(LABEL)
+
+
+def _ratio_cell(row: Comparison | None, paint: _Paint) -> str:
+    if row is None:
+        return "-".rjust(CELL)
+    text = f"{_brief(row.ratio)} {_brief(row.low)}–{_brief(row.high)}".rjust(CELL)
+    colour = {"better": (GREEN,), "worse": (RED,), "not significant": (DIM,)}.get(row.verdict, ())
+    return paint(text, *colour)
+
+
+def _brief(value: float) -> str:
+    return f"{value:.2f}" if value < 2 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def _single_ratio(row: Comparison) -> str:
+    aim = f"  the aim {figures.AIMS[row.metric]:.0f}" if row.metric in figures.AIMS else ""
+    told = f"{number(row.baseline_value)} / {number(row.candidate_value)} {row.unit}"
+    return _label(f"{row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}  ({told}){aim}"
+
+
+def _cold_ratio(index: Index, workload: str, pair: tuple[str, str]) -> str:
+    found = [index.comparisons.get((workload, *pair, metric)) for metric in ("cold_p50", "cold_p95")]
+    parts = [f"{row.metric.removeprefix('cold_')} {figures.times(row)}" for row in found if row]
+    return _label(f"{workload} {pair[1]}") + "   ".join(parts)
+
+
+def _noise_floor(index: Index, paint: _Paint) -> list[str]:
+    """One A/A row: the last variant of the first workload, which has the smallest figures and so the most noise."""
+    for workload in index.warm_workloads():
+        pairs = index.pairs(workload, same=True)
+        if pairs:
+            title = f"A/A {workload} {pairs[-1][0]}"
+            return [_ratio_row(index, workload, pairs[-1], RATIO_METRICS, paint, title=title)]
+    return []
+
+
+def _costs(result: Result, paint: _Paint) -> list[str]:
+    """The costs at the first offered rate, and the knees: the curves over rates are in the full report."""
+    if not result.costs and not result.sweeps:
+        return []
+    lines = []
+    if result.costs:
+        heads = ("environments", "connections", "memory MB", "GB-s/million", "USD/million")
+        first = result.costs[0].offered_rate
+        title = f"at {number(first)} requests/s, each"
+        lines.append(paint(title.ljust(LABEL) + "".join(head.rjust(CELL) for head in heads), BOLD))
+        for cost in result.costs:
+            if cost.offered_rate == first:
+                shown = (cost.environments, cost.connections, sum(cost.memory_mb.values()), cost.gb_seconds_per_million)
+                dollars = ", ".join(f"{value:.2f}" for value in cost.usd_per_million.values())
+                cells = "".join(number(value).rjust(CELL) for value in shown)
+                lines.append(_label(f"{cost.workload} {cost.variant}") + cells + dollars.rjust(CELL))
+    knees = [f"{own.variant} {number(own.knee_rate)}/s" for own in result.sweeps if own.knee_rate is not None]
+    return [*lines, f"knee: {', '.join(knees)}"] if knees else lines
+
+
+def _experiments(result: Result, paint: _Paint) -> list[str]:
+    if not result.experiments:
+        return []
+    variants = figures.unique(own.variant for one in result.experiments for own in one.variants)
+    width = max(12, min(24, (WIDTH - 34) // (len(variants) + 1)))
+    lines = [paint("experiment".ljust(34) + "".join(t.ljust(width) for t in ("control", *variants)), BOLD)]
+    for one in result.experiments:
+        verdicts = {own.variant: own for own in one.variants}
+        line = one.name[:33].ljust(34)
+        for own in (one.control, *(verdicts.get(variant) for variant in variants)):
+            text = f"{own.verdict} {own.figure}".strip() if own else "-"
+            colour = {"pass": (GREEN,), "fail": (RED,)}.get(own.verdict if own else "", (DIM,))
+            line += paint(text[: width - 1].ljust(width), *colour)
+        lines.append(line.rstrip())
+    return lines
+
+
+def _foot(result: Result, paint: _Paint) -> list[str]:
+    checks = result.validity.checks
+    failed = [check for check in checks if not check.passed]
+    if result.validity.valid:
+        told = f" ({len(checks)} checks: {', '.join(check.name for check in checks)})" if checks else ""
+        lines = [paint("valid", GREEN, BOLD) + told]
+    else:
+        lines = [paint("NOT VALID", RED, BOLD) + ": do not quote these figures"]
+    lines += [f"  {paint('failed', RED)} {_check(check)}" for check in failed]
+    lines += [f"  {paint('note', YELLOW)} {warning}" for warning in result.warnings]
+    index = Index.of(result)
+    if result.comparisons:
+        lines.append("  intervals: 95 %, by bootstrap over blocks")
+    if any(figures.too_few(row) for row in index.summaries.values() if row.metric in LATENCIES):
+        grey = "grey" if paint("x", DIM) != "x" else "in brackets"
+        lines.append(
+            f"  {paint('note', YELLOW)} {grey}: fewer than {figures.SAMPLES_BEYOND} samples lie beyond this percentile"
+        )
+    return lines
+
+
+def _check(check: Check) -> str:
+    unit = f" {check.unit}" if check.unit not in ("", "1") else ""
+    told = f"{check.name}: {number(check.figure)}{unit}, the limit is {number(check.limit)}{unit}"
+    return f"{told}; {check.advice}" if check.advice else told
