@@ -33,6 +33,7 @@ from shared.breaker import (
 from shared.deadline import Deadline
 from shared.problems import CircuitIsOpen, Overloaded, Problem, TimedOut, Unavailable
 from shared.settings import Settings
+from shared.tls import tls
 
 type Connection = Any  # asyncpg.Connection; the driver is not annotated
 type Connect = Callable[[float], Awaitable[Connection]]
@@ -302,7 +303,7 @@ class Database:
         settings = self._settings
         return await asyncpg.connect(
             settings.database_url,
-            ssl=tls(settings),
+            ssl=tls(settings.db_ssl, settings.db_ca_file),
             timeout=timeout_s,
             max_cached_statement_lifetime=0,
             server_settings={
@@ -340,12 +341,3 @@ def breaker_settings(settings: Settings) -> BreakerSettings:
         open_max_s=settings.breaker_open_max_ms / 1000,
         mode=Mode(settings.breaker_mode),
     )
-
-
-def tls(settings: Settings) -> Any:
-    """Always said, never negotiated: asyncpg's default takes TLS or leaves it as the server likes."""
-    if settings.db_ca_file is None or settings.db_ssl != "verify-full":
-        return settings.db_ssl
-    import ssl
-
-    return ssl.create_default_context(cafile=settings.db_ca_file)

@@ -18,7 +18,8 @@ from msgspec import Struct, convert
 
 from functions.migrate import schema, seed
 from shared import environment, settings, telemetry
-from shared.postgres import Connection, tls
+from shared.postgres import Connection
+from shared.tls import tls
 
 SETTINGS = settings.current()
 TEMPLATE = "shop_template"
@@ -175,7 +176,9 @@ async def connected(name: str | None = None) -> AsyncIterator[Connection]:
     """To another database of the same server. No statement timeout: only Lambda's own ends a migration."""
     parts = urlsplit(SETTINGS.database_url)
     url = SETTINGS.database_url if name is None else urlunsplit(parts._replace(path=f"/{name}"))
-    connection = await asyncpg.connect(url, ssl=tls(SETTINGS), timeout=SETTINGS.connect_timeout_ms / 1000)
+    connection = await asyncpg.connect(
+        url, ssl=tls(SETTINGS.db_ssl, SETTINGS.db_ca_file), timeout=SETTINGS.connect_timeout_ms / 1000
+    )
     try:
         yield connection
     finally:

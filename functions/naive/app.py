@@ -9,6 +9,7 @@ import asyncpg
 
 from shared.endpoint import Request, Response, endpoint
 from shared.problems import NotFound
+from shared.tls import tls
 
 PAGE = 20
 
@@ -18,7 +19,8 @@ def json(status: int, value: Any, headers: dict[str, str] | None = None) -> Resp
 
 
 async def connect() -> Any:
-    return await asyncpg.connect(os.environ["DATABASE_URL"], ssl=os.environ.get("SHOP_DB_SSL", "disable"))
+    encryption = tls(os.environ.get("SHOP_DB_SSL", "disable"), os.environ.get("SHOP_DB_CA_FILE"))
+    return await asyncpg.connect(os.environ["DATABASE_URL"], ssl=encryption)
 
 
 def product_of(row: Any) -> dict[str, Any]:
