@@ -77,6 +77,9 @@ class Environments:
     pids: tuple[int, ...] = ()
     exited_cpu_s: float = 0.0
 
+    def cpu_s(self) -> float:
+        return self.exited_cpu_s + sum(process_cpu_s(pid) or 0.0 for pid in self.pids)
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -85,7 +88,6 @@ class Parts:
     emulator: int | None = None
     postgres: int | None = None
     redis: int | None = None
-    load: int | None = None
 
     def cpu_s(self, environments: Environments | None = None) -> dict[str, float]:
         """CPU seconds so far of every part that can be read. Only differences of two readings mean anything."""
@@ -93,14 +95,11 @@ class Parts:
         if self.emulator is not None:
             reading["emulator"] = process_cpu_s(self.emulator) or 0.0
         if environments is not None:
-            living = sum(process_cpu_s(pid) or 0.0 for pid in environments.pids)
-            reading["environments"] = environments.exited_cpu_s + living
+            reading["environments"] = environments.cpu_s()
         if self.postgres is not None:
             reading["postgres"] = tree_cpu_s(self.postgres)
         if self.redis is not None:
             reading["redis"] = process_cpu_s(self.redis) or 0.0
-        if self.load is not None:
-            reading["load"] = process_cpu_s(self.load) or 0.0
         return reading
 
     def pss_bytes(self, environments: Iterable[int]) -> dict[str, int]:

@@ -47,6 +47,7 @@ class Generator:
         self._free: list[Connection] = []
         self._queue: deque[tuple[Exchange, int]] = deque()
         self._due: array[int] = array("q")
+        self._late: array[int] = array("q")
         self._sweeping: asyncio.TimerHandle
 
     async def prepare(self, plan: Plan, renderer: Renderer, *, expected: int) -> None:
@@ -83,6 +84,7 @@ class Generator:
         """The timed section. Returns when every exchange that was begun has ended."""
         loop = asyncio.get_running_loop()
         self._rows = array("q")
+        self._late = array("q")
         self._to_check = []
         self._opened = 0
         self._finished = loop.create_future()
@@ -96,7 +98,7 @@ class Generator:
         finally:
             self._sweeping.cancel()
         self._check_bodies()
-        return Recording.from_rows(self._rows, self._opened)
+        return Recording.from_rows(self._rows, self._opened, self._late)
 
     # Closed loop: whoever is done begins the next.
 
@@ -152,7 +154,9 @@ class Generator:
                 await asyncio.sleep(0)
             exchange = self._take()
             if self._free:
-                self._send(self._free.pop(), exchange, at, self._clock())
+                now = self._clock()
+                self._late.append(now - at)
+                self._send(self._free.pop(), exchange, at, now)
             else:
                 self._queue.append((exchange, at))
 

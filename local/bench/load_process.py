@@ -22,7 +22,7 @@ import msgspec
 from .load import Generator
 from .render import Cursors, Renderer, pick
 from .samples import Plan, Recording, Target
-from .workloads import Variant, Workload, WorkloadFile, load_workloads
+from .workloads import Variant, Walk, Workload, WorkloadFile, load_workloads
 
 WALK_TIMEOUT_S = 30.0
 STOP_S = 5.0
@@ -40,7 +40,7 @@ class Order(msgspec.Struct, kw_only=True):
     variant: str
     target: Target
     plan: Plan
-    headers: dict[str, str] = {}
+    base_path: str = ""
     expected: int = 0
 
 
@@ -79,7 +79,7 @@ class LoadProcess:
         """The timed section of the block that was prepared last."""
         answer = self._ask("run")
         columns = [self._read_column(answer["samples"]) for _ in Recording.COLUMNS]
-        return Recording.of(columns, answer["opened"])
+        return Recording.of(columns, answer["opened"], self._read_column(answer["late"]))
 
     def _ask(self, do: str, order: Order | None = None) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -169,8 +169,9 @@ class _Server:
             return {"pages": 0}
         if walk is None:
             raise LoadError(f"{order.file}: {{page_depth}} of variant {variant.name!r} needs a [walk]")
+        headers = self._files[order.file].headers
         pages = max(1, max(depths) // walk.rows)
-        walked = await asyncio.to_thread(_walk_pages, order, workload, variant, pages)
+        walked = await asyncio.to_thread(_walk_pages, order, walk, order.base_path + variant.prefix, headers, pages)
         self._cursors[self._key(order)] = Cursors(walked, walk.rows)
         return {"pages": len(walked)}
 
@@ -178,9 +179,9 @@ class _Server:
         workload, variant = self._find(order)
         renderer = Renderer(
             workload,
-            variant,
+            order.base_path + variant.prefix,
             host=order.target.authority,
-            headers=self._files[order.file].headers | order.headers,
+            headers=self._files[order.file].headers,
             seed=order.plan.seed,
             cursors=self._cursors.get(self._key(order)),
             keep_alive=order.plan.keep_alive,
@@ -201,8 +202,8 @@ class _Server:
             recording = await generator.run()
         finally:
             gc.enable()
-        header = {"samples": len(recording), "opened": recording.opened}
-        columns = b"".join(getattr(recording, name).tobytes() for name in Recording.COLUMNS)
+        header = {"samples": len(recording), "opened": recording.opened, "late": len(recording.late_ns)}
+        columns = b"".join(getattr(recording, name).tobytes() for name in (*Recording.COLUMNS, "late_ns"))
         self._answer(json.dumps(header).encode() + b"\n" + columns)
 
     def _find(self, order: Order) -> tuple[Workload, Variant]:
@@ -219,20 +220,18 @@ class _Server:
             generator.close()
 
 
-def _walk_pages(order: Order, workload: Workload, variant: Variant, pages: int) -> list[str]:
+def _walk_pages(order: Order, walk: Walk, prefix: str, headers: dict[str, str], pages: int) -> list[str]:
     """The cursor behind each page, by asking for one page after the other on one connection."""
-    walk = workload.walk
-    assert walk is not None
     kind = http.client.HTTPSConnection if order.target.tls else http.client.HTTPConnection
     connection = kind(order.target.host, order.target.port, timeout=WALK_TIMEOUT_S)
     cursors: list[str] = []
     path = walk.start
     try:
         while len(cursors) < pages:
-            connection.request("GET", variant.prefix + path, headers=order.headers)
+            connection.request("GET", prefix + path, headers=headers)
             response = connection.getresponse()
             body = response.read()
-            where = f"GET {variant.prefix}{path} (page {len(cursors) + 1} of the walk)"
+            where = f"GET {prefix}{path} (page {len(cursors) + 1} of the walk)"
             if response.status != 200:
                 raise LoadError(f"{where} answered {response.status}: {body[:300].decode(errors='replace')}")
             try:

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
-from .workloads import PAGE_DEPTH, UUID, Draw, Step, Template, Variant, Workload
+from .workloads import PAGE_DEPTH, UUID, Draw, Step, Template, Workload
 
 
 class Exchange:
@@ -45,7 +45,7 @@ class Renderer:
     def __init__(
         self,
         workload: Workload,
-        variant: Variant,
+        prefix: str,
         *,
         host: str,
         headers: Mapping[str, str],
@@ -58,7 +58,7 @@ class Renderer:
         self._cursors = cursors
         self._upto = list(accumulate(request.weight for request in workload.requests))
         self._steps = {
-            step: _Bytes(step, variant.prefix, host=host, headers=headers, keep_alive=keep_alive)
+            step: _Bytes(step, prefix, host=host, headers=headers, keep_alive=keep_alive)
             for request in workload.requests
             for step in request.steps
         }

@@ -68,6 +68,8 @@ class Recording:
     kind: array[int] = field(default_factory=lambda: array("q"))
     outcome: array[int] = field(default_factory=lambda: array("q"))
     opened: int = 0  # connections that had to be opened while the block ran
+    late_ns: array[int] = field(default_factory=lambda: array("q"))
+    """Open loop: how long after it was due each exchange was sent that had a connection free: the generator's own fault."""
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("intended_ns", "sent_ns", "done_ns", "status", "size", "kind", "outcome")
 
@@ -88,15 +90,12 @@ class Recording:
     def service_us(self) -> list[int]:
         return [(done - sent) // 1000 for sent, done in zip(self.sent_ns, self.done_ns, strict=True)]
 
-    def lateness_us(self) -> list[int]:
-        return [(sent - due) // 1000 for due, sent in zip(self.intended_ns, self.sent_ns, strict=True)]
-
     @classmethod
-    def from_rows(cls, rows: array[int], opened: int) -> Self:
+    def from_rows(cls, rows: array[int], opened: int, late_ns: array[int]) -> Self:
         """From one flat array with the columns of each sample side by side."""
         width = len(cls.COLUMNS)
-        return cls.of([rows[column::width] for column in range(width)], opened)
+        return cls.of([rows[column::width] for column in range(width)], opened, late_ns)
 
     @classmethod
-    def of(cls, columns: Sequence[array[int]], opened: int) -> Self:
-        return cls(**dict(zip(cls.COLUMNS, columns, strict=True)), opened=opened)
+    def of(cls, columns: Sequence[array[int]], opened: int, late_ns: array[int]) -> Self:
+        return cls(**dict(zip(cls.COLUMNS, columns, strict=True)), opened=opened, late_ns=late_ns)

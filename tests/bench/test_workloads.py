@@ -32,7 +32,7 @@ def test_our_setup_names_the_variants_that_are_compared_and_nothing_else_does() 
     file = load_workloads(OURS)
     (setup,) = file.setup_for(("naive", "pooled", "distributed"))
     assert setup.event["databases"] == ["naive", "pooled", "distributed"]
-    assert setup.event["action"] == "reset"
+    assert setup.event["action"] == "seed"
     assert "naive" not in str(file.setup[0].event)
 
 
@@ -54,7 +54,8 @@ def test_a_mix_weighs_other_workloads_whatever_their_own_weights(tmp_path: Path)
     text = (
         VARIANT
         + '[[workload]]\nname = "a"\n[[workload.request]]\npath = "/1"\nweight = 5\n'
-        + '[[workload.request]]\npath = "/2"\nweight = 15\n[[workload]]\nname = "b"\n[[workload.request]]\npath = "/3"\n'
+        + '[[workload.request]]\npath = "/2"\nweight = 15\n'
+        + '[[workload]]\nname = "b"\n[[workload.request]]\npath = "/3"\n'
         + '[[workload]]\nname = "both"\nmix = { a = 80, b = 20 }\n'
     )
     mix = load_workloads(write(tmp_path, text)).workload("both")

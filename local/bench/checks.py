@@ -1,0 +1,110 @@
+"""Whether a run may be believed: each condition with its figure, its limit and what to do. Knows only what was recorded."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+from local.results import Block, Check, Cold
+
+from . import stats
+from .options import BLOCKS, COLD_STARTS, BenchOptions
+
+SLOW_SPIN = 1.5
+SLOW_SPIN_SHARE = 0.34
+LATENESS_SHARE = 0.10
+DRIFT = 0.15
+
+
+def all_checks(
+    options: BenchOptions,
+    blocks: Sequence[Block],
+    *,
+    baseline: str,
+    counted: Sequence[str],
+    cold: Sequence[Cold],
+    late_ns: Sequence[int],
+) -> tuple[Check, ...]:
+    """`counted`: the workloads that are split into `options.blocks` blocks."""
+    main = [block for block in blocks if block.workload in counted]
+    checks = [errors(blocks, baseline), stationary(main), spins(blocks), block_count(main, options)]
+    if options.rate is None and any(block.environments is not None for block in blocks):
+        checks.append(environments(blocks, options.workers))
+    if options.rate is not None:
+        checks.append(lateness(blocks, late_ns))
+    if cold:
+        checks.append(cold_count(cold, options))
+    return tuple(checks)
+
+
+def errors(blocks: Iterable[Block], baseline: str) -> Check:
+    """The baseline may fail: that is a finding. A candidate that fails is not measured, it is broken."""
+    failed = {f"{block.workload} {block.variant}" for block in blocks if block.errors and block.variant != baseline}
+    count = sum(block.errors for block in blocks if block.variant != baseline)
+    advice = f"in {', '.join(sorted(failed))}: see the warnings for what they were" if failed else ""
+    return Check("errors", count, 0, "", count == 0, advice)
+
+
+def stationary(blocks: Sequence[Block]) -> Check:
+    """The first and last third of the blocks tell the same, or the figures depend on how long one waits."""
+    found = [stats.stationarity(medians) for medians in _medians(blocks).values()]
+    drift = max((abs(each.drift) for each in found), default=0.0)
+    passed = all(each.stationary for each in found)
+    advice = "" if passed else "latency drifted while it was measured; let the machine rest, or warm up longer"
+    return Check("stationarity", round(drift, 4), DRIFT, "", passed, advice)
+
+
+def spins(blocks: Sequence[Block]) -> Check:
+    slow = stats.slow_spins([block.spin_ms for block in blocks], SLOW_SPIN)
+    share = sum(slow) / len(slow) if slow else 0.0
+    passed = share <= SLOW_SPIN_SHARE
+    advice = "" if passed else f"the machine itself was {SLOW_SPIN} times slower in these blocks; stop other work on it"
+    return Check("machine speed", round(share, 4), SLOW_SPIN_SHARE, "of blocks slow", passed, advice)
+
+
+def block_count(blocks: Sequence[Block], options: BenchOptions) -> Check:
+    wanted = min(options.blocks, BLOCKS)
+    counts = [len(medians) for medians in _medians(blocks).values()]
+    least = min(counts, default=0)
+    return Check("blocks", least, wanted, "", least >= wanted, "" if least >= wanted else "use --blocks and --requests")
+
+
+def environments(blocks: Iterable[Block], workers: int) -> Check:
+    """A closed loop of N workers makes N environments; other numbers mean that cold starts ran inside the blocks."""
+    off = max((abs(block.environments - workers) for block in blocks if block.environments is not None), default=0)
+    advice = "" if off == 0 else "raise the function's concurrency, or lower --workers"
+    return Check("environments beside workers", off, 0, "", off == 0, advice)
+
+
+def lateness(blocks: Sequence[Block], late_ns: Sequence[int]) -> Check:
+    """What the generator sent late by its own fault is in the latencies: it must be small beside them."""
+    if not late_ns or not blocks:
+        return Check("lateness", 0.0, LATENESS_SHARE, "of p99", True)
+    late_us = stats.percentile(late_ns, 0.99) / 1000
+    smallest = min(
+        stats.percentile([x for b in own for x in b.latency_us], 0.99) for own in _by_variant(blocks).values()
+    )
+    share = late_us / smallest if smallest else 0.0
+    passed = share <= LATENESS_SHARE
+    advice = "" if passed else "the load generator could not keep its schedule; lower --rate or free a core for it"
+    return Check("lateness", round(share, 4), LATENESS_SHARE, "of p99", passed, advice)
+
+
+def cold_count(cold: Sequence[Cold], options: BenchOptions) -> Check:
+    wanted = min(options.cold_starts, COLD_STARTS)
+    least = min(one.n for one in cold)
+    return Check("cold starts", least, wanted, "", least >= wanted, "" if least >= wanted else "use --cold-starts")
+
+
+def _medians(blocks: Iterable[Block]) -> Mapping[tuple[str, str], list[float]]:
+    found: dict[tuple[str, str], list[float]] = {}
+    for block in blocks:
+        if block.latency_us:
+            found.setdefault((block.workload, block.variant), []).append(median(block.latency_us))
+    return found
+
+
+def _by_variant(blocks: Iterable[Block]) -> Mapping[tuple[str, str], list[Block]]:
+    found: dict[tuple[str, str], list[Block]] = {}
+    for block in blocks:
+        if block.latency_us:
+            found.setdefault((block.workload, block.variant), []).append(block)
+    return found

@@ -1,0 +1,40 @@
+"""`warmfront bench` on the command line: options in, a table and a file out. Decides nothing that is measured."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import datetime
+
+from local.backing.errors import BackingError
+from local.results import Result, write_result
+
+from .emulator import EmulatorError
+from .load_process import LoadError
+from .options import OptionError, add_arguments, options_of
+from .session import run_bench
+from .workloads import WorkloadError
+
+__all__ = ["add_arguments", "run"]
+
+
+def run(args: argparse.Namespace, show: Callable[[Result], None]) -> int:
+    """`show` puts the result on the terminal.
+
+    Exit status: 0 measured (the table says whether it is valid), 1 could not measure, 2 the options are wrong.
+    """
+    command = shlex.join(["warmfront", *sys.argv[1:]])
+    try:
+        options = options_of(args, command=command, now=datetime.now())
+        result = run_bench(options)
+    except (OptionError, WorkloadError) as error:
+        print(f"warmfront bench: {error}", file=sys.stderr)
+        return 2
+    except (EmulatorError, LoadError, BackingError) as error:
+        print(f"warmfront bench: {error}", file=sys.stderr)
+        return 1
+    assert options.output is not None
+    write_result(result, options.output)
+    show(result)
+    print(f"\nwritten to {options.output}")
+    return 0

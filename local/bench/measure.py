@@ -1,0 +1,191 @@
+"""One block, one cold start: load and accounts of one variant, brought together. Knows no order of things and no verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from local.results import Block
+
+from .accounting import MemorySampler, difference, process_cpu_s, spin_ms, wait_until_quiet
+from .emulator import Control, State
+from .load_process import LoadError, LoadProcess, Order
+from .samples import Outcome, Plan, Recording, Target
+from .workloads import Variant, Workload, WorkloadFile
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An API to be measured: where it answers, what is asked of it, and the emulator behind it if that is ours."""
+
+    file: WorkloadFile
+    target: Target
+    control: Control | None = None
+    base_path: str = ""
+
+    def order(self, workload: Workload, variant: Variant, plan: Plan, *, expected: int = 0) -> Order:
+        return Order(
+            file=str(self.file.path.resolve()),
+            workload=workload.name,
+            variant=variant.name,
+            target=self.target,
+            plan=plan,
+            base_path=self.base_path,
+            expected=expected,
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all blocks together say of the load generator itself."""
+
+    requests: int = 0
+    cpu_s: float = 0.0
+    late_ns: list[int] = field(default_factory=list)
+    outcomes: dict[tuple[str, str, Outcome], int] = field(default_factory=dict)
+
+    def add(self, workload: str, variant: str, recording: Recording, cpu_s: float) -> None:
+        self.requests += len(recording)
+        self.cpu_s += cpu_s
+        self.late_ns += recording.late_ns
+        for outcome in Outcome:
+            if outcome is not Outcome.OK and (count := recording.outcome.count(outcome)):
+                key = (workload, variant, outcome)
+                self.outcomes[key] = self.outcomes.get(key, 0) + count
+
+
+@dataclass(slots=True)
+class Meter:
+    """Runs blocks and reads the accounts around them."""
+
+    load: LoadProcess
+    began_s: float
+    order: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    def block(
+        self, site: Site, workload: Workload, variant: Variant, plan: Plan, *, index: int, expected: int = 0
+    ) -> Block:
+        """One timed block. Its accounts are closed only when everything it set off has come to rest."""
+        self.load.prepare(site.order(workload, variant, plan, expected=expected))
+        spin = spin_ms()
+        accounts = None if site.control is None else Accounts.open(site.control)
+        generator_s = process_cpu_s(self.load.pid) or 0.0
+        recording = self.load.run()
+        self.tally.add(workload.name, variant.name, recording, (process_cpu_s(self.load.pid) or 0.0) - generator_s)
+        cpu_s, environments = _closed(accounts, variant.function)
+        self.order += 1
+        return Block(
+            workload=workload.name,
+            variant=variant.name,
+            index=index,
+            order=self.order - 1,
+            started_s=max(0.0, _first_ns(recording) / 1e9 - self.began_s),
+            duration_s=recording.duration_s,
+            requests=len(recording),
+            errors=recording.errors,
+            latency_us=tuple(recording.latency_us()),
+            service_us=None if plan.rate is None else tuple(recording.service_us()),
+            cpu_s=cpu_s,
+            spin_ms=spin,
+            environments=environments,
+        )
+
+    def untimed(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Recording:
+        """Load that only warms: nothing of it enters the result."""
+        self.load.prepare(site.order(workload, variant, plan, expected=plan.requests or 0))
+        recording = self.load.run()
+        _rest(site.control)
+        return recording
+
+    def memory(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> dict[str, int] | None:
+        """The peak of memory under this load: environments of this variant, the emulator, Postgres, Redis."""
+        if site.control is None:
+            return None
+        self.load.prepare(site.order(workload, variant, plan))
+        control = site.control
+
+        def look() -> dict[str, int]:
+            return parts.pss_bytes(pids)
+
+        state = control.state()
+        parts, pids = state.parts, state.functions[variant.function].pids
+        with MemorySampler(look) as sampler:
+            self.load.run()
+        _rest(control)
+        return sampler.peak
+
+    def cold_start(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> dict[str, float]:
+        """One fresh process: retire, let everything rest, send one request, then take it apart by its milestones."""
+        control = site.control
+        assert control is not None
+        control.retire(variant.function)
+        _rest(control)
+        self.load.prepare(site.order(workload, variant, plan))
+        recording = self.load.run()
+        if recording.errors:
+            outcome = Outcome(recording.outcome[0])
+            raise LoadError(
+                f"a cold start of {variant.function} ended with {outcome.name}, status {recording.status[0]}"
+            )
+        return cold_stages(control.inits(variant.function)[-1], recording.done_ns[0])
+
+
+def _closed(accounts: "Accounts | None", function: str) -> tuple[dict[str, float], int | None]:
+    if accounts is None:
+        return {}, None
+    cpu_s, state = accounts.close()
+    return cpu_s, len(state.functions[function].pids) if function in state.functions else None
+
+
+def _first_ns(recording: Recording) -> int:
+    return min(recording.intended_ns) if len(recording) else 0
+
+
+def _rest(control: Control | None) -> None:
+    if control is None:
+        return
+    state = control.state()
+    wait_until_quiet(lambda: sum(state.parts.cpu_s(state.environments).values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """CPU of every part when a block began; what the block used is known when they are closed."""
+
+    control: Control
+    state: State
+    before: dict[str, float]
+
+    @classmethod
+    def open(cls, control: Control) -> Self:
+        state = control.state()
+        return cls(control, state, state.parts.cpu_s(state.environments))
+
+    def close(self) -> tuple[dict[str, float], State]:
+        """CPU by part, and the state at the end. Asking for that comes after the reading, because the answer costs CPU."""
+        parts = self.state.parts
+        wait_until_quiet(lambda: sum(parts.cpu_s(self.state.environments).values()))
+        after = parts.cpu_s()
+        state = self.control.state()
+        return difference(self.before, after | {"environments": state.environments.cpu_s()}), state
+
+
+SPAN_STAGES = ("connect", "first_query")
+
+
+def cold_stages(init: Mapping[str, Any], done_ns: int) -> dict[str, float]:
+    """A cold start in stages, milliseconds; they add up to spawn_to_first_byte, as the client saw it."""
+    spans: Sequence[Mapping[str, Any]] = init.get("spans", ())
+    spawned = init["spawned_ns"]
+    stages = {
+        "process_start": init["bootstrap_ns"] - spawned,
+        "imports": init["imports_done_ns"] - init["bootstrap_ns"],
+        "runtime": init["ready_ns"] - init["imports_done_ns"],
+    }
+    for name in SPAN_STAGES:
+        lengths = [span["end_ns"] - span["start_ns"] for span in spans if span["name"] == name]
+        if lengths:
+            stages[name] = lengths[0]
+    whole = done_ns - spawned
+    stages["rest"] = max(0, whole - sum(stages.values()))
+    return {"spawn_to_first_byte": whole / 1e6, **{name: ns / 1e6 for name, ns in stages.items()}}

@@ -1,0 +1,171 @@
+"""What the user asked of a benchmark: the options, and what they add up to. Knows no emulator and no load."""
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from .samples import Arrivals, Target
+from .workloads import OURS
+
+BLOCKS = 30
+COLD_STARTS = 30
+WORKERS = 50
+REQUESTS = 10_000
+BOX_S = 30.0
+BOX_BLOCKS = 10
+
+
+class OptionError(Exception):
+    """Options that contradict each other; the message names them and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """`counted` workloads get `requests` per variant in `blocks` blocks; the others share `box_s` among their variants."""
+
+    workload: Path = OURS
+    template: Path = Path("template.yaml")
+    url: str | None = None
+    only: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    workers: int = WORKERS
+    requests: int = REQUESTS
+    blocks: int = BLOCKS
+    box_s: float = BOX_S
+    box_blocks: int = BOX_BLOCKS
+    cold_starts: int = COLD_STARTS
+    rate: float | None = None
+    for_s: float | None = None
+    arrivals: Arrivals = "poisson"
+    keep_alive: bool = True
+    timeout_s: float = 30.0
+    seed: int = 1
+    quick: bool = False
+    floor: bool = True
+    output: Path | None = None
+    command: str = "warmfront bench"
+
+    @property
+    def loop(self) -> Literal["open", "closed"]:
+        return "closed" if self.rate is None else "open"
+
+    @property
+    def connections(self) -> int:
+        """An open loop must not be held back by its connections as a closed one is by its workers."""
+        return self.workers if self.rate is None else max(self.workers, min(1000, int(self.rate)))
+
+    @property
+    def remote(self) -> Target | None:
+        """The API that runs already, if one was named."""
+        if self.url is None:
+            return None
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise OptionError(f"--url {self.url}: an address such as https://abc.execute-api.eu-west-1.amazonaws.com")
+        tls = parts.scheme == "https"
+        return Target(parts.hostname, parts.port or (443 if tls else 80), tls)
+
+    @property
+    def base_path(self) -> str:
+        return urlsplit(self.url).path.rstrip("/") if self.url else ""
+
+
+QUICK = {"workers": 10, "requests": 600, "blocks": 6, "box_s": 2.0, "box_blocks": 2, "cold_starts": 5}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is run")
+    group.add_argument(
+        "--workload", type=Path, default=OURS, metavar="FILE", help="TOML workload (default: the shop's)"
+    )
+    group.add_argument("-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template to emulate")
+    group.add_argument("--url", help="measure an API that runs already, such as a deployed stack; nothing is started")
+    group.add_argument("--only", type=_names, default=(), metavar="NAME,...", help="these workloads of the file")
+    group.add_argument(
+        "--variants", type=_names, default=(), metavar="NAME,...", help="these variants; first: baseline"
+    )
+    group = parser.add_argument_group("load")
+    group.add_argument("--workers", type=_at_least(1), metavar="N", help=f"concurrent clients (default: {WORKERS})")
+    group.add_argument(
+        "--requests", type=_at_least(1), metavar="N", help=f"per variant, counted workloads ({REQUESTS:,})"
+    )
+    group.add_argument(
+        "--blocks", type=_at_least(2), metavar="N", help=f"that these are split into (default: {BLOCKS})"
+    )
+    group.add_argument(
+        "--rate", type=float, metavar="R", help="open loop: so many requests per second, for --for seconds"
+    )
+    group.add_argument("--for", dest="for_s", type=_seconds, metavar="TIME", help="of each variant at --rate, as 30s")
+    group.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="of an open loop")
+    group.add_argument("--box", dest="box_s", type=_seconds, metavar="TIME", help="for each other workload (30s)")
+    group.add_argument("--new-connections", action="store_true", help="one connection per request")
+    group.add_argument(
+        "--timeout", dest="timeout_s", type=_seconds, default=30.0, metavar="TIME", help="of a request (30s)"
+    )
+    group.add_argument("--cold-starts", type=_at_least(0), metavar="N", help=f"per variant (default: {COLD_STARTS})")
+    group = parser.add_argument_group("run")
+    group.add_argument("--quick", action="store_true", help="everything, in under a minute: wide intervals")
+    group.add_argument("--seed", type=int, default=1, help="of what is asked and in which order (default: 1)")
+    group.add_argument("--no-floor", action="store_true", help="leave out the emulator's own floor and the net figures")
+    group.add_argument("-o", "--output", type=Path, metavar="FILE", help="result (default: results/bench-DATE.json)")
+
+
+def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> BenchOptions:
+    """`--quick` changes defaults; what was said explicitly stays."""
+    if (args.rate is None) != (args.for_s is None):
+        raise OptionError("--rate and --for go together: so many requests per second, for so long")
+    if args.rate is not None and args.rate <= 0:
+        raise OptionError(f"--rate {args.rate}: a rate is above 0 requests per second")
+    chosen: dict[str, object] = dict(QUICK) if args.quick else {}
+    for name in ("workers", "requests", "blocks", "box_s", "cold_starts"):
+        if getattr(args, name) is not None:
+            chosen[name] = getattr(args, name)
+    options = BenchOptions(
+        workload=args.workload,
+        template=args.template,
+        url=args.url,
+        only=args.only,
+        variants=args.variants,
+        rate=args.rate,
+        for_s=args.for_s,
+        arrivals=args.arrivals,
+        keep_alive=not args.new_connections,
+        timeout_s=args.timeout_s,
+        seed=args.seed,
+        quick=args.quick,
+        floor=not args.no_floor,
+        output=args.output or Path("results") / f"bench-{now:%Y%m%d-%H%M%S}.json",
+        command=command,
+        **chosen,  # type: ignore[arg-type]
+    )
+    _ = options.remote  # a wrong address is said now
+    return options
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}")
+        return int(text)
+
+    return number
+
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m)?")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0}
+
+
+def _seconds(text: str) -> float:
+    found = _TIME.fullmatch(text)
+    if found is None or float(found[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 30s, 500ms or 2m")
+    return float(found[1]) * _UNITS_S[found[2] or "s"]

@@ -1,0 +1,355 @@
+"""A whole benchmark in its order: set up, cold starts, warm-up, interleaved blocks, verdict. Knows no table and no shop."""
+
+import random
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import TextIO
+
+from local import results
+from local.results import Block, Cold, Result, Validity
+
+from . import checks, stats, summary
+from .emulator import Control, EmulatorProcess
+from .load_process import LoadProcess
+from .measure import Meter, Site
+from .options import BenchOptions, OptionError
+from .samples import Plan
+from .workloads import Variant, Workload, WorkloadFile, load_workloads
+
+FLOOR = Path(__file__).with_name("floor")
+RESERVE_CONNECTIONS = 20  # of Postgres, beside one for each environment of each variant
+RAMP_STEPS = 10  # environments are started a few at a time: fifty at once take longer than an init may
+WARM_ROUNDS_MAX = 8
+MEMORY_ROUNDS = 3
+MEMORY_S = 1.5
+
+
+def run_bench(options: BenchOptions, *, stream: TextIO | None = None) -> Result:
+    """Runs it all; nothing that was started is left behind, however this ends."""
+    file = load_workloads(options.workload)
+    with ExitStack() as stack:
+        return Session(options, file, Progress(stream or sys.stderr), stack).run()
+
+
+class Progress:
+    """One line on a terminal, rewritten; elsewhere a line per phase."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._began = time.monotonic()
+        self._live = stream.isatty()
+        self._phase = ""
+
+    def phase(self, text: str) -> None:
+        self._phase = text
+        self._write(text, new=True)
+
+    def step(self, done: int, of: int, detail: str = "") -> None:
+        if self._live:
+            self._write(f"{self._phase}: {done} of {of}{f', {detail}' if detail else ''}", new=False)
+
+    def end(self) -> None:
+        if self._live:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def _write(self, text: str, *, new: bool) -> None:
+        seconds = int(time.monotonic() - self._began)
+        line = f"[{seconds // 60}:{seconds % 60:02d}] {text}"
+        self._stream.write(f"\r\x1b[K{line[:110]}" if self._live else f"{line}\n" if new else "")
+        self._stream.flush()
+
+
+@dataclass(slots=True)
+class Session:
+    options: BenchOptions
+    file: WorkloadFile
+    progress: Progress
+    stack: ExitStack
+    blocks: list[Block] = field(default_factory=list)
+    floor_blocks: list[Block] = field(default_factory=list)
+    cold: list[Cold] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    backing: dict[str, object] = field(default_factory=dict)
+
+    def run(self) -> Result:
+        workloads = self._chosen(self.file.workloads, self.options.only, "--only")
+        variants = self._chosen(self.file.variants, self.options.variants, "--variants")
+        meter = Meter(self.stack.enter_context(LoadProcess.start()), time.monotonic())
+        self.progress.phase("starting the emulator" if self.options.url is None else f"measuring {self.options.url}")
+        site = self._site(variants)
+        floor = self._floor_site()
+        self._set_up(site, variants)
+        rounds = random.Random(f"order {self.options.seed}")
+        self._cold_starts(meter, site, workloads[0], variants, rounds)
+        for number, workload in enumerate(workloads):
+            if workload.fresh and number:
+                self._set_up(site, variants)
+            self._workload(meter, site, workload, variants, rounds, floor)
+            if not any(later.counted for later in workloads[number + 1 :]):
+                floor = None
+        self.progress.end()
+        return self._result(meter, workloads, variants)
+
+    # Where
+
+    def _chosen[T: (Variant, Workload)](self, things: Sequence[T], names: Sequence[str], option: str) -> tuple[T, ...]:
+        known = {thing.name: thing for thing in things}
+        for name in names:
+            if name not in known:
+                raise OptionError(f"{option} {name}: {self.file.path} has {', '.join(known)}")
+        return tuple(known[name] for name in names) if names else tuple(things)
+
+    def _site(self, variants: Sequence[Variant]) -> Site:
+        remote = self.options.remote
+        if remote is not None:
+            self.warnings.append("an address was measured: no cold starts, CPU or memory, and its data is as it was")
+            return Site(self.file, remote, base_path=self.options.base_path)
+        if not self.options.template.is_file():
+            raise OptionError(
+                f"--template {self.options.template} is not there; run from the project, or name a template"
+            )
+        connections = len(variants) * self.options.connections + RESERVE_CONNECTIONS
+        process = EmulatorProcess.start(self.options.template, max_connections=connections)
+        self.stack.enter_context(process)
+        state = process.control.state()
+        self.backing = {name: dict(about) for name, about in state.backing.items()}
+        for variant in variants:
+            if variant.function not in state.functions:
+                raise OptionError(
+                    f"{self.file.path}: variant {variant.name!r} has function {variant.function!r}; "
+                    f"{self.options.template} has {', '.join(state.functions)}"
+                )
+        return Site(self.file, process.control.target, process.control)
+
+    def _floor_site(self) -> Site | None:
+        if self.options.url is not None or not self.options.floor:
+            return None
+        process = EmulatorProcess.start(FLOOR / "template.yaml")
+        self.stack.enter_context(process)
+        return Site(load_workloads(FLOOR / "workload.toml"), process.control.target, process.control)
+
+    def _set_up(self, site: Site, variants: Sequence[Variant]) -> None:
+        if site.control is None:
+            return
+        for call in self.file.setup_for(tuple(variant.name for variant in variants)):
+            self.progress.phase(f"set-up: {call.function}")
+            site.control.invoke(call.function, call.event)
+
+    # Cold
+
+    def _cold_starts(
+        self, meter: Meter, site: Site, workload: Workload, variants: Sequence[Variant], order: random.Random
+    ) -> None:
+        count = self.options.cold_starts
+        if site.control is None or not count:
+            return
+        self.progress.phase(f"{count} cold starts of each variant")
+        found: dict[str, list[dict[str, float]]] = {variant.name: [] for variant in variants}
+        for number in range(count):
+            for variant in order.sample(variants, len(variants)):
+                self.progress.step(number + 1, count, variant.name)
+                plan = self._plan(f"cold {number}", workers=1, requests=1)
+                found[variant.name].append(meter.cold_start(site, workload, variant, plan))
+        for variant in variants:
+            samples = tuple(found[variant.name])
+            self.cold.append(Cold(variant.function, variant.name, len(samples), samples))
+
+    # Warm
+
+    def _workload(
+        self,
+        meter: Meter,
+        site: Site,
+        workload: Workload,
+        variants: Sequence[Variant],
+        order: random.Random,
+        floor: Site | None,
+    ) -> None:
+        entries = [_Entry(site, workload, variant, self.blocks) for variant in variants]
+        if floor is not None and workload.counted:
+            entries.append(_Entry(floor, floor.file.workloads[0], floor.file.variants[0], self.floor_blocks))
+        for entry in entries:
+            self.progress.phase(f"{workload.name}: warming up {entry.variant.name}")
+            if entry.workload.walk is not None or any(request.page_depth for request in entry.workload.requests):
+                meter.load.walk(
+                    entry.site.order(entry.workload, entry.variant, self._plan("walk", workers=1, requests=1))
+                )
+            self._warm_up(meter, entry)
+        count = self._block_count(workload)
+        self.progress.phase(f"{workload.name}: {count} blocks of each variant, in random order")
+        for index in range(count):
+            for entry in order.sample(entries, len(entries)):
+                self.progress.step(index + 1, count, entry.variant.name)
+                self._block(meter, entry, index, count)
+
+    def _block(self, meter: Meter, entry: "_Entry", index: int, count: int) -> None:
+        memory = None
+        if index % max(1, count // MEMORY_ROUNDS) == 0 and entry.blocks is self.blocks:
+            plan = self._timed_plan(f"{entry.workload.name} memory {index}", MEMORY_S)
+            memory = meter.memory(entry.site, entry.workload, entry.variant, plan)
+        plan = self._block_plan(entry.workload, index, count, len(self.file.variants))
+        expected = self._expected(entry)
+        block = meter.block(entry.site, entry.workload, entry.variant, plan, index=index, expected=expected)
+        entry.blocks.append(block if memory is None else _with_memory(block, memory))
+
+    def _warm_up(self, meter: Meter, entry: "_Entry") -> None:
+        """Until there is an environment for every worker and the medians of two rounds are alike."""
+        workers = self.options.workers
+        if entry.site.control is not None and self._environments(entry) < workers:
+            for step in range(1, RAMP_STEPS + 1):
+                some = max(1, workers * step // RAMP_STEPS)
+                meter.untimed(
+                    entry.site,
+                    entry.workload,
+                    entry.variant,
+                    self._plan(f"ramp {step}", workers=some, requests=2 * some),
+                )
+        medians: list[float] = []
+        for number in range(WARM_ROUNDS_MAX):
+            plan = self._plan(f"{entry.workload.name} warm {number}", workers=workers, requests=4 * workers)
+            medians.append(median(meter.untimed(entry.site, entry.workload, entry.variant, plan).latency_us()))
+            if stats.settled(medians) and self._environments(entry) >= workers:
+                return
+
+    def _environments(self, entry: "_Entry") -> int:
+        control: Control | None = entry.site.control
+        return self.options.workers if control is None else len(control.state().functions[entry.variant.function].pids)
+
+    def _expected(self, entry: "_Entry") -> int:
+        """How many requests to render for a timed block, from what the last one took."""
+        own = [
+            block
+            for block in entry.blocks
+            if block.workload == entry.workload.name and block.variant == entry.variant.name
+        ]
+        return int(own[-1].requests * 1.2) if own else 4 * self.options.workers
+
+    # Plans
+
+    def _block_count(self, workload: Workload) -> int:
+        return self.options.blocks if workload.counted else self.options.box_blocks
+
+    def _block_plan(self, workload: Workload, index: int, count: int, variants: int) -> Plan:
+        seed = f"{workload.name} {index}"  # the same for every variant: they are asked the same
+        if self.options.for_s is not None:
+            return self._timed_plan(seed, self.options.for_s / count)
+        if not workload.counted:
+            return self._timed_plan(seed, self.options.box_s / variants / count)
+        share, rest = divmod(self.options.requests, count)
+        return self._plan(seed, workers=self.options.workers, requests=share + (index < rest))
+
+    def _timed_plan(self, seed: str, duration_s: float) -> Plan:
+        plan = self._plan(seed, workers=self.options.connections, duration_s=duration_s)
+        return (
+            plan if self.options.rate is None else replace(plan, rate=self.options.rate, arrivals=self.options.arrivals)
+        )
+
+    def _plan(self, seed: str, *, workers: int, requests: int | None = None, duration_s: float | None = None) -> Plan:
+        return Plan(
+            workers=workers,
+            requests=requests,
+            duration_s=duration_s,
+            seed=f"{self.options.seed} {seed}",
+            timeout_s=self.options.timeout_s,
+            keep_alive=self.options.keep_alive,
+        )
+
+    # What came of it
+
+    def _result(self, meter: Meter, workloads: Sequence[Workload], variants: Sequence[Variant]) -> Result:
+        floor = self._floor()
+        names = [variant.name for variant in variants]
+        summaries, comparisons = summary.summarise(self.blocks, names, floor=floor, seed=self.options.seed)
+        floor_names = list({block.variant: None for block in self.floor_blocks})
+        floor_rows, _ = summary.summarise(self.floor_blocks, floor_names, seed=self.options.seed)
+        cold_rows, cold_comparisons = summary.summarise_cold(self.cold, seed=self.options.seed)
+        counted = [workload.name for workload in workloads if workload.counted]
+        found = checks.all_checks(
+            self.options,
+            self.blocks,
+            baseline=names[0],
+            counted=counted,
+            cold=self.cold,
+            late_ns=meter.tally.late_ns,
+        )
+        self.warnings += _failures(meter)
+        if self.options.quick:
+            self.warnings.append("--quick: few samples and wide intervals; leave it out for figures to quote")
+        return Result(
+            kind="bench",
+            created=results.now_iso(),
+            command=self.options.command,
+            machine=results.machine(),
+            versions=results.versions(),
+            backing=self.backing,
+            settings=self._settings(meter, floor),
+            validity=Validity(all(check.passed for check in found), found),
+            variants=tuple(results.Variant(v.name, v.prefix, v.function, v.description) for v in variants),
+            blocks=(*self.blocks, *self.floor_blocks),
+            summaries=(*summaries, *floor_rows, *cold_rows),
+            cold=tuple(self.cold),
+            comparisons=(*comparisons, *cold_comparisons),
+            warnings=tuple(self.warnings),
+        )
+
+    def _floor(self) -> dict[str, float]:
+        """What the emulator alone costs. From latencies its typical time is taken off, also from the tail: the floor's
+        own tail is no cost that every slow request paid."""
+        if not self.floor_blocks:
+            return {}
+        typical_ms = median(us for block in self.floor_blocks for us in block.latency_us) / 1000
+        requests = sum(block.requests for block in self.floor_blocks)
+        cpu_ms = 1000 * sum(block.cpu_s.get("emulator", 0.0) for block in self.floor_blocks) / requests
+        return {"p50": typical_ms, "p95": typical_ms, "p99": typical_ms, "cpu_per_request": cpu_ms}
+
+    def _settings(self, meter: Meter, floor: dict[str, float]) -> dict[str, object]:
+        options = self.options
+        return {
+            "loop": options.loop,
+            "workers": options.connections if options.rate is not None else options.workers,
+            "requests": options.requests,
+            "blocks": options.blocks,
+            "box_s": options.box_s,
+            "rate": options.rate,
+            "for_s": options.for_s,
+            "arrivals": options.arrivals if options.rate is not None else None,
+            "cold_starts": options.cold_starts if options.url is None else 0,
+            "keep_alive": options.keep_alive,
+            "timeout_s": options.timeout_s,
+            "seed": options.seed,
+            "quick": options.quick,
+            "workload": options.workload.name,
+            "template": None if options.url else options.template.name,
+            "url": options.url,
+            "start_mode": "on-demand",
+            "floor": floor,
+            "load_generator_cpu_us_per_request": round(1e6 * meter.tally.cpu_s / max(1, meter.tally.requests), 2),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One variant in the draw of a round, and where its blocks go."""
+
+    site: Site
+    workload: Workload
+    variant: Variant
+    blocks: list[Block]
+
+
+def _with_memory(block: Block, memory: dict[str, int]) -> Block:
+    """Memory is sampled under the same load just before, untimed: looking at a hundred processes is felt by a request."""
+    from msgspec.structs import replace as replaced
+
+    return replaced(block, memory_pss_bytes=memory)
+
+
+def _failures(meter: Meter) -> Iterable[str]:
+    for (workload, variant, outcome), count in sorted(meter.tally.outcomes.items()):
+        yield f"{workload} {variant}: {count} requests ended with {outcome.name.lower()}"
