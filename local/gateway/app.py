@@ -1,13 +1,18 @@
 """One ASGI application per API: route, event, invocation, answer. Of the Lambda service it knows one method."""
 
 import asyncio
+import dataclasses
+import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from local.gateway import payload
+from local.gateway import payload, payload_v1
+from local.gateway.authorizers import Check, Checks
 from local.gateway.cors import Cors
+from local.gateway.credentials import DeniedError
 from local.gateway.dialects import (
     BODY_LIMIT_BYTES,
     EVENT_LIMIT_BYTES,
@@ -16,7 +21,9 @@ from local.gateway.dialects import (
     INTEGRATION_LIMIT_S,
     Failure,
 )
-from local.gateway.exchange import Call, Request, Response, Stamps, api_context, encode_json
+from local.gateway.exchange import RAW_NAMES, Call, Request, Response, Stamps, api_context, encode_json
+from local.gateway.jwt_authorizer import KeySource
+from local.gateway.limits import TokenBucket, buckets
 from local.gateway.routes import Router, strip_stage
 from local.lambda_service.types import InvocationResult, ServiceError, Throttled
 from local.template import Api, Route, Template, TemplateError
@@ -43,7 +50,18 @@ class GatewayOptions:
 
     internal: AsgiApp | None = None
     """Answers /_warmfront/ and the Invoke API's dated path on the first API's port."""
+    enforce_auth: bool = False
+    """False: routes with an authorizer are open, and a token's claims reach the handler unverified."""
+    jwks: str | None = None
+    """File or URL of the public keys that tokens are verified with."""
+    trust_tokens: bool = False
+    """Take a token's signature on trust; everything else of it is checked."""
+    enforce_throttles: bool = False
+    """Hold requests to the template's ThrottlingRateLimit and ThrottlingBurstLimit."""
+    region: str = "us-east-1"
     stamps: Stamps = field(default_factory=Stamps)
+    monotonic: Callable[[], float] = time.monotonic
+    """Measures throttles and how long an authorizer's answer is remembered."""
     note: Callable[[str], None] = field(default=lambda text: _logger.warning("%s", text))
     """Takes one line that explains an answer the handler did not give."""
 
@@ -54,7 +72,9 @@ class _Endpoint:
 
     route: Route
     build: Callable[[Call], dict[str, object]]
-    parse: Callable[[bytes], Response]
+    parse: Callable[[bytes, Call], Response]
+    check: Check | None
+    bucket: TokenBucket | None
     limit_s: float | None
     """The integration's limit, or None where the function's own timeout comes first."""
 
@@ -71,17 +91,43 @@ class GatewayApp:
         self._internal = options.internal
         self._context = api_context(api)
         self._failures = FAILURES[api.kind]
-        self._cors = Cors(api.cors, api.kind) if api.cors is not None and api.kind != "rest" else None
-        self._router = Router(
-            ((route.method, route.path, self._endpoint(route, template)) for route in api.routes),
-            path_first=api.kind == "rest",
-        )
+        self._cors = Cors(api.cors, api.kind) if api.cors is not None else None
+        self._router = Router(self._endpoints(template), path_first=api.kind == "rest")
 
-    def _endpoint(self, route: Route, template: Template) -> _Endpoint:
+    def _endpoints(self, template: Template) -> list[tuple[str, str, _Endpoint]]:
+        options, api = self._options, self.api
+        checks = Checks(
+            api,
+            enforce=options.enforce_auth,
+            keys=KeySource(options.jwks) if options.jwks else None,
+            trust_tokens=options.trust_tokens,
+            clock=options.stamps.clock,
+            monotonic=options.monotonic,
+            region=options.region,
+            invoke=self._invoke_authorizer,
+        )
+        throttles = buckets(api, options.monotonic) if options.enforce_throttles else {}
+        return [
+            (
+                route.method,
+                route.path,
+                _Endpoint(
+                    route,
+                    _builder(api, route),
+                    _parser(api, route),
+                    checks.check(route.authorizer),
+                    throttles.get(route.key),
+                    self._limit_s(route, template),
+                ),
+            )
+            for route in api.routes
+        ]
+
+    def _limit_s(self, route: Route, template: Template) -> float | None:
         limit_s = min(INTEGRATION_LIMIT_S[self.api.kind], route.timeout_ms / 1000)
         # An init can outlast the function's timeout: it has ten seconds of its own.
         function_s = template.functions[route.function].timeout_s + 10
-        return _Endpoint(route, payload.build_event, payload.parse_result, limit_s if limit_s < function_s else None)
+        return limit_s if limit_s < function_s else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,9 +137,8 @@ class GatewayApp:
         if self._internal is not None and path.startswith((OWN_PREFIX, INVOKE_PREFIX)):
             await self._internal(scope, receive, send)
             return
-        request_id = self._stamps.request_id()
-        response = await self._answer(scope, receive, path, request_id)
-        await _send(response, request_id, send)
+        response = await self._answer(scope, receive, path)
+        await _send(response, send)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._internal is not None:
@@ -103,95 +148,93 @@ class GatewayApp:
         else:
             await _lifespan(receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, path: str, request_id: str) -> Response:
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
+    async def _answer(self, scope: Scope, receive: Receive, path: str) -> Response:
+        """The answer with the gateway's own headers on it."""
+        ids = _Ids(self._stamps, self.api.kind)
         method: str = scope["method"]
-        size = len(path) + len(scope["query_string"])
-        origin, has_body = "", False
-        for name, value in headers:
-            size += len(name) + len(value)
-            if name == b"origin":
-                origin = value.decode("latin-1")
-            elif name == b"content-length":
-                has_body = value != b"0"
-            elif name == b"transfer-encoding":
-                has_body = True
-        if size > HEADER_LIMIT_BYTES:
-            return self._failures[Failure.HEADERS_TOO_LARGE]
+        size, origin, has_body = _scan(scope["headers"])
+        if size + len(path) + len(scope["query_string"]) > HEADER_LIMIT_BYTES:
+            return ids.on(self._failures[Failure.HEADERS_TOO_LARGE])
         below, _ = strip_stage(path, self.api.stage)
-        if self._cors is not None and method == "OPTIONS" and origin:
-            return self._cors.preflight(origin)
         match = self._router.match(method, below)
+        if self._cors is not None and method == "OPTIONS":
+            route_method = match[0].route.method if match is not None else None
+            answer = self._cors.options(
+                scope["headers"], origin, route_method=route_method, methods=lambda: self._router.methods(below)
+            )
+            if answer is not None:
+                return ids.on(answer)
         if match is None:
-            return self._failures[Failure.NO_ROUTE]
+            return ids.on(self._failures[Failure.NO_ROUTE])
+        endpoint, path_parameters = match
         body = b""
         if has_body:
             received = await read_body(receive, BODY_LIMIT_BYTES)
             if received is None:
-                return self._failures[Failure.BODY_TOO_LARGE]
+                return ids.on(self._failures[Failure.BODY_TOO_LARGE])
             body = received
-        endpoint, path_parameters = match
-        client = scope.get("client") or ("127.0.0.1", 0)
-        server = scope.get("server") or ("127.0.0.1", 0)
-        request = Request(
-            method,
-            path,
-            scope["query_string"].decode("latin-1"),
-            headers,
-            body,
-            client[0],
-            server[1] or 0,
-            scope["scheme"],
-            f"HTTP/{scope['http_version']}",
-        )
+        request = _request(scope, method, path, body, raw_names=self.api.kind == "rest")
         time_text, time_ms = self._stamps.now()
-        trace_id = _client_trace_id(headers) or self._stamps.trace_id()
+        trace_id = _client_trace_id(request.headers) or self._stamps.trace_id()
+        ids.trace_id = trace_id
         call = Call(
-            request,
-            self._context,
-            endpoint.route,
-            below,
-            path_parameters,
-            request_id,
-            trace_id,
-            time_text,
-            time_ms,
-        )
-        response = await self._invoke(endpoint, call)
+            request, self._context, endpoint.route, below, path_parameters,
+            ids.request_id, trace_id, time_text, time_ms, ids.uuid,
+        )  # fmt: skip
+        response = await self._guarded(endpoint, call)
         if self._cors is not None:
-            return Response(response.status, self._cors.apply(response.headers, origin), response.body)
-        return response
+            response = self._cors.apply(response, origin)
+        return ids.on(response)
+
+    async def _guarded(self, endpoint: _Endpoint, call: Call) -> Response:
+        """Authorizer and throttle, then the invocation."""
+        if endpoint.check is not None:
+            try:
+                call = call._replace(authorizer=await endpoint.check(call))
+            except DeniedError as error:
+                response = self._fail(error.failure, call, str(error))
+                if error.challenge is None:
+                    return response
+                challenge = (b"www-authenticate", error.challenge.encode("latin-1", "replace"))
+                return response._replace(headers=[*response.headers, challenge])
+        if endpoint.bucket is not None and not endpoint.bucket.take():
+            return self._fail(Failure.RATE_LIMITED, call, "ThrottlingRateLimit and ThrottlingBurstLimit")
+        return await self._invoke(endpoint, call)
 
     async def _invoke(self, endpoint: _Endpoint, call: Call) -> Response:
         event = encode_json(endpoint.build(call))
         if len(event) > EVENT_LIMIT_BYTES:
             return self._fail(Failure.EVENT_TOO_LARGE, call, f"{len(event)} bytes")
         try:
-            result = await self._bounded(endpoint, event, call.trace_id)
+            if endpoint.limit_s is None:
+                result = await self._service.invoke(endpoint.route.function, event, trace_id=call.trace_id)
+            else:
+                result = await self._bounded(endpoint.route.function, event, call.trace_id, endpoint.limit_s)
         except Throttled as error:
             return self._fail(Failure.THROTTLED, call, error.reason)
         except TimeoutError:
-            return self._fail(Failure.TIMEOUT, call, f"after {endpoint.limit_s:g} s")
+            return self._fail(Failure.TIMEOUT, call, f"after {endpoint.limit_s} s")
         except ServiceError as error:
             return self._fail(Failure.FUNCTION_ERROR, call, str(error))
         if result.function_error is not None:
             return self._failures[Failure.FUNCTION_ERROR]
         try:
-            return endpoint.parse(result.payload)
+            return endpoint.parse(result.payload, call)
         except payload.MalformedResultError as error:
             return self._fail(Failure.MALFORMED, call, str(error))
 
-    async def _bounded(self, endpoint: _Endpoint, event: bytes, trace_id: str) -> InvocationResult:
-        if endpoint.limit_s is None:
-            return await self._service.invoke(endpoint.route.function, event, trace_id=trace_id)
+    async def _bounded(self, function: str, event: bytes, trace_id: str, limit_s: float) -> InvocationResult:
         # The invocation goes on when the gateway has given up: Lambda knows nothing of the client.
-        invocation = asyncio.ensure_future(self._service.invoke(endpoint.route.function, event, trace_id=trace_id))
+        invocation = asyncio.ensure_future(self._service.invoke(function, event, trace_id=trace_id))
         try:
-            async with asyncio.timeout(endpoint.limit_s):
+            async with asyncio.timeout(limit_s):
                 return await asyncio.shield(invocation)
         except TimeoutError:
             invocation.add_done_callback(_forget)
             raise
+
+    async def _invoke_authorizer(self, function: str, event: bytes, trace_id: str) -> InvocationResult:
+        return await self._service.invoke(function, event, trace_id=trace_id)
 
     def _fail(self, failure: Failure, call: Call, detail: str) -> Response:
         response = self._failures[failure]
@@ -202,6 +245,77 @@ class GatewayApp:
         return response
 
 
+class _Ids:
+    """A request's ids, and the headers that tell the client of them."""
+
+    __slots__ = ("_kind", "request_id", "trace_id", "uuid")
+
+    def __init__(self, stamps: Stamps, kind: str) -> None:
+        self._kind = kind
+        self.uuid = stamps.uuid() if kind != "http" else ""
+        self.request_id = self.uuid if kind == "url" else stamps.request_id()
+        self.trace_id = ""
+
+    def on(self, response: Response) -> Response:
+        request_id = self.request_id.encode()
+        if self._kind == "http":
+            return Response(response.status, [*response.headers, (b"apigw-requestid", request_id)], response.body)
+        headers = [*response.headers, (b"x-amzn-requestid", self.uuid.encode())]
+        if self._kind == "rest":
+            headers.append((b"x-amz-apigw-id", request_id))
+        if self.trace_id:
+            headers.append((b"x-amzn-trace-id", self.trace_id.encode("latin-1")))
+        return Response(response.status, headers, response.body)
+
+
+def _builder(api: Api, route: Route) -> Callable[[Call], dict[str, object]]:
+    if api.kind == "rest":
+        return functools.partial(payload_v1.build_rest_event, binary_media_types=api.binary_media_types)
+    if route.payload_format == "1.0":
+        return payload_v1.build_http_event
+    return functools.partial(payload.build_event, decode_path=False) if api.kind == "url" else payload.build_event
+
+
+def _parser(api: Api, route: Route) -> Callable[[bytes, Call], Response]:
+    if api.kind == "rest":
+        return functools.partial(_parse_rest, binary_media_types=api.binary_media_types)
+    if route.payload_format == "1.0":
+        return lambda result, _call: payload_v1.parse_http_result(result)
+    default = payload.JSON_TYPE if api.kind == "url" else payload.TEXT_TYPE
+    return lambda result, _call: payload.parse_result(result, default_type=default)
+
+
+def _parse_rest(result: bytes, call: Call, *, binary_media_types: tuple[str, ...]) -> Response:
+    accept = next((value.decode("latin-1") for name, value in call.request.headers if name.lower() == b"accept"), "")
+    return payload_v1.parse_rest_result(result, accept=accept, binary_media_types=binary_media_types)
+
+
+def _scan(headers: list[tuple[bytes, bytes]]) -> tuple[int, str, bool]:
+    """Size of all headers, the Origin, and whether a body follows."""
+    size, origin, has_body = 0, "", False
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name == b"origin":
+            origin = value.decode("latin-1")
+        elif name == b"content-length":
+            has_body = value != b"0"
+        elif name == b"transfer-encoding":
+            has_body = True
+    return size, origin, has_body
+
+
+def _request(scope: Scope, method: str, path: str, body: bytes, *, raw_names: bool) -> Request:
+    client = scope.get("client") or ("127.0.0.1", 0)
+    server = scope.get("server") or ("127.0.0.1", 0)
+    headers = scope["headers"]
+    if raw_names and RAW_NAMES in scope:
+        headers = [(name, value) for name, (_, value) in zip(scope[RAW_NAMES], headers, strict=True)]
+    return Request(
+        method, path, scope["query_string"].decode("latin-1"), headers, body,
+        client[0], server[1] or 0, scope["scheme"], f"HTTP/{scope['http_version']}",
+    )  # fmt: skip
+
+
 def _forget(invocation: "asyncio.Future[InvocationResult]") -> None:
     """Takes the late outcome so that asyncio does not complain about an exception nobody saw."""
     if not invocation.cancelled():
@@ -210,36 +324,33 @@ def _forget(invocation: "asyncio.Future[InvocationResult]") -> None:
 
 def _client_trace_id(headers: list[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
-        if name == b"x-amzn-trace-id":
+        if name.lower() == b"x-amzn-trace-id":
             return value.decode("latin-1") or None
     return None
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
     """The whole body, or None as soon as it is over the limit."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body if len(body) <= limit_bytes else None
-    chunks, size = [body], len(body)
-    while size <= limit_bytes:
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await receive()
         chunk: bytes = message.get("body", b"")
-        chunks.append(chunk)
         size += len(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks) if size <= limit_bytes else None
-    return None
+        if size > limit_bytes:
+            return None
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _send(response: Response, request_id: str, send: Send) -> None:
-    headers = [*response.headers, (b"apigw-requestid", request_id.encode())]
-    body = response.body
-    if response.status in (204, 304):
+async def _send(response: Response, send: Send) -> None:
+    status, headers, body = response
+    if status in (204, 304):
         body = b""
     else:
         headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -257,7 +368,7 @@ def create_apps(template: Template, service: Service, options: GatewayOptions | 
     Raises TemplateError where a route takes one of those paths.
     """
     options = options or GatewayOptions()
-    outer = GatewayOptions(stamps=options.stamps, note=options.note)
+    outer = dataclasses.replace(options, internal=None)
     apps = []
     for index, api in enumerate(template.apis):
         if index == 0 and options.internal is not None:

@@ -20,6 +20,8 @@ HOP_BY_HOP: Final = frozenset(
 RESPONSE_OWNED: Final = frozenset(
     ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 )
+RAW_NAMES: Final = "warmfront.raw_names"
+"""Key of the ASGI scope: header names as the client wrote them, where the server keeps them."""
 _TEXT_TYPES: Final = frozenset(("application/json", "application/xml", "application/javascript"))
 
 
@@ -71,6 +73,8 @@ class Call(NamedTuple):
     trace_id: str
     time_text: str
     time_ms: int
+    request_uuid: str = ""
+    """REST APIs and function URLs have one; a REST API's `request_id` is then its extended id."""
     authorizer: dict[str, object] | None = None
     """What `requestContext.authorizer` says; None: the route is open."""
 
@@ -78,17 +82,17 @@ class Call(NamedTuple):
 class Stamps:
     """Times and ids of requests, from an injected clock and source of randomness; nothing secret hangs on them."""
 
-    __slots__ = ("_clock", "_random", "_second", "_text")
+    __slots__ = ("_random", "_second", "_text", "clock")
 
     def __init__(self, clock: Callable[[], float] = time.time, random: Random | None = None) -> None:
-        self._clock = clock
+        self.clock = clock
         self._random = random or Random()
         self._second = -1
         self._text = ""
 
     def now(self) -> tuple[str, int]:
         """`12/Mar/2020:19:03:58 +0000` and milliseconds; the text is made once per second."""
-        now = self._clock()
+        now = self.clock()
         second = int(now)
         if second != self._second:
             self._second = second

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 ANY: Final = "ANY"
 DEFAULT: Final = "$default"
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 
 @dataclass(slots=True)
@@ -81,6 +82,10 @@ class Router[T]:
         if leaf is not None:
             return leaf.target, dict(zip(leaf.names, values, strict=True)) if leaf.names else None
         return (self._default, None) if self._default is not None else None
+
+    def methods(self, path: str) -> list[str]:
+        """The methods that have a route at this path."""
+        return [method for method in _METHODS if self.match(method, path) is not None]
 
     def _full(self, node: _Node[T], method: str, segments: list[str], at: int, values: list[str]) -> _Leaf[T] | None:
         """Depth first, static before parameter; `values` holds the parameters of the branch that matched."""

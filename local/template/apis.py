@@ -31,6 +31,7 @@ REST_AUTHORIZER_TTL_S: Final = 300
 _ANY: Final = ("any", "x-amazon-apigateway-any-method")
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", *_ANY)
 _FUNCTION_ARN: Final = re.compile(r":function:([A-Za-z0-9_-]+)")
+_USER_POOL_ARN: Final = re.compile(r"arn:[^:]+:cognito-idp:([^:]+):[^:]*:userpool/(.+)")
 _PATH: Final = re.compile(r"/(?:[^/{}]*|\{[^{}/+]+\})(?:/(?:[^/{}]*|\{[^{}/+]+\}))*(?:/?\{[^{}/]+\+\})?")
 
 
@@ -277,7 +278,7 @@ class ApiReader:
 
     def _rest_authorizer(self, name: str, properties: Properties) -> Authorizer:
         if "UserPoolArn" in properties:
-            return UnsupportedAuthorizer(name, "a Cognito user pool")
+            return _cognito(name, properties)
         identity = properties.section("Identity")
         kind: Literal["token", "request"] = (
             "request" if properties.text("FunctionPayloadType", "TOKEN").upper() == "REQUEST" else "token"
@@ -296,6 +297,20 @@ class ApiReader:
             ttl_s=identity.integer("ReauthorizeEvery", REST_AUTHORIZER_TTL_S),
             validation_expression=identity.optional_text("ValidationExpression"),
         )
+
+
+def _cognito(name: str, properties: Properties) -> JwtAuthorizer:
+    """A user pool's tokens are JWTs; its issuer follows from its ARN, where that is known."""
+    arns = properties.texts("UserPoolArn")
+    match = _USER_POOL_ARN.fullmatch(arns[0]) if len(arns) == 1 else None
+    header = properties.section("Identity").text("Header", "Authorization")
+    return JwtAuthorizer(
+        name=name,
+        issuer=f"https://cognito-idp.{match.group(1)}.amazonaws.com/{match.group(2)}" if match else "",
+        audience=(),
+        identity_source=f"$request.header.{header}",
+        scopes=properties.texts("AuthorizationScopes"),
+    )
 
 
 def _timeout_ms(kind: ApiKind) -> int:

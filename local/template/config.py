@@ -127,8 +127,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class JwtAuthorizer:
+    """A JWT authorizer of an HTTP API, or a REST API's Cognito user pool."""
+
     name: str
     issuer: str
+    """Empty: any (a user pool whose ARN has no local value)."""
     audience: tuple[str, ...]
     identity_source: str = "$request.header.Authorization"
     scopes: tuple[str, ...] = ()
@@ -151,7 +154,7 @@ class LambdaAuthorizer:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedAuthorizer:
-    """An authorizer that is read but cannot be enforced here (IAM, an API key, a Cognito pool of REST APIs)."""
+    """An authorizer that is read but cannot be enforced here: IAM."""
 
     name: str
     what: str
