@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -124,6 +125,41 @@ class EnvironmentHost(Protocol):
     def environment_output(self, environment: "Environment", chunk: bytes) -> None: ...
 
 
+FREEZE_AFTER_S = 0.01
+"""An environment is stopped when it has been idle for so long: one that gets its next event at once needs no two signals for it."""
+
+
+class Freezer:
+    """Stops environments that stay idle; one timer for all of them, none while nothing is idle."""
+
+    def __init__(self, delay_s: float = FREEZE_AFTER_S) -> None:
+        self._delay_s = delay_s
+        self._due: deque[tuple[float, Environment, int]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, environment: "Environment") -> None:
+        loop = asyncio.get_running_loop()
+        self._due.append((loop.time() + self._delay_s, environment, environment.invocations))
+        if self._timer is None:
+            self._timer = loop.call_later(self._delay_s, self._freeze_due)
+
+    def _freeze_due(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now_s = loop.time() + 0.001
+        while self._due and self._due[0][0] <= now_s:
+            _, environment, invocations = self._due.popleft()
+            if environment.phase is Phase.FROZEN and environment.invocations == invocations:
+                environment.freeze()
+        if self._due:
+            self._timer = loop.call_later(max(self._due[0][0] - loop.time(), 0.001), self._freeze_due)
+
+    def close(self) -> None:
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class Environment:
     """One execution environment; its id, port and /tmp outlive a reset of the process inside."""
 
@@ -135,7 +171,7 @@ class Environment:
         *,
         log_stream: str,
         tmp: Path,
-        freeze: bool,
+        freezer: "Freezer | None",
         on_spawn: Callable[[int], None],
         on_gone: Callable[[int], None],
     ) -> None:
@@ -153,7 +189,8 @@ class Environment:
         self.first_response_ns = 0
         self._launch = launch
         self._host = host
-        self._freeze = freeze
+        self._freezer = freezer
+        self._stopped = False
         self._on_spawn = on_spawn
         self._on_gone = on_gone
         self._server: asyncio.Server | None = None
@@ -347,10 +384,11 @@ class Environment:
             client_context=invocation.client_context,
             length=len(invocation.event),
         )
-        if self._phase is Phase.FROZEN:
-            self._signal_group(signal.SIGCONT)
         self._phase = Phase.INVOKE
         connection.write(head + invocation.event)
+        if self._stopped:  # after the write: a stopped process is woken once, with its event there
+            self._stopped = False
+            self._signal_group(signal.SIGCONT)
 
     def forget(self, invocation: Invocation) -> None:
         """The invocation is over without an answer (timeout); a late answer is refused."""
@@ -389,8 +427,13 @@ class Environment:
 
     def _set_frozen(self) -> None:
         self._phase = Phase.FROZEN
-        if self._freeze:
-            self._signal_group(signal.SIGSTOP)
+        if self._freezer is not None:
+            self._freezer.add(self)
+
+    def freeze(self) -> None:
+        """Stop the group's processes; `dispatch` and `shutdown` continue them."""
+        self._stopped = True
+        self._signal_group(signal.SIGSTOP)
 
     def runtime_answers(
         self, connection: RuntimeConnection, request_id: str, body: bytes, *, failed: bool, error_type: str | None
@@ -462,6 +505,7 @@ class Environment:
         self.exited_cpu_s += usage.ru_utime + usage.ru_stime
         self._signal_group(signal.SIGKILL)  # whatever the process started must not outlive it
         self._process = None
+        self._stopped = False
         self._on_gone(pid)
         self._on_output()
         self._close_descriptors()

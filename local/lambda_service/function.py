@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from local.lambda_service import failures, logs
-from local.lambda_service.environment import Environment, InitFailure, Invocation, Launch
+from local.lambda_service.environment import Environment, Freezer, InitFailure, Invocation, Launch
 from local.lambda_service.scaling import Decision, Scaling
 from local.lambda_service.types import InvocationResult, Status, Throttled
 from local.template import FunctionConfig
@@ -50,7 +50,7 @@ class Workplace:
 
     sink: logs.LogSink
     state_dir: Path
-    freeze: bool = True
+    freezer: Freezer | None = None
     idle_s: float = 600.0
     shutdown_grace_s: float = 0.5
     on_spawn: Callable[[int], None] = field(default=lambda _: None)
@@ -71,7 +71,7 @@ class Function:
         self._workplace = workplace
         self._limits = limits
         self._scaling: Scaling[Environment] = Scaling(config.reserved_concurrency)
-        self._waiters: deque[asyncio.Future[Environment | None]] = deque()
+        self._waiters: deque[Invocation] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
         self._closing = False
@@ -100,9 +100,8 @@ class Function:
         if isinstance(admitted, Environment):
             self._use(admitted, invocation)
         elif admitted is Decision.WAIT:
-            waiter: asyncio.Future[Environment | None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)  # now, not in the task: the environment may be back before the task runs
-            self._spawn_task(self._wait_then_run(invocation, waiter))
+            invocation.timer = asyncio.get_running_loop().call_later(RETURNING_WAIT_S, self._wait_no_longer, invocation)
+            self._waiters.append(invocation)
         else:
             self._spawn_task(self._cold_start(invocation))
 
@@ -125,22 +124,11 @@ class Function:
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._watch_long_ones)
 
-    async def _wait_then_run(self, invocation: Invocation, waiter: "asyncio.Future[Environment | None]") -> None:
-        environment = await self._returning_environment(waiter)
-        if environment is None:
-            await self._cold_start(invocation)
-        else:
-            self._use(environment, invocation)
-
-    async def _returning_environment(self, waiter: "asyncio.Future[Environment | None]") -> Environment | None:
-        try:
-            async with asyncio.timeout(RETURNING_WAIT_S):
-                return await waiter
-        except TimeoutError:
-            if waiter.done() and not waiter.cancelled():
-                return waiter.result()
-            self._scaling.give_up_waiting()
-            return None
+    def _wait_no_longer(self, invocation: Invocation) -> None:
+        """No environment came back for this invocation (in time): it starts one."""
+        self._waiters.remove(invocation)
+        self._scaling.give_up_waiting()
+        self._spawn_task(self._cold_start(invocation))
 
     # -- init ----------------------------------------------------------------------------------------------------------
 
@@ -155,7 +143,7 @@ class Function:
             self,
             log_stream=stream,
             tmp=tmp,
-            freeze=self._workplace.freeze,
+            freezer=self._workplace.freezer,
             on_spawn=self._workplace.on_spawn,
             on_gone=self._workplace.on_gone,
         )
@@ -229,7 +217,8 @@ class Function:
             return
         environment.idle_since_s = time.monotonic()
         self._scaling.came_back(environment)
-        self._serve_waiters()
+        if self._waiters:
+            self._serve_waiters()
 
     def environment_exited(self, environment: Environment, status: int, running: list[Invocation]) -> None:
         """The process ended by itself or was killed: during an invocation Lambda resets the environment, else it is gone."""
@@ -259,18 +248,19 @@ class Function:
         self._emit(chunk)
 
     def _serve_waiters(self) -> None:
-        while self._waiters and self._scaling.free:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(self._scaling.take_for_waiter())
+        while self._waiters and (environment := self._scaling.take_for_waiter()) is not None:
+            invocation = self._waiters.popleft()
+            assert invocation.timer is not None
+            invocation.timer.cancel()
+            self._use(environment, invocation)
 
     def _let_one_waiter_start(self) -> None:
-        while self._waiters and self._scaling.waiting > self._scaling.returning:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                self._scaling.give_up_waiting()
-                waiter.set_result(None)
-                return
+        """A returning environment is lost: of the invocations that wait for one, one has nothing to wait for."""
+        if self._waiters and self._scaling.waiting > self._scaling.returning:
+            invocation = self._waiters[0]
+            assert invocation.timer is not None
+            invocation.timer.cancel()
+            self._wait_no_longer(invocation)
 
     # -- the end of an invocation --------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.lambda_service import staging
-from local.lambda_service.environment import Invocation, Launch
+from local.lambda_service.environment import Freezer, Invocation, Launch
 from local.lambda_service.function import Function, Workplace
 from local.lambda_service.logs import LogSink
 from local.lambda_service.types import FunctionNotFound, InvocationResult
@@ -71,6 +71,7 @@ class LambdaService:
         self.warnings: list[str] = []
         self._by_name: dict[str, Function] = {}
         self._arns: dict[str, str] = {}
+        self._freezer = Freezer() if options.freeze else None
         self._reaper: asyncio.TimerHandle | None = None
         # Tracers send segments to this address; nobody reads it yet, and a full socket buffer drops them without cost.
         self._xray = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -82,7 +83,7 @@ class LambdaService:
         workplace = Workplace(
             self.options.sink,
             self.options.state_dir,
-            self.options.freeze,
+            self._freezer,
             self.options.idle_s,
             self.options.shutdown_grace_s,
             self.options.on_spawn,
@@ -104,6 +105,8 @@ class LambdaService:
     async def __aexit__(self, *exc: object) -> None:
         if self._reaper is not None:
             self._reaper.cancel()
+        if self._freezer is not None:
+            self._freezer.close()
         await asyncio.gather(*(function.close() for function in self.functions.values()))
         self.options.sink.flush()
         self._xray.close()
