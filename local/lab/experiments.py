@@ -131,6 +131,7 @@ class VariantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     database: str
     template: str = ""  # another template than the one under test, relative to this file
     kit: bool = True  # takes the experiments' settings
+    compared: bool = True  # has a column of its own; without it, it is only ever a control
 
 
 class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,7 +9,7 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -57,7 +57,7 @@ class OnProxy:
 
 # Processes
 
-Pids = Callable[[], Sequence[int]]
+Pids = Callable[[], Awaitable[Sequence[int]]]
 """Asked when the fault strikes: environments come and go."""
 
 
@@ -98,7 +98,7 @@ class Frozen:
         self._stopped: list[int] = []
 
     async def apply(self) -> None:
-        for pid in self._pids():
+        for pid in await self._pids():
             self._stopped += family(pid) if self._descendants else [pid]
         send(self._stopped, signal.SIGSTOP)
         # The signal is taken when the process is next scheduled, and nobody but its parent is told: so we look.
@@ -123,14 +123,14 @@ class Killed:
 
     async def apply(self) -> None:
         if self._every_s is None:
-            self.killed += send(self._pids(), signal.SIGKILL)
+            self.killed += send(await self._pids(), signal.SIGKILL)
         else:
             self._killing = asyncio.create_task(self._keep_killing(self._every_s))
 
     async def _keep_killing(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s * self._rng.uniform(0.5, 1.5))
-            if pids := sorted(self._pids()):
+            if pids := sorted(await self._pids()):
                 self.killed += send([self._rng.choice(pids)], signal.SIGKILL)
 
     async def clear(self) -> None:

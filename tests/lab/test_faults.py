@@ -25,6 +25,7 @@ from local.lab.faults import (
     Killed,
     LockHeld,
     OnProxy,
+    Pids,
     RedisEmptied,
     RedisMemory,
     RedisPaused,
@@ -128,6 +129,13 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
             pipe.close()
 
 
+def of(pid: int) -> Pids:
+    async def pids() -> list[int]:
+        return [pid]
+
+    return pids
+
+
 def ask(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     process.stdin.write(b"?\n")
@@ -143,7 +151,7 @@ class TestProcesses:
         assert len(everyone) == 2
 
         async def test() -> None:
-            async with applied(Frozen(lambda: [child.pid])):
+            async with applied(Frozen(of(child.pid))):
                 assert not any(runs(pid) for pid in everyone)
                 ask(child)
 
@@ -152,7 +160,7 @@ class TestProcesses:
         assert all(runs(pid) for pid in everyone)
 
     def test_killed_ends_a_process_at_once(self, child: subprocess.Popen[bytes]) -> None:
-        fault = Killed(lambda: [child.pid])
+        fault = Killed(of(child.pid))
         run(hold(fault))
         assert child.wait(ANSWER_S) == -signal.SIGKILL
         assert fault.killed == 1
@@ -162,7 +170,7 @@ class TestProcesses:
             struck = 0
             enough = asyncio.Event()
 
-            def pids() -> list[int]:
+            async def pids() -> list[int]:
                 nonlocal struck
                 struck += 1
                 if struck == 3:
@@ -182,7 +190,7 @@ class TestProcesses:
         ended.wait()
 
         async def test() -> None:
-            async with applied(Frozen(lambda: [ended.pid]), Killed(lambda: [ended.pid])):
+            async with applied(Frozen(of(ended.pid)), Killed(of(ended.pid))):
                 pass
 
         run(test())
@@ -270,7 +278,7 @@ class TestPostgres:
     def test_a_frozen_server_holds_its_clients_and_answers_when_it_thaws(self, postgres: Postgres) -> None:
         async def test() -> None:
             connection = await asyncpg.connect(postgres.url("postgres"), timeout=ANSWER_S)
-            async with applied(Frozen(lambda: [postgres.pid or 0])):
+            async with applied(Frozen(of(postgres.pid or 0))):
                 answer = asyncio.ensure_future(connection.fetchval("SELECT 42"))
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(answer), 0.2)

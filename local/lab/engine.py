@@ -1,0 +1,142 @@
+"""Runs experiments: each on its control and on its variants, one after the other. Knows no table, no route and no CLI."""
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from local.lab import history_procedures, load_procedures, start_procedures
+from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
+from local.lab.experiments import Experiment, ExperimentError, Suite, Verdict, judge
+from local.lab.scene import Observation, Scene, Subject
+from local.lab.stage import Stage
+
+PROCEDURES: dict[str, Callable[[Scene], Awaitable[Observation]]] = {
+    "load": load_procedures.load,
+    "burst": load_procedures.burst,
+    "overload": load_procedures.overload,
+    "effects": history_procedures.effects,
+    "increments": history_procedures.increments,
+    "pages": history_procedures.pages,
+    "refusal": start_procedures.refusal,
+    "secrets": start_procedures.secrets,
+    "defaults": start_procedures.defaults,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectReport:
+    """What one subject did, and the verdict on it."""
+
+    subject: str
+    verdict: Verdict
+    observation: Observation = field(default_factory=Observation)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentReport:
+    experiment: Experiment
+    control: SubjectReport
+    variants: tuple[SubjectReport, ...]
+
+    @property
+    def holds(self) -> bool:
+        """The control failed, so the experiment can tell; and what is not a control passed or does not apply.
+
+        The naive variant is shown, not judged: it is what the kit is compared with.
+        """
+        kit = [report for report in self.variants if report.subject != "naive"]
+        return self.control.verdict.outcome == "fail" and all(each.verdict.outcome != "fail" for each in kit)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A suite of experiments on a stage, against one template."""
+
+    suite: Suite
+    folder: Path
+    """Where the suite's file is: its paths are relative to it."""
+    template: Path
+    stage: Stage
+    available: frozenset[str]
+    """Variants whose function the template has."""
+    say: Callable[[str], None]
+
+    async def run(self, experiment: Experiment, *, seed: int, only: Sequence[str] = ()) -> ExperimentReport:
+        if experiment.procedure not in PROCEDURES:
+            known = ", ".join(PROCEDURES)
+            raise ExperimentError(
+                f"experiment {experiment.id}: no procedure {experiment.procedure!r}; there are: {known}"
+            )
+        self.say(f"{experiment.id} {experiment.name}: {experiment.hypothesis}")
+        control = await self._report(experiment, self._control(experiment), seed)
+        reports = []
+        for variant in self.suite.variant:
+            if not variant.compared or (only and variant.name not in only):
+                continue
+            if variant.name not in experiment.variants:
+                reports.append(SubjectReport(variant.name, Verdict("n/a", "does not apply")))
+            elif variant.name not in self.available:
+                reports.append(SubjectReport(variant.name, Verdict("n/a", "not in the template")))
+            elif control.subject == variant.name:
+                reports.append(control)  # it is the control: there is nothing else to run
+            else:
+                reports.append(
+                    await self._report(experiment, Subject(variant.name, variant, experiment.settings), seed)
+                )
+        return ExperimentReport(experiment, control, tuple(reports))
+
+    def _control(self, experiment: Experiment) -> Subject:
+        variant = self.suite.variant_named(experiment.control.variant)
+        settings = {**experiment.settings, **experiment.control.settings}
+        return Subject(experiment.control.name, variant, settings, is_control=True)
+
+    async def _report(self, experiment: Experiment, subject: Subject, seed: int) -> SubjectReport:
+        if subject.is_control and subject.variant.name not in self.available and not subject.variant.template:
+            return SubjectReport(subject.name, Verdict("n/a", "not in the template"))
+        self.say(f"  {subject.name}{' (control)' if subject.is_control else ''} ...")
+        scene = Scene(
+            stage=self.stage,
+            emulator=await self._emulator(subject),
+            experiment=experiment,
+            subject=subject,
+            workloads=self.folder / self.suite.workloads,
+            seed=seed,
+            say=lambda text: self.say(f"    {text}"),
+        )
+        await self._reset(scene)
+        observation = await PROCEDURES[experiment.procedure](scene)
+        verdict = judge(experiment.criterion, observation.measures)
+        self.say(f"  {subject.name}: {verdict.outcome}, {verdict.figure}")
+        return SubjectReport(subject.name, verdict, observation)
+
+    async def _emulator(self, subject: Subject) -> EmulatorProcess:
+        variant = subject.variant
+        template = self.folder / variant.template if variant.template else self.template
+        settings = dict(subject.settings) if variant.kit or subject.is_control else {}
+        variables = {variant.function: settings} if settings else {}
+        return await self.stage.emulator(EmulatorSettings(template, variables))
+
+    async def _reset(self, scene: Scene) -> None:
+        """The variant's database as it was made, and no environment that remembers the last experiment."""
+        await scene.stage.heal()
+        if scene.variant.template:
+            return
+        if self.suite.setup_function:
+            event = {**self.suite.setup_event, "databases": [scene.variant.database]}
+            await scene.emulator.invoke(self.suite.setup_function, event)
+        await scene.emulator.retire(scene.variant.function)
+
+
+def jsonable(measures: dict[str, float]) -> dict[str, float]:
+    """Figures as a result holds them: never and not measured have no number in JSON."""
+    return {name: value for name, value in measures.items() if math.isfinite(value)}
+
+
+def with_operations(experiment: Experiment, operations: int) -> Experiment:
+    """The same experiment over so many operations, where it has operations."""
+    if "operations" not in experiment.options:
+        return experiment
+    return msgspec.structs.replace(experiment, options={**experiment.options, "operations": operations})

@@ -1,0 +1,324 @@
+"""The procedures that judge answers under load: open loop through the phases, a burst of cold starts, an overload.
+
+Knows no table and no route: what is sent is the bench's workload file.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from local.bench.load_process import LoadProcess, Order
+from local.bench.samples import Outcome, Plan, Recording, Target
+from local.lab.experiments import ExperimentError, Load
+from local.lab.faults import applied
+from local.lab.http_client import Client, NoAnswer, Reply
+from local.lab.measures import Curve, Sample, curves, measure
+from local.lab.proxy_process import ProxyStats
+from local.lab.scene import LogPart, Observation, Scene, Span, build_fault, ratio
+from local.lab.stage import POSTGRES
+
+WARM_UP_S = 1.5
+WATCH_EVERY_S = 0.25
+PROBE_EVERY_S = 0.2
+
+
+class LoadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an experiment under load may set besides the load itself."""
+
+    probe: str = ""  # a GET path whose whole answers are looked at
+    log_counts: dict[str, str] = {}  # measure `log.NAME` = how often a pattern stands in the function's log
+    burst: int = 0  # procedure `burst`: so many requests at once, into no environment at all
+    overload: float = 3.0  # procedure `overload`: times the capacity
+    capacity_workers: int = 8
+
+
+async def load(scene: Scene) -> Observation:
+    """Open loop through before, during and after."""
+    spec = scene.experiment.load
+    if spec is None:
+        raise ExperimentError(f"experiment {scene.experiment.id}: the procedure `load` needs an [experiment.load]")
+    async with generators(2 if spec.rate_during else 1) as (generator, *second):
+        await run_block(scene, generator, Plan(workers=spec.connections, rate=spec.rate, duration_s=WARM_UP_S))
+        return await through_phases(scene, spec, [generator, *second])
+
+
+@contextlib.asynccontextmanager
+async def generators(count: int) -> AsyncIterator[list[LoadProcess]]:
+    started = [LoadProcess.start() for _ in range(count)]
+    try:
+        yield started
+    finally:
+        for generator in started:
+            await asyncio.to_thread(generator.close)
+
+
+async def prepare(scene: Scene, generator: LoadProcess, plan: Plan) -> None:
+    workload = scene.experiment.load.workload if scene.experiment.load else ""
+    order = Order(
+        file=str(scene.workloads),
+        workload=workload,
+        variant=scene.variant.name,
+        target=Target(scene.emulator.host, scene.emulator.port),
+        plan=plan,
+        expected=plan.requests or 100,
+    )
+    await asyncio.to_thread(generator.walk, order)
+    await asyncio.to_thread(generator.prepare, order)
+
+
+async def run_block(scene: Scene, generator: LoadProcess, plan: Plan) -> Recording:
+    await prepare(scene, generator, plan)
+    return await asyncio.to_thread(generator.run)
+
+
+@dataclass(slots=True)
+class Watch:
+    """What was seen from outside while the load ran."""
+
+    t_s: list[float] = field(default_factory=list)
+    connections: list[float] = field(default_factory=list)
+    environments: list[float] = field(default_factory=list)
+    probes: list[tuple[float, Reply | None]] = field(default_factory=list)
+
+
+async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess]) -> Observation:
+    phases, seed = scene.experiment.phases, f"{scene.experiment.id} {scene.seed}"
+    plans = [
+        Plan(workers=spec.connections, rate=spec.rate, duration_s=phases.end_s, seed=seed, timeout_s=spec.timeout_s)
+    ]
+    if spec.rate_during:
+        more = max(0.1, spec.rate_during - spec.rate)
+        plans.append(
+            Plan(
+                workers=4 * spec.connections, rate=more, duration_s=phases.during_s, seed=seed, timeout_s=spec.timeout_s
+            )
+        )
+    for generator, plan in zip(running, plans, strict=True):
+        await prepare(scene, generator, plan)
+    faults = [build_fault(scene, fault) for fault in scene.experiment.fault]
+    log, watch = LogPart(scene.emulator.log_file), Watch()
+    await scene.stage.heal()
+    began_s, began_wall_s = time.monotonic(), time.time()
+
+    async def at(moment_s: float) -> float:
+        await asyncio.sleep(max(0.0, began_s + moment_s - time.monotonic()))
+        return time.monotonic() - began_s
+
+    async with watching(scene, watch, began_s):
+        blocks = [asyncio.ensure_future(asyncio.to_thread(running[0].run))]
+        try:
+            await at(phases.fault_on_s)
+            stats = [await scene.stage.proxies.stats(POSTGRES)]
+            blocks += [asyncio.ensure_future(asyncio.to_thread(each.run)) for each in running[1:]]
+            scene.say("fault on" if faults else "overload")
+            async with applied(*faults):
+                on_s = time.monotonic() - began_s
+                off_s = await at(phases.fault_off_s)
+                stats.append(await scene.stage.proxies.stats(POSTGRES))
+            scene.say("fault off")
+        finally:
+            recordings = await asyncio.gather(*blocks)
+        stats.append(await scene.stage.proxies.stats(POSTGRES))
+    samples = samples_of(recordings, began_s)
+    observed = Observation(measure(samples, phases, budget_ms=scene.experiment.budget_ms))
+    observed.curves = [*curves(samples, phases.end_s), *_watched_curves(watch)]
+    observed.spans = [Span("fault", ", ".join(f.kind for f in scene.experiment.fault) or "overload", on_s, off_s)]
+    observed.spans += breaker_spans(log.text(), began_wall_s, phases.end_s)
+    observed.measures |= _dial_measures(observed.measures, stats) | _probe_measures(watch, on_s, off_s)
+    observed.measures |= await _aftermath(scene, log)
+    return observed
+
+
+@contextlib.asynccontextmanager
+async def watching(scene: Scene, watch: Watch, began_s: float) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_watch(scene, watch, began_s))]
+    if path := scene.options(LoadOptions).probe:
+        tasks.append(asyncio.create_task(_probe(scene, watch, began_s, scene.variant.prefix + path)))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+
+async def _watch(scene: Scene, watch: Watch, began_s: float) -> None:
+    while True:
+        stats = await scene.stage.proxies.stats(POSTGRES)
+        environments = await scene.emulator.environments(scene.variant.function)
+        watch.t_s.append(time.monotonic() - began_s)
+        watch.connections.append(float(stats.open))
+        watch.environments.append(float(len(environments)))
+        await asyncio.sleep(WATCH_EVERY_S)
+
+
+async def _probe(scene: Scene, watch: Watch, began_s: float, path: str) -> None:
+    """One request after the other, each on a connection of its own, so that a hanging one delays none."""
+    async with asyncio.TaskGroup() as group:
+        while True:
+            group.create_task(_probe_once(scene.emulator.client(), watch, time.monotonic() - began_s, path))
+            await asyncio.sleep(PROBE_EVERY_S)
+
+
+async def _probe_once(client: Client, watch: Watch, due_s: float, path: str) -> None:
+    reply: Reply | None = None
+    with contextlib.suppress(NoAnswer):
+        reply = await client.request("GET", path)
+    watch.probes.append((due_s, reply))
+    await client.close()
+
+
+def samples_of(recordings: Sequence[Recording], began_s: float) -> list[Sample]:
+    """Every request of every generator, in the order they were due."""
+    found = [
+        Sample(
+            due_s=intended / 1e9 - began_s,
+            latency_s=(done - intended) / 1e9,
+            status=status if outcome in (Outcome.OK, Outcome.STATUS, Outcome.BODY) else 0,
+            ok=outcome == Outcome.OK,
+            wrong_body=outcome == Outcome.BODY,
+        )
+        for recording in recordings
+        for intended, done, status, outcome in zip(
+            recording.intended_ns, recording.done_ns, recording.status, recording.outcome, strict=True
+        )
+    ]
+    return sorted(found, key=lambda sample: sample.due_s)
+
+
+def is_planned(reply: Reply | None) -> bool:
+    """An answer, or a refusal a client can act on: problem details, and for a 503 when to come again."""
+    if reply is None:
+        return False
+    if reply.status < 400:
+        return True
+    problem = reply.headers.get("content-type", "").startswith("application/problem+json")
+    return problem and reply.status != 500 and (reply.status != 503 or "retry-after" in reply.headers)
+
+
+def _probe_measures(watch: Watch, on_s: float, off_s: float) -> dict[str, float]:
+    during = [reply for due_s, reply in watch.probes if on_s <= due_s < off_s]
+    unplanned = sum(not is_planned(reply) for reply in during)
+    return {"during.probes": float(len(during)), "during.unplanned_share": ratio(unplanned, len(during))}
+
+
+def _dial_measures(measures: dict[str, float], stats: Sequence[ProxyStats]) -> dict[str, float]:
+    before, during, after = stats
+    dials = during.accepted - before.accepted
+    return {
+        "during.dials": float(dials),
+        "during.dials_per_request": ratio(dials, measures["during.requests"]),
+        "after.dials": float(after.accepted - during.accepted),
+        "connections_max": float(after.open_max),
+    }
+
+
+async def _aftermath(scene: Scene, log: LogPart) -> dict[str, float]:
+    """What is left when everything is over."""
+    stuck = await scene.stage.query(
+        scene.variant.database,
+        "SELECT count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS in_transaction, count(*) AS backends"
+        " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    environments = await scene.emulator.environments(scene.variant.function)
+    found = {
+        "idle_in_transaction": float(stuck[0]["in_transaction"]),
+        "backends_left": float(stuck[0]["backends"]),
+        "backends_beyond_environments": float(max(0, stuck[0]["backends"] - len(environments))),
+    }
+    counts = scene.options(LoadOptions).log_counts
+    return found | {f"log.{name}": log.count(pattern) for name, pattern in counts.items()}
+
+
+def _watched_curves(watch: Watch) -> list[Curve]:
+    t_s = tuple(watch.t_s)
+    return [
+        Curve("connections", "connections", t_s, tuple(watch.connections)),
+        Curve("environments", "environments", t_s, tuple(watch.environments)),
+    ]
+
+
+def breaker_spans(log: str, began_wall_s: float, end_s: float) -> list[Span]:
+    """When at least one environment's breaker was open, from the lines in which breakers tell their moves."""
+    moves = sorted(_moves(log, began_wall_s), key=lambda move: move[0])
+    spans: list[Span] = []
+    last_open: dict[tuple[str, str], float] = {}
+    for at_s, who, to_state in moves:
+        if to_state == "open":
+            last_open.setdefault(who, at_s)
+        elif to_state == "closed" and who in last_open:
+            spans.append(Span("breaker", "open", last_open.pop(who), at_s))
+    spans += [Span("breaker", "open", from_s, end_s) for from_s in last_open.values()]
+    return _merged(spans)
+
+
+def _moves(log: str, began_wall_s: float) -> list[tuple[float, tuple[str, str], str]]:
+    found = []
+    for line in log.splitlines():
+        if '"to_state"' not in line:
+            continue
+        with contextlib.suppress(ValueError, KeyError):
+            entry = json.loads(line[line.index("{") :])
+            moment = datetime.datetime.strptime(entry["timestamp"], "%Y-%m-%d %H:%M:%S,%f%z").timestamp()
+            who = (str(entry.get("circuit")), str(entry.get("environment", entry.get("function_name", ""))))
+            found.append((moment - began_wall_s, who, str(entry["to_state"])))
+    return found
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda each: each.start_s):
+        if merged and span.start_s <= merged[-1].end_s:
+            merged[-1] = Span(span.kind, span.label, merged[-1].start_s, max(merged[-1].end_s, span.end_s))
+        else:
+            merged.append(span)
+    return merged
+
+
+async def burst(scene: Scene) -> Observation:
+    """So many requests at the same moment and no environment to take them: every one is a cold start."""
+    count = scene.options(LoadOptions).burst
+    log = LogPart(scene.emulator.log_file)
+    await scene.emulator.retire(scene.variant.function)
+    await scene.stage.heal()
+    began_s = time.monotonic()
+    watch = Watch()
+    async with generators(1) as (generator,), watching(scene, watch, began_s):
+        recording = await run_block(scene, generator, Plan(workers=count, requests=count, timeout_s=60))
+    samples = samples_of([recording], began_s)
+    stats = await scene.stage.proxies.stats(POSTGRES)
+    measures = {
+        "requests": float(len(samples)),
+        "failed": float(sum(not sample.ok for sample in samples)),
+        "environments_max": max(watch.environments, default=0.0),
+        "connections_max": float(stats.open_max),
+    }
+    measures |= await _aftermath(scene, log)
+    end_s = max(sample.due_s + sample.latency_s for sample in samples)
+    return Observation(measures, [*curves(samples, end_s), *_watched_curves(watch)])
+
+
+async def overload(scene: Scene) -> Observation:
+    """The capacity is measured first, with as many workers as it takes; then the fault is the demand for a multiple of it."""
+    wanted = scene.options(LoadOptions)
+    spec = scene.experiment.load
+    if spec is None:
+        raise ExperimentError(f"experiment {scene.experiment.id}: the procedure `overload` needs an [experiment.load]")
+    async with generators(2) as running:
+        await run_block(scene, running[0], Plan(workers=wanted.capacity_workers, duration_s=WARM_UP_S))
+        peak = await run_block(scene, running[0], Plan(workers=wanted.capacity_workers, duration_s=2.0))
+        capacity = peak.outcome.count(Outcome.OK) / peak.duration_s
+        scene.say(f"capacity {capacity:.0f}/s")
+        rates = msgspec.structs.replace(spec, rate=capacity / 2, rate_during=capacity * wanted.overload)
+        observed = await through_phases(scene, rates, running)
+    observed.measures["capacity"] = capacity
+    observed.measures["goodput_of_capacity"] = ratio(observed.measures["during.goodput"], capacity)
+    return observed

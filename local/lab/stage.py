@@ -1,0 +1,91 @@
+"""What stands around an experiment: backing services, the proxies before them, the emulator behind. Knows no experiment."""
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from local.backing.postgres import Postgres
+from local.backing.redis import Redis
+from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
+from local.lab.faults import CONNECT_TIMEOUT_S, admin
+from local.lab.proxy_process import ProxyProcess
+
+POSTGRES, REDIS = "postgres", "redis"
+MAX_CONNECTIONS = 100  # what a small RDS instance has, and what a storm runs into
+
+
+class Stage:
+    """Servers and proxies for a whole run, and one emulator at a time. An async context manager."""
+
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
+        self._max_connections = max_connections
+        self._exits = contextlib.AsyncExitStack()
+        self._emulator: EmulatorProcess | None = None
+        self._emulator_exits = contextlib.AsyncExitStack()
+        self.proxies = ProxyProcess()
+        self.postgres: Postgres
+        self.redis: Redis
+        self._ports: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as exits:
+            self._folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="warmfront-lab-")))
+            # Nobody else's servers: an experiment takes their connections, kills them and fills them with nonsense.
+            self.postgres = exits.enter_context(Postgres.start({}, max_connections=self._max_connections))
+            self.redis = exits.enter_context(Redis.start({}))
+            await exits.enter_async_context(self.proxies)
+            for name, server in ((POSTGRES, self.postgres), (REDIS, self.redis)):
+                self._ports[name] = await self.proxies.listen(name, host=server.host, port=server.port)
+            exits.push_async_exit(self._stop_emulator)
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+    async def emulator(self, settings: EmulatorSettings) -> EmulatorProcess:
+        """The emulator with these settings: the one that runs if it has them, else a new one in its place."""
+        if self._emulator is None or self._emulator.settings != settings:
+            await self._stop_emulator()
+            emulator = EmulatorProcess(
+                settings,
+                self._folder,
+                database_url=through(self.postgres.url("postgres"), self._ports[POSTGRES]),
+                redis_url=through(self.redis.url(), self._ports[REDIS]),
+            )
+            self._emulator = await self._emulator_exits.enter_async_context(emulator)
+        return self._emulator
+
+    async def _stop_emulator(self, *_: object) -> None:
+        self._emulator = None
+        await self._emulator_exits.aclose()
+
+    async def heal(self) -> None:
+        """No fault is left on any proxy, and the counters start again."""
+        for name in self._ports:
+            await self.proxies.clear(name)
+            await self.proxies.reset_stats(name)
+
+    async def query(self, database: str, sql: str) -> list[asyncpg.Record]:
+        """As the administrator, past the proxy."""
+        connection = await admin(self.postgres.admin_url(database))
+        try:
+            return list(await connection.fetch(sql, timeout=CONNECT_TIMEOUT_S))
+        finally:
+            await connection.close()
+
+    async def query_numbers(self, database: str, sql: str) -> Mapping[str, int]:
+        """The first column as text -> the second as a number."""
+        return {str(row[0]): int(row[1]) for row in await self.query(database, sql)}
+
+
+def through(url: str, port: int) -> str:
+    """The same login and database at the proxy's port."""
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()
