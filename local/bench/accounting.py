@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -102,12 +102,21 @@ class Parts:
             reading["redis"] = process_cpu_s(self.redis) or 0.0
         return reading
 
-    def pss_bytes(self, environments: Iterable[int]) -> dict[str, int]:
+    def backends(self) -> dict[int, float]:
+        """Postgres' live children and the CPU each has used."""
+        if self.postgres is None:
+            return {}
+        return {pid: used for pid in children(self.postgres) if (used := process_cpu_s(pid)) is not None}
+
+    def pss_bytes(self, environments: Iterable[int], idle: Mapping[int, float] | None = None) -> dict[str, int]:
+        """`idle`: Postgres' backends and their CPU when the load began. One that has used none since serves somebody else."""
         reading = {"environments": sum(map(pss_bytes, environments))}
         if self.emulator is not None:
             reading["emulator"] = pss_bytes(self.emulator)
         if self.postgres is not None:
-            reading["postgres"] = sum(map(pss_bytes, (self.postgres, *children(self.postgres))))
+            others = idle or {}
+            busy = (pid for pid in children(self.postgres) if others.get(pid) != process_cpu_s(pid))
+            reading["postgres"] = pss_bytes(self.postgres) + sum(map(pss_bytes, busy))
         if self.redis is not None:
             reading["redis"] = pss_bytes(self.redis)
         return reading

@@ -33,6 +33,9 @@ def run(args: argparse.Namespace, show: Callable[[Result], None]) -> int:
     except (EmulatorError, LoadError, BackingError) as error:
         print(f"warmfront bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nwarmfront bench: interrupted; nothing was written", file=sys.stderr)
+        return 130
     assert options.output is not None
     write_result(result, options.output)
     show(result)

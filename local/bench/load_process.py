@@ -139,7 +139,7 @@ class _Server:
         self._answer = answer
         self._generators: dict[Target, Generator] = {}
         self._files: dict[str, WorkloadFile] = {}
-        self._cursors: dict[tuple[str, str, str], Cursors] = {}
+        self._cursors: dict[tuple[str, str], Cursors] = {}
         self._prepared: Generator | None = None
 
     async def obey(self, line: bytes) -> None:
@@ -158,21 +158,24 @@ class _Server:
         self._answer(json.dumps(done).encode() + b"\n")
 
     async def _walk(self, order: Order) -> dict[str, Any]:
+        """Once for each variant of a file: the setup brings the same data back, so cursors stay good."""
         workload, variant = self._find(order)
+        file = self._files[order.file]
+        key = (order.file, order.variant)
         walk = workload.walk
-        depths = [request.page_depth.high for request in workload.requests if request.page_depth is not None]
-        if not depths:
+        if walk is None and variant.cursor_at_depth is None:
+            raise LoadError(f"{order.file}: {{page_depth}} of variant {variant.name!r} needs a [walk]")
+        if key in self._cursors:
             return {"pages": 0}
         if variant.cursor_at_depth is not None:
-            rows = walk.rows if walk else 1
-            self._cursors[self._key(order)] = Cursors((), rows, variant.cursor_at_depth)
+            self._cursors[key] = Cursors((), walk.rows if walk else 1, variant.cursor_at_depth)
             return {"pages": 0}
-        if walk is None:
-            raise LoadError(f"{order.file}: {{page_depth}} of variant {variant.name!r} needs a [walk]")
-        headers = self._files[order.file].headers
-        pages = max(1, max(depths) // walk.rows)
-        walked = await asyncio.to_thread(_walk_pages, order, walk, order.base_path + variant.prefix, headers, pages)
-        self._cursors[self._key(order)] = Cursors(walked, walk.rows)
+        assert walk is not None
+        prefix = order.base_path + variant.prefix
+        walked = await asyncio.to_thread(
+            _walk_pages, order, walk, prefix, file.headers, max(1, file.deepest // walk.rows)
+        )
+        self._cursors[key] = Cursors(walked, walk.rows)
         return {"pages": len(walked)}
 
     async def _prepare(self, order: Order) -> dict[str, Any]:
@@ -183,7 +186,7 @@ class _Server:
             host=order.target.authority,
             headers=self._files[order.file].headers,
             seed=order.plan.seed,
-            cursors=self._cursors.get(self._key(order)),
+            cursors=self._cursors.get((order.file, order.variant)),
             keep_alive=order.plan.keep_alive,
         )
         generator = self._generators.setdefault(order.target, Generator(order.target))
@@ -211,9 +214,6 @@ class _Server:
             self._files[order.file] = load_workloads(Path(order.file))
         file = self._files[order.file]
         return file.workload(order.workload), file.variant(order.variant)
-
-    def _key(self, order: Order) -> tuple[str, str, str]:
-        return order.file, order.workload, order.variant
 
     def close(self) -> None:
         for generator in self._generators.values():

@@ -105,10 +105,11 @@ class Meter:
         control = site.control
 
         def look() -> dict[str, int]:
-            return parts.pss_bytes(pids)
+            return parts.pss_bytes(pids, idle)
 
         state = control.state()
         parts, pids = state.parts, state.functions[variant.function].pids
+        idle = parts.backends()
         with MemorySampler(look) as sampler:
             self.load.run()
         _rest(control)

@@ -18,6 +18,9 @@ WORKERS = 50
 REQUESTS = 10_000
 BOX_S = 30.0
 BOX_BLOCKS = 10
+MEMORY_S = 1.2  # of load, beside the blocks, under which memory is sampled
+MEMORY_ROUNDS = 3
+WARM_S = 10.0  # a warm-up that has not settled by then is told so by the stationarity check
 
 
 class OptionError(Exception):
@@ -39,6 +42,9 @@ class BenchOptions:
     box_s: float = BOX_S
     box_blocks: int = BOX_BLOCKS
     cold_starts: int = COLD_STARTS
+    memory_s: float = MEMORY_S
+    memory_rounds: int = MEMORY_ROUNDS
+    warm_s: float = WARM_S
     rate: float | None = None
     for_s: float | None = None
     arrivals: Arrivals = "poisson"
@@ -75,7 +81,17 @@ class BenchOptions:
         return urlsplit(self.url).path.rstrip("/") if self.url else ""
 
 
-QUICK = {"workers": 10, "requests": 600, "blocks": 6, "box_s": 2.0, "box_blocks": 2, "cold_starts": 5}
+QUICK: dict[str, float] = {
+    "workers": 10,
+    "requests": 600,
+    "blocks": 6,
+    "box_s": 1.5,
+    "box_blocks": 2,
+    "cold_starts": 5,
+    "memory_s": 0.4,
+    "memory_rounds": 1,
+    "warm_s": 1.0,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """A whole benchmark in its order: set up, cold starts, warm-up, interleaved blocks, verdict. Knows no table and no shop."""
 
+import itertools
 import random
 import sys
 import time
@@ -24,9 +25,6 @@ from .workloads import Variant, Workload, WorkloadFile, load_workloads
 FLOOR = Path(__file__).with_name("floor")
 RESERVE_CONNECTIONS = 20  # of Postgres, beside one for each environment of each variant
 RAMP_STEPS = 10  # environments are started a few at a time: fifty at once take longer than an init may
-WARM_ROUNDS_MAX = 8
-MEMORY_ROUNDS = 3
-MEMORY_S = 1.5
 
 
 def run_bench(options: BenchOptions, *, stream: TextIO | None = None) -> Result:
@@ -176,7 +174,7 @@ class Session:
             entries.append(_Entry(floor, floor.file.workloads[0], floor.file.variants[0], self.floor_blocks))
         for entry in entries:
             self.progress.phase(f"{workload.name}: warming up {entry.variant.name}")
-            if entry.workload.walk is not None or any(request.page_depth for request in entry.workload.requests):
+            if any(request.page_depth for request in entry.workload.requests):
                 meter.load.walk(
                     entry.site.order(entry.workload, entry.variant, self._plan("walk", workers=1, requests=1))
                 )
@@ -190,8 +188,8 @@ class Session:
 
     def _block(self, meter: Meter, entry: "_Entry", index: int, count: int) -> None:
         memory = None
-        if index % max(1, count // MEMORY_ROUNDS) == 0 and entry.blocks is self.blocks:
-            plan = self._timed_plan(f"{entry.workload.name} memory {index}", MEMORY_S)
+        if index % -(-count // self.options.memory_rounds) == 0 and entry.blocks is self.blocks:
+            plan = self._timed_plan(f"{entry.workload.name} memory {index}", self.options.memory_s)
             memory = meter.memory(entry.site, entry.workload, entry.variant, plan)
         plan = self._block_plan(entry.workload, index, count, len(self.file.variants))
         expected = self._expected(entry)
@@ -211,10 +209,12 @@ class Session:
                     self._plan(f"ramp {step}", workers=some, requests=2 * some),
                 )
         medians: list[float] = []
-        for number in range(WARM_ROUNDS_MAX):
+        deadline = time.monotonic() + self.options.warm_s
+        for number in itertools.count():
             plan = self._plan(f"{entry.workload.name} warm {number}", workers=workers, requests=4 * workers)
             medians.append(median(meter.untimed(entry.site, entry.workload, entry.variant, plan).latency_us()))
-            if stats.settled(medians) and self._environments(entry) >= workers:
+            settled = stats.settled(medians) and self._environments(entry) >= workers
+            if settled or time.monotonic() > deadline:
                 return
 
     def _environments(self, entry: "_Entry") -> int:
@@ -279,6 +279,11 @@ class Session:
             late_ns=meter.tally.late_ns,
         )
         self.warnings += _failures(meter)
+        if (slow := checks.slow_share(self.blocks)) > 0:
+            told = (
+                f"{slow:.0%} of the blocks ran while the machine was {checks.SLOW_SPIN} times slower than at its best"
+            )
+            self.warnings.append(f"{told}: ratios hold, absolute figures are worse than they need be")
         if self.options.quick:
             self.warnings.append("--quick: few samples and wide intervals; leave it out for figures to quote")
         return Result(

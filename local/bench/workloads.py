@@ -137,6 +137,12 @@ class WorkloadFile:
     workloads: tuple[Workload, ...]
     headers: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def deepest(self) -> int:
+        """The largest depth of paging that any workload asks for."""
+        requests = (request for workload in self.workloads for request in workload.requests)
+        return max((request.page_depth.high for request in requests if request.page_depth), default=0)
+
     def variant(self, name: str) -> Variant:
         return _named(self.variants, name, f"{self.path}: variant")
 
