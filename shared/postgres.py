@@ -64,7 +64,7 @@ LOST = (
 UNDONE = (pg.DeadlockDetectedError, pg.SerializationError)
 
 
-class Lost(Exception):  # noqa: N818 - named as what happened
+class Lost(Exception):
     """The connection broke while it was being opened or used; what it was doing may or may not have been done."""
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 TYPE_PREFIX = "urn:warmfront:problem:"
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457's own word
+class Problem(Exception):
     """Raised anywhere below the endpoint, which turns it into the response."""
 
     type: ClassVar[str] = "internal"

@@ -16,7 +16,7 @@ PREFIX = "SHOP_"
 CURSOR_KEY_BYTES_MIN = 16
 
 
-class BadSetting(Exception):  # noqa: N818 - named as what happened
+class BadSetting(Exception):
     """Names the variable, what it holds and what it may hold."""
 
 

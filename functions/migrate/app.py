@@ -36,7 +36,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True):
     orders: int = 100_000
 
 
-class Refused(Exception):  # noqa: N818 - named as what happened
+class Refused(Exception):
     """What was asked for is not done, and why."""
 
 
