@@ -23,6 +23,7 @@ COMMANDS = {
         "serve a SAM template's APIs and functions on this machine", "local.serve", "add_serve_arguments", "serve"
     ),
     "invoke": Command("invoke one function once", "local.serve", "add_invoke_arguments", "invoke"),
+    "bench": Command("compare the variants of an API: latency, throughput, CPU, memory, cold starts", "local.measure"),
 }
 
 
