@@ -308,7 +308,7 @@ class Environment:
                 self._launch.argv,
                 env=environ,
                 cwd=self._launch.working_directory,
-                process_group=0,
+                start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=write_fd,
                 stderr=write_fd,
