@@ -85,7 +85,7 @@ def _loader_class() -> Any:
         loader.flatten_mapping(node)
         result = Node(line=node.start_mark.line + 1)
         for key_node, value_node in node.value:
-            key, line = str(loader.construct_object(key_node, deep=True)), key_node.start_mark.line + 1
+            key, line = str(key_node.value), key_node.start_mark.line + 1  # as written: On is a name here, not true
             if key in result.lines:
                 loader.duplicates.append((key, line))
             result[sys.intern(key)] = loader.construct_object(value_node, deep=True)
