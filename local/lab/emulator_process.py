@@ -14,6 +14,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from local.lab.http_client import Client, NoAnswer, Reply
+from local.lab.overlay import overlaid
 
 READY = "Warmfront ready on "
 READY_TIMEOUT_S = 60.0
@@ -31,7 +32,7 @@ class EmulatorSettings:
 
     template: Path
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Environment variables by function, as in SAM CLI's --env-vars file."""
+    """Environment variables by function, over those of the template."""
     parameters: tuple[str, ...] = ()
 
 
@@ -42,21 +43,19 @@ class EmulatorProcess:
         self.settings = settings
         self.log_file = folder / "functions.log"
         self._output = folder / "emulator.log"
-        self._env_vars = folder / "env-vars.json"
         self._urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         self._token = secrets.token_urlsafe(18)
         self._process: asyncio.subprocess.Process | None = None
         self._client: Client | None = None
         self._listening: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._exits = contextlib.ExitStack()
         self.host, self.port = "", 0
 
     async def __aenter__(self) -> Self:
-        self._env_vars.write_text(json.dumps(self.settings.variables))
-        command = [sys.executable, "-m", "local.cli", "serve", "--port", "0", "--template", str(self.settings.template)]
+        template = self._exits.enter_context(overlaid(self.settings.template, self.settings.variables))
+        command = [sys.executable, "-m", "local.cli", "serve", "--port", "0", "--template", str(template)]
         command += ["--log-file", str(self.log_file)]
-        if self.settings.variables:
-            command += ["--env-vars", str(self._env_vars)]
         if self.settings.parameters:
             command += ["--parameter-overrides", *self.settings.parameters]
         with self._output.open("wb") as errors:
@@ -97,6 +96,10 @@ class EmulatorProcess:
             pass
 
     async def __aexit__(self, *_: object) -> None:
+        with self._exits:
+            await self._stop()
+
+    async def _stop(self) -> None:
         if self._client is not None:
             await self._client.close()
         process = self._process

@@ -83,23 +83,23 @@ class Engine:
             elif control.subject == variant.name:
                 reports.append(control)  # it is the control: there is nothing else to run
             else:
-                reports.append(
-                    await self._report(experiment, Subject(variant.name, variant, experiment.settings), seed)
-                )
+                reports.append(await self._report(experiment, Subject(variant.name, variant), seed))
         return ExperimentReport(experiment, control, tuple(reports))
 
     def _control(self, experiment: Experiment) -> Subject:
-        variant = self.suite.variant_named(experiment.control.variant)
-        settings = {**experiment.settings, **experiment.control.settings}
-        return Subject(experiment.control.name, variant, settings, is_control=True)
+        control = experiment.control
+        return Subject(control.name, self.suite.variant_named(control.variant), control.settings, is_control=True)
 
     async def _report(self, experiment: Experiment, subject: Subject, seed: int) -> SubjectReport:
         if subject.is_control and subject.variant.name not in self.available and not subject.variant.template:
             return SubjectReport(subject.name, Verdict("n/a", "not in the template"))
         self.say(f"  {subject.name}{' (control)' if subject.is_control else ''} ...")
+        if subject.is_control and experiment.control.workload and experiment.load is not None:
+            own_load = msgspec.structs.replace(experiment.load, workload=experiment.control.workload)
+            experiment = msgspec.structs.replace(experiment, load=own_load)
         scene = Scene(
             stage=self.stage,
-            emulator=await self._emulator(subject),
+            emulator=await self._emulator(experiment, subject),
             experiment=experiment,
             subject=subject,
             workloads=self.folder / self.suite.workloads,
@@ -112,12 +112,17 @@ class Engine:
         self.say(f"  {subject.name}: {verdict.outcome}, {verdict.figure}")
         return SubjectReport(subject.name, verdict, observation)
 
-    async def _emulator(self, subject: Subject) -> EmulatorProcess:
+    async def _emulator(self, experiment: Experiment, subject: Subject) -> EmulatorProcess:
+        """One emulator for all subjects of an experiment; another for a control with settings or a template of its own."""
         variant = subject.variant
-        template = self.folder / variant.template if variant.template else self.template
-        settings = dict(subject.settings) if variant.kit or subject.is_control else {}
-        variables = {variant.function: settings} if settings else {}
-        return await self.stage.emulator(EmulatorSettings(template, variables))
+        if variant.template:
+            return await self.stage.emulator(EmulatorSettings(self.folder / variant.template))
+        kit = [each for each in self.suite.variant if each.kit and each.name in self.available]
+        variables = {each.function: dict(experiment.settings) for each in kit if experiment.settings}
+        if subject.is_control and subject.settings:
+            variables[variant.function] = variables.get(variant.function, {}) | dict(subject.settings)
+        parameters = experiment.parameters or self.suite.parameters
+        return await self.stage.emulator(EmulatorSettings(self.template, variables, parameters))
 
     async def _reset(self, scene: Scene) -> None:
         """The variant's database as it was made, and no environment that remembers the last experiment."""

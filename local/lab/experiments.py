@@ -49,6 +49,7 @@ class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rate_during: float = 0.0  # another rate while the fault is on; 0: the same
     connections: int = 128
     timeout_s: float = 12.0
+    warm_environments: int = 8  # started before the load, so that no cold start falls into the fault
 
 
 class FaultSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,6 +92,7 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     name: str
     variant: str
     settings: dict[str, str] = {}
+    workload: str = ""  # where it cannot be asked what the variants are asked
 
 
 class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -111,7 +113,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     phases: Phases = Phases()
     budget_ms: float = 2_000.0  # slower than this is as good as failed to the caller
     fault: list[FaultSpec] = []
-    settings: dict[str, str] = {}  # of every variant, its control included
+    settings: dict[str, str] = {}  # environment variables of every variant that is the kit
+    parameters: tuple[str, ...] = ()  # of the template, as --parameter-overrides takes them; else the suite's
     options: dict[str, Any] = {}  # of the procedure
     criterion: list[Criterion]
     lessons: Lessons
@@ -130,7 +133,7 @@ class VariantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     prefix: str
     database: str
     template: str = ""  # another template than the one under test, relative to this file
-    kit: bool = True  # takes the experiments' settings
+    kit: bool = False  # takes the experiments' settings
     compared: bool = True  # has a column of its own; without it, it is only ever a control
 
 
@@ -142,6 +145,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     experiment: list[Experiment]
     setup_function: str = ""
     setup_event: dict[str, Any] = {}
+    parameters: tuple[str, ...] = ()
 
     def variant_named(self, name: str) -> VariantSpec:
         for variant in self.variant:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import datetime
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,6 @@ from local.lab.proxy_process import ProxyStats
 from local.lab.scene import LogPart, Observation, Scene, Span, build_fault, ratio
 from local.lab.stage import POSTGRES
 
-WARM_UP_S = 1.5
 WATCH_EVERY_S = 0.25
 PROBE_EVERY_S = 0.2
 
@@ -44,8 +44,14 @@ async def load(scene: Scene) -> Observation:
     if spec is None:
         raise ExperimentError(f"experiment {scene.experiment.id}: the procedure `load` needs an [experiment.load]")
     async with generators(2 if spec.rate_during else 1) as (generator, *second):
-        await run_block(scene, generator, Plan(workers=spec.connections, rate=spec.rate, duration_s=WARM_UP_S))
+        await warm_up(scene, generator, spec.warm_environments)
         return await through_phases(scene, spec, [generator, *second])
+
+
+async def warm_up(scene: Scene, generator: LoadProcess, environments: int) -> None:
+    """So many environments, each with whatever it keeps: requests at the same time until none is cold any more."""
+    await run_block(scene, generator, Plan(workers=environments, requests=environments, timeout_s=60))
+    await run_block(scene, generator, Plan(workers=environments, requests=environments, timeout_s=60))
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +74,6 @@ async def prepare(scene: Scene, generator: LoadProcess, plan: Plan) -> None:
         plan=plan,
         expected=plan.requests or 100,
     )
-    await asyncio.to_thread(generator.walk, order)
     await asyncio.to_thread(generator.prepare, order)
 
 
@@ -129,7 +134,9 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
     observed = Observation(measure(samples, phases, budget_ms=scene.experiment.budget_ms))
     observed.curves = [*curves(samples, phases.end_s), *_watched_curves(watch)]
     observed.spans = [Span("fault", ", ".join(f.kind for f in scene.experiment.fault) or "overload", on_s, off_s)]
-    observed.spans += breaker_spans(log.text(), began_wall_s, phases.end_s)
+    breaker = breaker_spans(log.text(), began_wall_s, phases.end_s)
+    observed.spans += breaker
+    observed.measures["breaker_opens_after_s"] = min((span.start_s for span in breaker), default=math.inf) - on_s
     observed.measures |= _dial_measures(observed.measures, stats) | _probe_measures(watch, on_s, off_s)
     observed.measures |= await _aftermath(scene, log)
     return observed
@@ -250,17 +257,19 @@ def breaker_spans(log: str, began_wall_s: float, end_s: float) -> list[Span]:
     """When at least one environment's breaker was open, from the lines in which breakers tell their moves."""
     moves = sorted(_moves(log, began_wall_s), key=lambda move: move[0])
     spans: list[Span] = []
-    last_open: dict[tuple[str, str], float] = {}
-    for at_s, who, to_state in moves:
-        if to_state == "open":
-            last_open.setdefault(who, at_s)
-        elif to_state == "closed" and who in last_open:
-            spans.append(Span("breaker", "open", last_open.pop(who), at_s))
-    spans += [Span("breaker", "open", from_s, end_s) for from_s in last_open.values()]
-    return _merged(spans)
+    not_closed, since_s = 0, 0.0
+    for at_s, from_state, to_state in moves:
+        if from_state == "closed":
+            since_s = since_s if not_closed else at_s
+            not_closed += 1
+        elif to_state == "closed" and not_closed:
+            not_closed -= 1
+            if not not_closed:
+                spans.append(Span("breaker", "open", since_s, at_s))
+    return [*spans, Span("breaker", "open", since_s, end_s)] if not_closed else spans
 
 
-def _moves(log: str, began_wall_s: float) -> list[tuple[float, tuple[str, str], str]]:
+def _moves(log: str, began_wall_s: float) -> list[tuple[float, str, str]]:
     found = []
     for line in log.splitlines():
         if '"to_state"' not in line:
@@ -268,19 +277,8 @@ def _moves(log: str, began_wall_s: float) -> list[tuple[float, tuple[str, str], 
         with contextlib.suppress(ValueError, KeyError):
             entry = json.loads(line[line.index("{") :])
             moment = datetime.datetime.strptime(entry["timestamp"], "%Y-%m-%d %H:%M:%S,%f%z").timestamp()
-            who = (str(entry.get("circuit")), str(entry.get("environment", entry.get("function_name", ""))))
-            found.append((moment - began_wall_s, who, str(entry["to_state"])))
+            found.append((moment - began_wall_s, str(entry["from_state"]), str(entry["to_state"])))
     return found
-
-
-def _merged(spans: Sequence[Span]) -> list[Span]:
-    merged: list[Span] = []
-    for span in sorted(spans, key=lambda each: each.start_s):
-        if merged and span.start_s <= merged[-1].end_s:
-            merged[-1] = Span(span.kind, span.label, merged[-1].start_s, max(merged[-1].end_s, span.end_s))
-        else:
-            merged.append(span)
-    return merged
 
 
 async def burst(scene: Scene) -> Observation:
@@ -313,7 +311,7 @@ async def overload(scene: Scene) -> Observation:
     if spec is None:
         raise ExperimentError(f"experiment {scene.experiment.id}: the procedure `overload` needs an [experiment.load]")
     async with generators(2) as running:
-        await run_block(scene, running[0], Plan(workers=wanted.capacity_workers, duration_s=WARM_UP_S))
+        await warm_up(scene, running[0], wanted.capacity_workers)
         peak = await run_block(scene, running[0], Plan(workers=wanted.capacity_workers, duration_s=2.0))
         capacity = peak.outcome.count(Outcome.OK) / peak.duration_s
         scene.say(f"capacity {capacity:.0f}/s")
