@@ -68,10 +68,10 @@ async def _serve(handler: Handler, server: Server, ready: threading.Event, stop:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            clients.discard(task)
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+            clients.discard(task)
 
     listening = await asyncio.start_server(on_client, "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
@@ -81,6 +81,8 @@ async def _serve(handler: Handler, server: Server, ready: threading.Event, stop:
     for task in clients:
         task.cancel()
     await asyncio.gather(*clients, return_exceptions=True)
+    for _ in range(3):  # transports close their sockets in a later turn of the loop
+        await asyncio.sleep(0)
 
 
 async def _converse(

@@ -241,7 +241,7 @@ def test_a_constant_schedule_is_even_and_a_poisson_one_has_its_rate_and_spread()
 
 
 def test_an_open_block_sends_its_schedule_and_says_how_late_it_was(tmp_path: Path) -> None:
-    plan = Plan(workers=10, requests=100, rate=500, arrivals="constant")
+    plan = Plan(workers=100, requests=100, rate=500, arrivals="constant")
     recording, server = block(tmp_path, fine, plan)
     assert len(recording) == len(server.got) == 100
     due = sorted(recording.intended_ns)

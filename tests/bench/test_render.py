@@ -51,7 +51,9 @@ def read(tmp_path: Path) -> WorkloadFile:
 def renderer(file: WorkloadFile, workload: str, variant: str = "offset", seed: str = "7", **more: object) -> Renderer:
     cursors = more.get("cursors")
     assert cursors is None or isinstance(cursors, Cursors)
-    return Renderer(file.workload(workload), file.variant(variant).prefix, host="h:1", headers={}, seed=seed, cursors=cursors)
+    return Renderer(
+        file.workload(workload), file.variant(variant).prefix, host="h:1", headers={}, seed=seed, cursors=cursors
+    )
 
 
 def test_one_seed_asks_every_variant_the_same(tmp_path: Path) -> None:

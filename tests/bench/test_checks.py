@@ -1,0 +1,110 @@
+"""Validity: every check passes on a good run and fails, with advice, on what it is there for."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from local.bench.checks import all_checks, slow_share
+from local.bench.options import BenchOptions
+from local.results import Block, Check, Cold
+
+OPTIONS = BenchOptions(workers=50)
+
+
+def block(
+    variant: str, index: int, *, latency_us: int = 1000, errors: int = 0, spin_ms: float = 1.0, environments: int = 50
+) -> Block:
+    return Block(
+        "product",
+        variant,
+        index,
+        index,
+        float(index),
+        0.1,
+        10,
+        errors,
+        (latency_us,) * 10,
+        spin_ms=spin_ms,
+        environments=environments,
+    )
+
+
+def run(change: Callable[[str, int], Block] = block, *, blocks: int = 30) -> list[Block]:
+    return [change(variant, index) for index in range(blocks) for variant in ("naive", "pooled")]
+
+
+def check(
+    name: str, blocks: Sequence[Block], *, cold: int = 30, options: BenchOptions = OPTIONS, late_ns: Sequence[int] = ()
+) -> Check:
+    samples = tuple({"spawn_to_first_byte": 100.0} for _ in range(cold))
+    found = all_checks(
+        options,
+        blocks,
+        baseline="naive",
+        counted=["product"],
+        cold=[Cold("Naive", "naive", cold, samples)],
+        late_ns=late_ns,
+    )
+    (one,) = [each for each in found if each.name == name]
+    assert one.passed != bool(one.advice)
+    return one
+
+
+ALL = (
+    "errors",
+    "stationarity",
+    "machine speed between variants",
+    "blocks",
+    "environments beside workers",
+    "cold starts",
+)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_good_run_passes(name: str) -> None:
+    assert check(name, run()).passed
+
+
+def test_errors_of_a_candidate_fail_and_those_of_the_baseline_do_not() -> None:
+    failed = check("errors", run(lambda v, i: block(v, i, errors=int(v == "pooled" and i == 3))))
+    assert not failed.passed
+    assert failed.figure == 1
+    assert "product pooled" in failed.advice
+    assert check("errors", run(lambda v, i: block(v, i, errors=int(v == "naive")))).passed
+
+
+def test_a_drift_of_latency_fails() -> None:
+    assert not check("stationarity", run(lambda v, i: block(v, i, latency_us=1000 + 40 * i))).passed
+
+
+def test_a_machine_with_two_speeds_is_fair_and_one_that_slows_one_variant_is_not() -> None:
+    draw = random.Random(3)
+    mixed = run(lambda v, i: block(v, i, spin_ms=1.0 if (i + draw.randrange(2)) % 2 else 1.9))
+    assert check("machine speed between variants", mixed).passed
+    assert slow_share(mixed) > 0.3
+    assert not check(
+        "machine speed between variants", run(lambda v, i: block(v, i, spin_ms=1.9 if v == "naive" else 1.0))
+    ).passed
+
+
+def test_too_few_blocks_fail() -> None:
+    failed = check("blocks", run(blocks=12))
+    assert not failed.passed
+    assert (failed.figure, failed.limit) == (12, 30)
+
+
+def test_an_environment_too_many_in_one_block_fails() -> None:
+    failed = check("environments beside workers", run(lambda v, i: block(v, i, environments=51 if i == 7 else 50)))
+    assert not failed.passed
+    assert failed.figure == 1
+
+
+def test_too_few_cold_starts_fail() -> None:
+    assert not check("cold starts", run(), cold=4).passed
+
+
+def test_a_generator_that_was_late_fails_an_open_run() -> None:
+    options = BenchOptions(rate=100, for_s=3)
+    assert check("lateness", run(), options=options, late_ns=[50_000] * 1000).passed
+    assert not check("lateness", run(), options=options, late_ns=[50_000] * 900 + [300_000] * 100).passed
