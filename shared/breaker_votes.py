@@ -20,6 +20,7 @@ from shared import guard
 from shared.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Mode, Outcome, Permit, State
 
 QUORUM = 3
+TIMER_LATE_S = 0.002  # an event loop's timers fire up to 1 ms late, and dropping the connection takes its time
 SMALL_FLEET = 5  # below it, three environments that agree may be more than there are
 CLOSED, REJECT, LEASED = 0, 1, 2  # verdicts of the script
 
@@ -118,8 +119,8 @@ class VotingBreaker:
         self._clock = clock
         self._on_event = on_event
         self._enforces = breaker.settings.mode is Mode.ENFORCE
-        budget_s = settings.budget_s
-        own = BreakerSettings(slow_s=budget_s, call_timeout_s=budget_s, calls_min=3)
+        self._timeout_s = max(settings.budget_s - TIMER_LATE_S, settings.budget_s / 2)
+        own = BreakerSettings(slow_s=self._timeout_s, call_timeout_s=self._timeout_s, calls_min=3)
         self._own = CircuitBreaker(f"{breaker.name}-votes", own, clock=clock)
         self._fresh_until_s = -math.inf  # until then the last verdict stands
         self._reject_until_s = -math.inf  # the last verdict: in the past, it was closed
@@ -185,6 +186,8 @@ class VotingBreaker:
 
     async def _exchange(self, action: str, token: int, lease_ms: int, remaining_s: float) -> Reply | None:
         """None: no answer within the budget, for whatever reason, and none will be waited for."""
+        if remaining_s <= 0:
+            return None
         own = self.breaker.snapshot()
         vote = 0
         if own.era != self._told_era:
@@ -194,7 +197,7 @@ class VotingBreaker:
             reply = await guard.call(
                 self._own,
                 lambda: self._store.exchange(self.breaker.name, exchange),
-                remaining_s=min(self.settings.budget_s, remaining_s),
+                remaining_s=min(self._timeout_s, remaining_s),
                 failures=Exception,
             )
         except Exception as error:  # a broken client included: redis-py lets AttributeErrors out of a dead socket
