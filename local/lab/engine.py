@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import asyncpg
 import msgspec
 
+from local.bench.load_process import LoadError
 from local.lab import history_procedures, load_procedures, start_procedures
-from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
+from local.lab.emulator_process import EmulatorError, EmulatorProcess, EmulatorSettings
 from local.lab.experiments import Experiment, ExperimentError, Suite, Verdict, judge
+from local.lab.http_client import NoAnswer
 from local.lab.scene import Observation, Scene, Subject
 from local.lab.stage import Stage
+from local.lab.tcp_faults import FaultError
 
 PROCEDURES: dict[str, Callable[[Scene], Awaitable[Observation]]] = {
     "load": load_procedures.load,
@@ -33,6 +37,12 @@ class SubjectReport:
     subject: str
     verdict: Verdict
     observation: Observation = field(default_factory=Observation)
+    expected_to_hold: bool = True
+    """False for a variant that is only shown: it is what the kit is compared with."""
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict.outcome != "error" and not (self.expected_to_hold and self.verdict.outcome == "fail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +53,11 @@ class ExperimentReport:
 
     @property
     def holds(self) -> bool:
-        """The control failed, so the experiment can tell; and what is not a control passed or does not apply.
-
-        The naive variant is shown, not judged: it is what the kit is compared with.
-        """
-        kit = [report for report in self.variants if report.subject != "naive"]
-        return self.control.verdict.outcome == "fail" and all(each.verdict.outcome != "fail" for each in kit)
+        """The control failed, so the experiment can tell; and the kit passed wherever it applies."""
+        return self.control.verdict.outcome == "fail" and all(each.holds for each in self.variants)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Engine:
     """A suite of experiments on a stage, against one template."""
 
@@ -60,9 +66,15 @@ class Engine:
     """Where the suite's file is: its paths are relative to it."""
     template: Path
     stage: Stage
-    available: frozenset[str]
-    """Variants whose function the template has."""
     say: Callable[[str], None]
+    available: frozenset[str] = frozenset()
+    """Variants whose function the template has."""
+
+    async def look(self) -> None:
+        """What the template offers, asked of the emulator that serves it."""
+        emulator = await self.stage.emulator(EmulatorSettings(self.template, parameters=self.suite.parameters))
+        functions = (await emulator.state())["functions"]
+        self.available = frozenset(each.name for each in self.suite.variant if each.function in functions)
 
     async def run(self, experiment: Experiment, *, seed: int, only: Sequence[str] = ()) -> ExperimentReport:
         if experiment.procedure not in PROCEDURES:
@@ -81,7 +93,7 @@ class Engine:
             elif variant.name not in self.available:
                 reports.append(SubjectReport(variant.name, Verdict("n/a", "not in the template")))
             elif control.subject == variant.name:
-                reports.append(control)  # it is the control: there is nothing else to run
+                reports.append(replace(control, expected_to_hold=variant.kit))  # nothing else to run
             else:
                 reports.append(await self._report(experiment, Subject(variant.name, variant), seed))
         return ExperimentReport(experiment, control, tuple(reports))
@@ -97,6 +109,16 @@ class Engine:
         if subject.is_control and experiment.control.workload and experiment.load is not None:
             own_load = msgspec.structs.replace(experiment.load, workload=experiment.control.workload)
             experiment = msgspec.structs.replace(experiment, load=own_load)
+        observation = Observation()
+        try:
+            observation = await self._observe(experiment, subject, seed)
+            verdict = judge(experiment.criterion, observation.measures)
+        except (EmulatorError, FaultError, LoadError, NoAnswer, OSError, asyncpg.PostgresError) as error:
+            verdict = Verdict("error", f"{type(error).__name__}: {error}")
+        self.say(f"  {subject.name}: {verdict.outcome}, {verdict.figure}")
+        return SubjectReport(subject.name, verdict, observation, expected_to_hold=subject.variant.kit)
+
+    async def _observe(self, experiment: Experiment, subject: Subject, seed: int) -> Observation:
         scene = Scene(
             stage=self.stage,
             emulator=await self._emulator(experiment, subject),
@@ -107,10 +129,7 @@ class Engine:
             say=lambda text: self.say(f"    {text}"),
         )
         await self._reset(scene)
-        observation = await PROCEDURES[experiment.procedure](scene)
-        verdict = judge(experiment.criterion, observation.measures)
-        self.say(f"  {subject.name}: {verdict.outcome}, {verdict.figure}")
-        return SubjectReport(subject.name, verdict, observation)
+        return await PROCEDURES[experiment.procedure](scene)
 
     async def _emulator(self, experiment: Experiment, subject: Subject) -> EmulatorProcess:
         """One emulator for all subjects of an experiment; another for a control with settings or a template of its own."""

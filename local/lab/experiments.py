@@ -14,7 +14,8 @@ import msgspec
 OURS = Path(__file__).with_name("shop.toml")
 
 Family = Literal["exhaustion", "cascade", "corruption", "defaults"]
-Outcome = Literal["pass", "fail", "n/a"]
+Outcome = Literal["pass", "fail", "n/a", "error"]
+"""error: the experiment itself could not be run, which says nothing about its subject."""
 
 
 class ExperimentError(Exception):

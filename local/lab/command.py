@@ -1,0 +1,189 @@
+"""`warmfront lab`: lists the experiments, runs them, prints the verdicts and writes them as a result. Breaks nothing itself."""
+
+import argparse
+import asyncio
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from local import results
+from local.backing.errors import BackingError
+from local.lab.emulator_process import EmulatorError
+from local.lab.engine import Engine, ExperimentReport, SubjectReport, jsonable, with_operations
+from local.lab.experiments import OURS, Experiment, ExperimentError, Suite, load_suite
+from local.lab.scene import FAULTS
+from local.lab.stage import Stage
+from local.lab.tcp_faults import FAULT_KINDS
+
+OVERHEAD_S = 6.0  # of one subject: its emulator, its data, its environments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|run")
+    listing = actions.add_parser("list", help="what there is, what it breaks and how long it takes")
+    listing.add_argument("--faults", action="store_true", help="the faults an experiment can use, with their settings")
+    running = actions.add_parser("run", help="run experiments by id or name")
+    running.add_argument("names", nargs="*", metavar="NAME", help="such as B1 or slow-database")
+    running.add_argument("--all", action="store_true", help="every experiment, one after the other")
+    running.add_argument(
+        "--variant", action="append", default=[], help="only this variant, and the control (repeatable)"
+    )
+    running.add_argument("--seed", type=int, default=1, help="the same seed breaks the same things (default: 1)")
+    running.add_argument("--operations", type=int, help="of each experiment that counts operations")
+    running.add_argument("--output", type=Path, metavar="FILE", help="write the result as JSON")
+    running.add_argument("-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template under test")
+    for each in (listing, running):
+        each.add_argument("--experiments", type=Path, default=OURS, metavar="FILE", help="a file of one's own")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: every control failed and the kit held; 1: something did not; 2: it could not be run."""
+    try:
+        suite = load_suite(args.experiments)
+        if args.action == "list":
+            print("\n".join(list_faults() if args.faults else list_experiments(suite)))
+            return 0
+        chosen = _chosen(suite, args)
+        return asyncio.run(_run(suite, chosen, args))
+    except (ExperimentError, EmulatorError, BackingError) as error:
+        print(f"warmfront: {error}", file=sys.stderr)
+        return 2
+
+
+def _chosen(suite: Suite, args: argparse.Namespace) -> list[Experiment]:
+    if bool(args.names) == args.all:
+        raise ExperimentError("name the experiments to run, or give --all; `warmfront lab list` shows them")
+    for name in args.variant:
+        suite.variant_named(name)
+    chosen = suite.experiment if args.all else [suite.find(name) for name in args.names]
+    return [with_operations(each, args.operations) if args.operations else each for each in chosen]
+
+
+def list_experiments(suite: Suite) -> list[str]:
+    lines = []
+    for experiment in suite.experiment:
+        subjects = 1 + len([name for name in experiment.variants if name != experiment.control.name])
+        seconds = subjects * (experiment.duration_s + OVERHEAD_S)
+        broken = ", ".join(dict.fromkeys(_broken(experiment))) or experiment.procedure
+        lines.append(
+            f"{experiment.id:<4}{experiment.name:<20}{experiment.family:<12}{broken:<44}about {seconds:3.0f} s"
+        )
+        lines.append(f"    {experiment.hypothesis}")
+    return lines
+
+
+def _broken(experiment: Experiment) -> Iterable[str]:
+    return (f"{fault.kind} on {fault.on}" if fault.on else fault.kind for fault in experiment.fault)
+
+
+def list_faults() -> list[str]:
+    lines = ["On a connection (on = postgres or redis; direction = upstream, downstream or both; share):"]
+    for name, kind in FAULT_KINDS.items():
+        settings = ", ".join(f"{setting} = {value:g}" for setting, value in kind.settings.items())
+        lines.append(f"  {name:<22}{kind.says}{f' ({settings})' if settings else ''}")
+    return [*lines, "On processes and servers:", *(f"  {name}" for name in FAULTS)]
+
+
+async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namespace) -> int:
+    began_s = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began_s:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+    reports = []
+    async with Stage() as stage:
+        engine = Engine(suite, args.experiments.parent, args.template, stage, say)
+        await engine.look()
+        for experiment in chosen:
+            report = await engine.run(experiment, seed=args.seed, only=args.variant)
+            reports.append(report)
+            print("\n".join(lessons(report)), file=sys.stderr)
+        backing = {"postgres": stage.postgres.describe(), "redis": stage.redis.describe()}
+    print("\n".join(table(reports)))
+    if args.output:
+        results.write_result(result_of(reports, backing=backing, seed=args.seed), args.output)
+        print(f"written to {args.output}", file=sys.stderr)
+    return 0 if all(report.holds for report in reports) else 1
+
+
+def lessons(report: ExperimentReport) -> list[str]:
+    learned = report.experiment.lessons
+    return [f"  broke: {learned.broke}", f"  held:  {learned.held}", f"  where: {learned.file}"]
+
+
+def table(reports: Sequence[ExperimentReport]) -> list[str]:
+    """Control and variants side by side; below each experiment the figure that decided for each of them."""
+    names = [each.subject for each in reports[0].variants] if reports else []
+    head = f"{'experiment':<28}{'control':<12}" + "".join(f"{name:<14}" for name in names)
+    lines = [head.rstrip(), "-" * len(head.rstrip())]
+    for report in reports:
+        mark = "" if report.holds else "  <- does not hold"
+        outcomes = "".join(f"{each.verdict.outcome:<14}" for each in report.variants)
+        title = f"{report.experiment.id} {report.experiment.name}"
+        lines.append(f"{title:<28}{report.control.verdict.outcome:<12}{outcomes}".rstrip() + mark)
+        lines += [f"    {each.subject + ':':<24}{each.verdict.figure}" for each in subjects(report)]
+    held = sum(report.holds for report in reports)
+    return [*lines, f"{held} of {len(reports)} experiments: the control failed, and the kit held"]
+
+
+def subjects(report: ExperimentReport) -> list[SubjectReport]:
+    """The control and the variants that ran, each once."""
+    ran = [each for each in report.variants if each.verdict.outcome != "n/a"]
+    return ran if any(each.subject == report.control.subject for each in ran) else [report.control, *ran]
+
+
+def result_of(reports: Sequence[ExperimentReport], *, backing: dict[str, Any], seed: int) -> results.Result:
+    return results.Result(
+        kind="lab",
+        created=results.now_iso(),
+        command=shlex.join(["warmfront", *sys.argv[1:]]),
+        machine=results.machine(),
+        versions=results.versions(),
+        backing=backing,
+        settings={"seed": seed, "experiments": {report.experiment.id: _details(report) for report in reports}},
+        variants=tuple(
+            results.Variant(name) for name in ([each.subject for each in reports[0].variants] if reports else [])
+        ),
+        experiments=tuple(_entry(report) for report in reports),
+    )
+
+
+def _entry(report: ExperimentReport) -> results.Experiment:
+    title = f"{report.experiment.id} {report.experiment.name}"
+    return results.Experiment(
+        name=title,
+        question=report.experiment.hypothesis,
+        control=results.Verdict(
+            report.control.verdict.outcome, report.control.verdict.figure, name=report.control.subject
+        ),
+        variants=tuple(
+            results.Verdict(each.verdict.outcome, each.verdict.figure, variant=each.subject) for each in report.variants
+        ),
+        series=tuple(
+            results.Series(curve.name, curve.unit, curve.t_s, curve.values, variant=each.subject, workload=title)
+            for each in subjects(report)
+            for curve in each.observation.curves
+        ),
+        spans=tuple(
+            results.Span(span.kind, span.label, span.start_s, span.end_s, variant=each.subject, workload=title)
+            for each in subjects(report)
+            for span in each.observation.spans
+        ),
+    )
+
+
+def _details(report: ExperimentReport) -> dict[str, Any]:
+    """What a reader needs to run it again and to look closer."""
+    experiment = report.experiment
+    learned = experiment.lessons
+    return {
+        "family": experiment.family,
+        "faults": list(_broken(experiment)),
+        "settings": dict(experiment.settings),
+        "lessons": {"broke": learned.broke, "held": learned.held, "file": learned.file},
+        "measures": {each.subject: jsonable(each.observation.measures) for each in subjects(report)},
+        "examples": {each.subject: list(each.observation.examples) for each in subjects(report)},
+    }
