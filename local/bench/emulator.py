@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,9 +136,7 @@ class Control:
 class EmulatorProcess:
     """`warmfront serve` as a child in a process group of its own; it ends with this process, however that ends."""
 
-    def __init__(
-        self, process: subprocess.Popen[str], control: Control, log: "tempfile._TemporaryFileWrapper[bytes]"
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[str], control: Control, log: Path) -> None:
         self._process = process
         self._log = log
         self.control = control
@@ -152,11 +151,12 @@ class EmulatorProcess:
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
         token = secrets.token_urlsafe(18)
-        log = tempfile.NamedTemporaryFile(prefix="warmfront-bench-", suffix=".log")  # noqa: SIM115 - lives as long as the child
+        log = Path(tempfile.mkdtemp(prefix="warmfront-bench-")) / "functions.log"
+        get_watcher().remove_on_exit(log.parent)
         command = [sys.executable, "-m", "local.cli", "serve", "--template", str(template), "--port", "0"]
         command += [
             "--log-file",
-            log.name,
+            str(log),
             "--max-connections",
             str(max_connections),
             "--idle",
@@ -173,26 +173,22 @@ class EmulatorProcess:
             start_new_session=True,
         )
         get_watcher().register(process.pid, first_signal=signal.SIGTERM)
-        output = _Output(process)
         try:
-            control = Control(output.ready(timeout_s), token)
+            return cls(process, Control(_Output(process).ready(timeout_s), token), log)
         except EmulatorError:
-            _stop(process)
-            log.close()
+            _stop(process, log)
             raise
-        return cls(process, control, log)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def last_log_lines(self, count: int = 20) -> list[str]:
-        lines = Path(self._log.name).read_text(errors="replace").splitlines()
-        return lines[-count:]
+        """What the functions logged last."""
+        return self._log.read_text(errors="replace").splitlines()[-count:] if self._log.exists() else []
 
     def close(self) -> None:
-        _stop(self._process)
-        self._log.close()
+        _stop(self._process, self._log)
 
     def __enter__(self) -> Self:
         return self
@@ -236,7 +232,7 @@ class _Output:
         raise EmulatorError("\n  ".join([f"`warmfront serve` {what}; it printed:", *(self._lines or ["nothing"])]))
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _stop(process: subprocess.Popen[str], log: Path) -> None:
     process.terminate()
     try:
         process.wait(STOP_S)
@@ -244,3 +240,5 @@ def _stop(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     get_watcher().unregister(process.pid)
+    shutil.rmtree(log.parent, ignore_errors=True)
+    get_watcher().keep_on_exit(log.parent)

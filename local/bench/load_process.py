@@ -61,6 +61,7 @@ class LoadProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
+            start_new_session=True,  # a Ctrl-C is for the session, which then closes the pipe
         )
         return cls(process)
 

@@ -119,6 +119,7 @@ class Meter:
         """One fresh process: retire, let everything rest, send one request, then take it apart by its milestones."""
         control = site.control
         assert control is not None
+        known = {init["environment"] for init in control.inits(variant.function)}
         control.retire(variant.function)
         _rest(control)
         self.load.prepare(site.order(workload, variant, plan))
@@ -128,7 +129,10 @@ class Meter:
             raise LoadError(
                 f"a cold start of {variant.function} ended with {outcome.name}, status {recording.status[0]}"
             )
-        return cold_stages(control.inits(variant.function)[-1], recording.done_ns[0])
+        newest = control.inits(variant.function)[-1]
+        if newest["environment"] in known:
+            raise LoadError(f"a cold start of {variant.function} was answered by an environment that existed before")
+        return cold_stages(newest, recording.done_ns[0])
 
 
 def _closed(accounts: "Accounts | None", function: str) -> tuple[dict[str, float], int | None]:

@@ -44,7 +44,8 @@ class Pacer:
             os.timerfd_settime_ns(self._fd, flags=os.TFD_TIMER_ABSTIME, initial=at_ns)
             await self._fired
         else:  # the loop's own timers, to a millisecond: the recorded lateness says what that did
-            await asyncio.sleep(max(0.0, (at_ns - self._clock()) / 1e9))
+            while (wait_ns := at_ns - self._clock()) > 0:  # noqa: ASYNC110 - a timer may fire early by its rounding
+                await asyncio.sleep(wait_ns / 1e9)
 
     def _on_timer(self) -> None:
         with contextlib.suppress(BlockingIOError):
