@@ -23,6 +23,7 @@ Claim = Literal["better", "worse", "not significant"]
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 CLAIM_CONFIDENCE = 0.99  # for "better" and "worse": a table has dozens of rows, and each is a chance to be wrong
+ROUNDS_FOR_BOOTSTRAP = 10
 SMALLEST_CLAIM = 0.02  # a shared machine cannot be held to differences below this, however narrow the interval
 BEYOND_MIN = 15  # samples that must lie beyond a percentile before it is shown as one
 _STRIDE = 64  # sorted samples per step of the search grid
@@ -230,9 +231,18 @@ def typical_ratio(above: ArrayLike, below: ArrayLike, drawn: IntArray, confidenc
     """
     logs = np.log(np.asarray(above, dtype=np.float64)) - np.log(np.asarray(below, dtype=np.float64))
     rounds = logs.size
+    if rounds < ROUNDS_FOR_BOOTSTRAP:
+        return _ratio_by_t(logs, confidence)
     index = np.repeat(np.tile(np.arange(rounds), drawn.shape[0]), drawn.ravel()).reshape(drawn.shape[0], rounds)
     found = Estimate(_centre(logs[None, :])[0], _centre(logs[index]), rounds).interval(confidence)
     return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))
+
+
+def _ratio_by_t(logs: FloatArray, confidence: float) -> Interval:
+    """Few rounds cannot be resampled: their bootstrap never leaves the few values there are."""
+    half = student_t_quantile((1.0 + confidence) / 2.0, logs.size - 1) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
+    middle = float(logs.mean())
+    return Interval(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
 def _centre(rows: FloatArray) -> FloatArray:

@@ -212,7 +212,9 @@ def compare_figures(
 
 
 def _claim(above: Figure, below: Figure, drawn: IntArray | None) -> stats.Claim:
-    """On the rounds' own ratios where rounds are paired and all have one, else on the whole."""
+    """On the rounds' own ratios where rounds are paired and all have one, else on the whole; one round shows nothing."""
+    if min(above.per_block.size, below.per_block.size) < 2:
+        return "not significant"
     if drawn is not None and drawn.shape[1] > 1 and np.all(above.per_block > 0) and np.all(below.per_block > 0):
         return stats.claim(stats.typical_ratio(above.per_block, below.per_block, drawn, stats.CLAIM_CONFIDENCE))
     return stats.claim(stats.ratio(above.estimate, below.estimate, stats.CLAIM_CONFIDENCE))
@@ -245,8 +247,8 @@ def summarise_cold(
     comparisons: list[Comparison] = []
     by_way: dict[str, dict[str, Figures]] = {}
     for order, one in enumerate(cold):
-        figures = _cold_figures(one, _draws(len(one.samples), resamples, seed + order))
-        workload = COLD_WORKLOAD if one.way == "on-demand" else f"{COLD_WORKLOAD} {one.way}"
+        figures = cold_figures_of(one, resamples=resamples, seed=seed + order)
+        workload = cold_workload(one)
         summaries += _summary_rows(workload, one.variant, figures)
         by_way.setdefault(workload, {})[one.variant] = figures
     for workload, by_variant in by_way.items():
@@ -254,6 +256,14 @@ def summarise_cold(
         for candidate in [name for name in by_variant if name != baseline]:
             comparisons += compare_figures(workload, baseline, candidate, by_variant[baseline], by_variant[candidate])
     return tuple(summaries), tuple(comparisons)
+
+
+def cold_workload(cold: Cold) -> str:
+    return COLD_WORKLOAD if cold.way == "on-demand" else f"{COLD_WORKLOAD} {cold.way}"
+
+
+def cold_figures_of(cold: Cold, *, resamples: int = stats.RESAMPLES, seed: int = 0) -> Figures:
+    return _cold_figures(cold, _draws(len(cold.samples), resamples, seed))
 
 
 def _cold_figures(cold: Cold, drawn: IntArray) -> Figures:

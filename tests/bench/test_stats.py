@@ -56,6 +56,17 @@ def test_a_planted_slowdown_of_1_percent_is_not_claimed() -> None:
     assert claims(1.01, 0.50, 20).count("not significant") >= 19
 
 
+def test_a_handful_of_rounds_claims_no_more_false_differences_than_many() -> None:
+    false = 0
+    for seed in range(100):
+        above, below = ([stats.percentile(block, 0.5) for block in side] for side in noisy_run(seed, 1.0, 4, 50))
+        ratio = stats.typical_ratio(above, below, stats.draws(4, seed=seed), stats.CLAIM_CONFIDENCE)
+        false += stats.claim(ratio) != "not significant"
+    assert false <= 4
+    large = stats.typical_ratio([10.0, 11.0, 10.5, 9.8], [1.0, 1.05, 1.1, 0.95], stats.draws(4), stats.CLAIM_CONFIDENCE)
+    assert stats.claim(large) == "better"
+
+
 def test_even_a_perfectly_measured_1_percent_is_below_the_smallest_claim() -> None:
     assert stats.claim(Interval(1.01, 1.0099, 1.0101)) == "not significant"
     assert stats.claim(Interval(0.99, 0.9899, 0.9901)) == "not significant"
