@@ -72,6 +72,9 @@ class Order(Struct, frozen=True):
     lines: list[OrderLine]
 
 
+# Text that is not UTF-8 and nesting without end are told apart by type, and are the same to the client.
+_NO_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
+
 encode = msgspec.json.Encoder().encode
 _new_order = msgspec.json.Decoder(NewOrder).decode
 _product_change = msgspec.json.Decoder(ProductChange).decode
@@ -151,14 +154,14 @@ def _decode(decode: Any, body: bytes) -> Any:
     except ValidationError as error:
         _must_be_json(body)  # the decoder stops at the first wrong value, before it has seen the rest
         raise Invalid(_error_of(str(error))) from None
-    except DecodeError:
+    except _NO_JSON:
         raise Malformed("The body is not JSON.") from None
 
 
 def _must_be_json(body: bytes) -> None:
     try:
         msgspec.json.decode(body)
-    except (DecodeError, RecursionError):
+    except _NO_JSON:
         raise Malformed("The body is not JSON.") from None
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from shared import contract, telemetry, tracing
 from shared.deadline import Deadline
-from shared.problems import Malformed, NotFound, Problem
+from shared.problems import Malformed, NotFound, Problem, TooLarge
 
 RESERVE_MS = 200  # to answer in, where the settings do not say otherwise
 
@@ -49,7 +49,12 @@ class Request:
     @property
     def body(self) -> bytes:
         body: str = self._event.get("body") or ""
-        return b64decode(body) if self._event.get("isBase64Encoded") else body.encode()
+        if not self._event.get("isBase64Encoded"):
+            return body.encode("utf-8", "surrogatepass")  # half a surrogate pair is for the JSON reader to refuse
+        try:
+            return b64decode(body, validate=True)
+        except ValueError:
+            raise Malformed("The body is not the Base64 that it is said to be.") from None
 
     @property
     def scope(self) -> str:
@@ -87,6 +92,11 @@ def endpoint(
                 _check_size(event, body_max_bytes)
             return await route(Request(event, Deadline.of(context, reserve_ms=reserve_ms)))
         except Problem as problem:
+            if problem.status >= 500:
+                cause = type(problem.__cause__ or problem).__name__
+                telemetry.logger.warning(
+                    telemetry.REFUSED, status=problem.status, problem=problem.type, error_type=cause
+                )
             return _refusal(problem, context.aws_request_id)
         except Exception as error:
             # The last one: whatever nobody foresaw is a 500 that tells the client nothing, and the log only where.
@@ -96,10 +106,8 @@ def endpoint(
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         begun_s = time.perf_counter()
         response = run(answer(event, context))
-        telemetry.metrics.add_metadata("route", event.get("routeKey"))
-        telemetry.metrics.add_metadata("status", response.status)
-        telemetry.metrics.add_metadata("request_id", context.aws_request_id)
-        telemetry.measure(telemetry.LATENCY, (time.perf_counter() - begun_s) * 1000)
+        telemetry.describe(route=event.get("routeKey"), status=response.status, request_id=context.aws_request_id)
+        telemetry.measure(telemetry.LATENCY, round((time.perf_counter() - begun_s) * 1000, 3))
         return response.payload()
 
     return _observed(handler)
@@ -117,13 +125,10 @@ def _observed(handler: Handler) -> Handler:
 def _check_size(event: Mapping[str, Any], body_max_bytes: int) -> None:
     body = event.get("body")
     if body is not None and len(body) > body_max_bytes:
-        raise Malformed(f"The body is larger than {body_max_bytes} bytes.")
+        raise TooLarge(f"The body is larger than {body_max_bytes} bytes.")
 
 
 def _refusal(problem: Problem, request_id: str) -> Response:
-    if problem.status >= 500:
-        cause = type(problem.__cause__ or problem).__name__
-        telemetry.logger.warning(telemetry.REFUSED, status=problem.status, problem=problem.type, error_type=cause)
     document = contract.encode(problem.document(f"urn:uuid:{request_id}")).decode()
     return Response(
         problem.status, document, {**problem.headers, "cache-control": "no-store"}, "application/problem+json"

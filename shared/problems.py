@@ -53,6 +53,10 @@ class VersionMismatch(Problem):
     type, title, status = "version-mismatch", "The resource has changed since it was read", 412
 
 
+class TooLarge(Problem):
+    type, title, status = "too-large", "The request is too large", 413
+
+
 class Invalid(Problem):
     """Readable, but not what the contract says. Names each field by a JSON pointer, or its parameter by name."""
 

@@ -40,6 +40,21 @@ logger = Logger(service=SERVICE)
 metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 
 
+_KINDS = {name: {"Unit": unit.value, "StorageResolution": 60} for name, unit in UNITS.items()}
+
+
 def measure(name: str, value: float) -> None:
-    """One value for the EMF line of this invocation."""
-    metrics.add_metric(name, UNITS[name], value)
+    """One value for the EMF line of this invocation.
+
+    What Metrics.add_metric would do, without checking a name and a unit of ours each time: 0.4 us instead of 5.
+    """
+    metric = metrics.metric_set.get(name)
+    if metric is None:
+        metrics.metric_set[name] = {**_KINDS[name], "Value": [value]}
+    else:
+        metric["Value"].append(value)
+
+
+def describe(**facts: object) -> None:
+    """What is searched for but not counted: fields of the EMF line, no dimensions."""
+    metrics.metadata_set.update(facts)

@@ -39,6 +39,8 @@ class Subsegment(BaseSegment):
             "trace_id": trace_id,
             "parent_id": parent_id,
             "type": "subsegment",
+            "namespace": "local",
+            "in_progress": False,
             "start_time": time.time(),
             **members,
         }
@@ -138,10 +140,13 @@ class XRayProvider(BaseProvider):
         if parent is not _NOT_SAMPLED:
             return Subsegment(name, parent.document["trace_id"], parent.id, **members)
         # Set anew by the runtime client for each invocation: Root=1-...;Parent=...;Sampled=1
-        header = dict(part.partition("=")[::2] for part in self._environ.get("_X_AMZN_TRACE_ID", "").split(";"))
-        if header.get("Sampled") != "1" or "Root" not in header or "Parent" not in header:
+        header = self._environ.get("_X_AMZN_TRACE_ID", "")
+        if "Sampled=1" not in header:
             return _NOT_SAMPLED
-        return Subsegment(name, header["Root"], header["Parent"], **members)
+        fields = dict(part.partition("=")[::2] for part in header.split(";"))
+        if "Root" not in fields or "Parent" not in fields:
+            return _NOT_SAMPLED
+        return Subsegment(name, fields["Root"], fields["Parent"], **members)
 
     def _end(self, subsegment: Subsegment) -> None:
         if subsegment is _NOT_SAMPLED:
