@@ -12,7 +12,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench test serve check clean lock
+.PHONY: help setup bench bench-emulator test serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -27,6 +27,9 @@ $(READY): requirements.lock pyproject.toml shared/requirements.txt tools/setup
 bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_ARGS="--quick" for a minute)
 	@mkdir -p results
 	$(WARMFRONT) bench --output $(RESULT) $(BENCH_ARGS)
+
+bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
+	$(PY) -m local.bench.cost $(BENCH_ARGS)
 
 test: $(READY) ## all tests but stress, deploy and browser
 	$(PY) -m pytest -m "not stress and not deploy and not browser" $(TEST_ARGS)
