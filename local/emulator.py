@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -49,6 +49,8 @@ class EmulatorOptions:
     state_dir: Path | None = None
     token: str = field(default_factory=lambda: os.environ.get("WARMFRONT_TOKEN") or secrets.token_urlsafe(18))
     max_connections: int = 200
+    origin: Literal["auto", "system", "wheel"] = "auto"
+    """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
     quiet_logs: bool = False
     """Keep function logs off the terminal."""
 
@@ -152,10 +154,10 @@ async def _start_backing(backing: Backing, template: Template, options: Emulator
     }
 
     def start_postgres() -> None:
-        backing.postgres = Postgres.start(max_connections=options.max_connections)
+        backing.postgres = Postgres.start(origin=options.origin, max_connections=options.max_connections)
 
     def start_redis() -> None:
-        backing.redis = Redis.start()
+        backing.redis = Redis.start(origin=options.origin)
 
     starts = [
         start for name, start in (("DATABASE_URL", start_postgres), ("REDIS_URL", start_redis)) if name in declared

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -44,6 +45,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state-dir", type=Path, help="keep staged code, /tmp folders and logs here (default: a temporary folder)"
     )
+    parser.add_argument(
+        "--backing",
+        choices=("auto", "system", "wheel"),
+        default=os.environ.get("WARMFRONT_BACKING", "auto"),
+        help="Postgres and Redis: DATABASE_URL and REDIS_URL, else the machine's, else the wheels' (auto), or one kind only",
+    )
     parser.add_argument("--max-connections", type=int, default=200, help="of the local Postgres (default: 200)")
 
 
@@ -75,6 +82,7 @@ def _options(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         freeze=not args.no_freeze,
         env_vars=args.env_vars,
         state_dir=args.state_dir,
+        origin=args.backing,
         max_connections=args.max_connections,
         **more,
     )
