@@ -57,7 +57,9 @@ class ApiContext(NamedTuple):
 
 
 def api_context(api: Api) -> ApiContext:
-    return ApiContext(api_id(api.logical_id), ACCOUNT_ID, api.stage, dict(api.stage_variables) or None)
+    # A function URL without IAM knows no account of the caller (docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html).
+    account_id = "anonymous" if api.kind == "url" and not api.authorizers else ACCOUNT_ID
+    return ApiContext(api_id(api.logical_id), account_id, api.stage, dict(api.stage_variables) or None)
 
 
 class Call(NamedTuple):
