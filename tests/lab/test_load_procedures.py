@@ -1,0 +1,118 @@
+"""What the load procedures make of recordings, answers and log lines; the procedures themselves run in test_lab_run."""
+
+import json
+from array import array
+
+import pytest
+
+from local.bench.samples import Outcome, Recording
+from local.lab.http_client import Reply
+from local.lab.load_procedures import breaker_spans, is_planned, samples_of
+from local.lab.scene import as_request
+
+
+def recording(*rows: tuple[float, float, int, Outcome]) -> Recording:
+    """Due and done in seconds, status, outcome."""
+    due, done, status, outcome = zip(*rows, strict=True)
+    intended_ns, sent_ns, done_ns = (array("q", [int(at * 1e9) for at in column]) for column in (due, due, done))
+    return Recording(
+        intended_ns=intended_ns,
+        sent_ns=sent_ns,
+        done_ns=done_ns,
+        status=array("q", status),
+        outcome=array("q", outcome),
+    )
+
+
+def test_samples_of_two_generators_are_one_timeline() -> None:
+    base = recording((100.5, 100.6, 200, Outcome.OK), (103.0, 108.0, 200, Outcome.TIMEOUT))
+    more = recording((101.0, 101.2, 503, Outcome.STATUS), (102.0, 102.1, 200, Outcome.BODY))
+    found = samples_of([base, more], began_s=100)
+    assert [round(sample.due_s, 3) for sample in found] == [0.5, 1.0, 2.0, 3.0]
+    assert [sample.status for sample in found] == [200, 503, 200, 0]
+    assert [sample.ok for sample in found] == [True, False, False, False]
+    assert [sample.wrong_body for sample in found] == [False, False, True, False]
+    assert found[3].latency_s == pytest.approx(5)
+
+
+PROBLEM = {"content-type": "application/problem+json"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "planned"),
+    [
+        (200, {}, True),
+        (503, PROBLEM | {"retry-after": "1"}, True),
+        (504, PROBLEM, True),
+        (409, PROBLEM, True),
+        (503, PROBLEM, False),
+        (503, {"retry-after": "1"}, False),
+        (500, PROBLEM | {"retry-after": "1"}, False),
+        (502, {}, False),
+    ],
+)
+def test_a_refusal_is_planned_when_a_client_can_act_on_it(status: int, headers: dict[str, str], planned: bool) -> None:
+    assert is_planned(Reply(status, headers, b"", 0.1)) is planned
+
+
+def test_no_answer_is_not_planned() -> None:
+    assert not is_planned(None)
+
+
+def moved(second: float, from_state: str, to_state: str) -> str:
+    whole, part = divmod(second, 1)
+    line = {
+        "message": "circuit moved",
+        "timestamp": f"2026-11-22 12:00:{int(whole):02d},{int(part * 1000):03d}+0000",
+        "from_state": from_state,
+        "to_state": to_state,
+    }
+    return json.dumps(line)
+
+
+NOON = 1795348800.0
+
+
+class TestBreakerSpans:
+    def test_open_until_closed_again_half_open_included(self) -> None:
+        log = "\n".join([
+            "START RequestId: x",
+            moved(4, "closed", "open"),
+            moved(5, "open", "half_open"),
+            moved(5.5, "half_open", "open"),
+            moved(7, "open", "half_open"),
+            moved(7.5, "half_open", "closed"),
+            '{"to_state": "torn line',
+        ])  # fmt: skip
+        (span,) = breaker_spans(log, NOON, 10)
+        assert (span.kind, span.start_s, span.end_s) == ("breaker", 4, 7.5)
+
+    def test_several_environments_are_open_as_long_as_one_of_them_is(self) -> None:
+        log = "\n".join([
+            moved(2, "closed", "open"),
+            moved(3, "closed", "open"),
+            moved(4, "half_open", "closed"),
+            moved(6, "half_open", "closed"),
+        ])  # fmt: skip
+        assert [(span.start_s, span.end_s) for span in breaker_spans(log, NOON, 10)] == [(2, 6)]
+
+    def test_one_that_never_closes_is_open_to_the_end(self) -> None:
+        assert breaker_spans(moved(2, "closed", "open"), NOON, 10)[0].end_s == 10
+
+    def test_no_moves_no_spans(self) -> None:
+        assert breaker_spans("START\nEND\n", NOON, 10) == []
+
+
+def test_a_request_has_its_holes_filled_and_jsons_braces_kept() -> None:
+    template = {
+        "method": "PATCH",
+        "path": "/products/{item}",
+        "headers": {"If-Match": "{version}", "X-Always": "1"},
+        "body": '{"stock": {new}, "tags": {}}',
+    }
+    found = as_request(template, {"item": 3, "version": '"7"', "new": 12})
+    assert found == ("PATCH", "/products/3", {"If-Match": '"7"', "X-Always": "1"}, b'{"stock": 12, "tags": {}}')
+
+
+def test_a_header_without_a_value_is_not_sent() -> None:
+    assert as_request({"path": "/", "headers": {"If-Match": "{version}"}}, {"version": ""})[2] == {}

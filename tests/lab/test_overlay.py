@@ -1,0 +1,79 @@
+"""A template with other variables: what was asked for is set, and nothing else has changed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from local.lab.experiments import ExperimentError
+from local.lab.overlay import overlaid, with_variables
+
+TEMPLATE = """
+Resources:
+  Api: {Type: AWS::Serverless::HttpApi}
+  Bare:
+    Type: AWS::Serverless::Function
+    Properties: {Handler: a.b}
+  Rich:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: !Sub ${Where}.handler
+      Environment:
+        Variables:
+          URL: !If [IsLocal, !Ref A, "0123"]
+          SHOP_POOL_MAX: "1"
+"""
+
+
+class Tagged(yaml.SafeLoader):
+    """Reads every tag as its name and value, so that two documents can be compared."""
+
+
+def _tagged(loader: Tagged, suffix: str, node: yaml.Node) -> object:
+    if isinstance(node, yaml.ScalarNode):
+        return (suffix, node.value)
+    assert isinstance(node, yaml.SequenceNode)
+    return (suffix, loader.construct_sequence(node, deep=True))
+
+
+Tagged.add_multi_constructor("!", _tagged)
+
+
+def read(text: str) -> dict[str, dict[str, dict[str, dict[str, dict[str, dict[str, object]]]]]]:
+    loaded: dict[str, dict[str, dict[str, dict[str, dict[str, dict[str, object]]]]]] = yaml.load(text, Loader=Tagged)
+    return loaded
+
+
+def test_variables_are_set_replaced_and_added_and_intrinsic_functions_stay() -> None:
+    changed = read(with_variables(TEMPLATE, {"Rich": {"SHOP_POOL_MAX": "7", "NEW": "on"}, "Bare": {"X": "1"}}))
+    expected = read(TEMPLATE)
+    expected["Resources"]["Rich"]["Properties"]["Environment"]["Variables"] |= {"SHOP_POOL_MAX": "7", "NEW": "on"}
+    expected["Resources"]["Bare"]["Properties"]["Environment"] = {"Variables": {"X": "1"}}
+    assert changed == expected
+
+
+def test_a_value_that_looks_like_another_type_stays_text() -> None:
+    changed = read(with_variables(TEMPLATE, {"Bare": {"X": "0123", "Y": "true"}}))
+    assert changed["Resources"]["Bare"]["Properties"]["Environment"]["Variables"] == {"X": "0123", "Y": "true"}
+
+
+def test_a_function_that_is_not_there_is_named() -> None:
+    with pytest.raises(ExperimentError, match="has no function 'Poold'"):
+        with_variables(TEMPLATE, {"Poold": {"X": "1"}})
+
+
+def test_the_copy_stands_beside_the_template_and_goes_with_the_experiment(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(TEMPLATE)
+    with overlaid(template, {"Bare": {"X": "1"}}) as copy:
+        assert copy.parent == tmp_path
+        assert copy != template
+        assert "X" in copy.read_text()
+    assert list(tmp_path.iterdir()) == [template]
+    assert template.read_text() == TEMPLATE
+
+
+def test_without_variables_the_template_itself_is_served(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    with overlaid(template, {"Bare": {}}) as served:
+        assert served == template
