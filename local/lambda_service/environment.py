@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -120,7 +121,9 @@ class EnvironmentHost(Protocol):
 
     def environment_back(self, environment: "Environment") -> None: ...
 
-    def environment_exited(self, environment: "Environment", status: int, running: list[Invocation]) -> None: ...
+    def environment_exited(
+        self, environment: "Environment", status: int, was: Phase, running: list[Invocation]
+    ) -> None: ...
 
     def environment_output(self, environment: "Environment", chunk: bytes) -> None: ...
 
@@ -277,6 +280,9 @@ class Environment:
                 failure = await self._ready
         except TimeoutError:
             failure = InitFailure(b"", "", "timeout", self._since_spawn_ms())
+        except asyncio.CancelledError:
+            self.kill()
+            raise
         if failure is None:
             self.init_duration_ms = (self.ready_ns - self.spawned_ns) / 1e6
             return None
@@ -390,9 +396,11 @@ class Environment:
             self._stopped = False
             self._signal_group(signal.SIGCONT)
 
-    def forget(self, invocation: Invocation) -> None:
-        """The invocation is over without an answer (timeout); a late answer is refused."""
-        self._running.pop(invocation.request_id, None)
+    def reset(self) -> None:
+        """The invocation is over without an answer (timeout): end the process, refuse a late answer. `start` begins anew."""
+        self._running.clear()
+        self._phase = Phase.SHUTDOWN
+        self.kill()
 
     # -- the runtime's calls (RuntimeHost) -----------------------------------------------------------------------------
 
@@ -488,9 +496,15 @@ class Environment:
                     await self.gone()
             self.kill()
             await self.gone()
+        self.close()
+
+    def close(self) -> None:
+        """Give up the port and the scratch folder; the process is gone."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        self._milestones_path.unlink(missing_ok=True)
 
     def _on_exit(self) -> None:
         """The process has ended: reap it, read what it left, tell whoever waits."""
@@ -520,8 +534,8 @@ class Environment:
         if self._ready is not None and not self._ready.done():
             payload = failures.runtime_exited("", status)
             self._ready.set_result(InitFailure(payload, "Runtime.ExitError", "error", self._since_spawn_ms()))
-        elif was is not Phase.INIT:
-            self._host.environment_exited(self, status, running)
+        elif was not in (Phase.INIT, Phase.SHUTDOWN):
+            self._host.environment_exited(self, status, was, running)
 
     def _close_descriptors(self) -> None:
         self.watch_output(False)

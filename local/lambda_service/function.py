@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from local.lambda_service import failures, logs
-from local.lambda_service.environment import Environment, Freezer, InitFailure, Invocation, Launch
+from local.lambda_service.environment import Environment, Freezer, InitFailure, Invocation, Launch, Phase
 from local.lambda_service.scaling import Decision, Scaling
 from local.lambda_service.types import InvocationResult, Status, Throttled
 from local.template import FunctionConfig
@@ -53,6 +53,7 @@ class Workplace:
     freezer: Freezer | None = None
     idle_s: float = 600.0
     shutdown_grace_s: float = 0.5
+    init_limit_s: float = INIT_LIMIT_S
     on_spawn: Callable[[int], None] = field(default=lambda _: None)
     on_gone: Callable[[int], None] = field(default=lambda _: None)
     max_inits_kept: int = 1000
@@ -74,7 +75,6 @@ class Function:
         self._waiters: deque[Invocation] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
-        self._closing = False
 
     # -- one invocation ------------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Function:
         invocation.cold = True
         self.counters.cold_starts += 1
         failure = await self._init(environment)
-        if failure is not None:
+        if failure is not None or not environment.alive:
             await self._init_inside(environment, invocation)
             return
         invocation.init_ms = environment.init_duration_ms
@@ -164,7 +164,7 @@ class Function:
 
     async def _init(self, environment: Environment) -> InitFailure | None:
         self._emit(logs.init_start_line(self.config.runtime))
-        failure = await environment.start(limit_s=INIT_LIMIT_S)
+        failure = await environment.start(limit_s=self._workplace.init_limit_s)
         if failure is not None:
             self._emit_init_report(failure, phase="init")
         return failure
@@ -173,20 +173,22 @@ class Function:
         """Init again within the invocation, after a failed init or a reset: its time counts as the invocation's own."""
         self._arm(invocation)
         failure = await environment.start(limit_s=self.config.timeout_s)
-        assert invocation.future is not None
-        if failure is None and not invocation.future.done():
+        left_s = self.config.timeout_s - (time.monotonic_ns() - invocation.dispatched_ns) / 1e9
+        if failure is None and environment.alive and left_s > 0:
             self._dispatch(environment, invocation)
             return
+        if failure is None and left_s > 0:
+            failure = InitFailure(failures.runtime_exited("", 0), "Runtime.ExitError", "error", 0.0)
         if failure is not None:
             self._emit_init_report(failure, phase="invoke")
-            if failure.status == "timeout":
-                self._conclude_timeout(environment, invocation)
-            else:
-                payload = failure.payload.replace(
-                    b'"RequestId:  Error', f'"RequestId: {invocation.request_id} Error'.encode()
-                )
-                self._conclude(environment, invocation, payload, status="error", error_type=failure.error_type)
-        self._scaling.add_free(environment)
+        if failure is None or failure.status == "timeout":
+            self._conclude_timeout(environment, invocation)
+        else:
+            payload = failure.payload.replace(
+                b'"RequestId:  Error', f'"RequestId: {invocation.request_id} Error'.encode()
+            )
+            self._conclude(environment, invocation, payload, status="error", error_type=failure.error_type)
+        self._free(environment)
 
     def _emit_init_report(self, failure: InitFailure, *, phase: str) -> None:
         error_type = failure.error_type if failure.status == "error" else None
@@ -210,7 +212,7 @@ class Function:
         late = environment.read_output()
         if late:
             self._emit(late)
-        if environment.retiring or self._closing:
+        if environment.retiring:
             self._scaling.lost_on_return()
             self._let_one_waiter_start()
             self._spawn_task(self._shut_down(environment))
@@ -220,10 +222,8 @@ class Function:
         if self._waiters:
             self._serve_waiters()
 
-    def environment_exited(self, environment: Environment, status: int, running: list[Invocation]) -> None:
+    def environment_exited(self, environment: Environment, status: int, was: Phase, running: list[Invocation]) -> None:
         """The process ended by itself or was killed: during an invocation Lambda resets the environment, else it is gone."""
-        self.counters.exited_cpu_s += environment.exited_cpu_s
-        environment.exited_cpu_s = 0.0
         for invocation in running:
             self._conclude(
                 environment,
@@ -232,14 +232,24 @@ class Function:
                 status="error",
                 error_type="Runtime.ExitError",
             )
-        if running:
-            self._scaling.add_free(environment)
-        elif not self._scaling.remove(environment) and environment.id in self.environments and not environment.retiring:
+        if was is Phase.INVOKE:
+            self._free(environment)
+        elif was is Phase.RETURNING:
             self._scaling.lost_on_return()
             self._let_one_waiter_start()
             self._drop(environment)
-        else:
+        elif self._scaling.remove(environment):
             self._drop(environment)
+        # else: it was ready and not yet free: whoever started it finds it dead, and starts it again or drops it
+
+    def _free(self, environment: Environment) -> None:
+        """An environment that was not on its way back is free: started ahead or reset."""
+        if environment.retiring:
+            self._spawn_task(self._shut_down(environment))
+            return
+        environment.idle_since_s = time.monotonic()
+        self._scaling.add_free(environment)
+        self._serve_waiters()
 
     def environment_output(self, environment: Environment, chunk: bytes) -> None:
         for invocation in environment.running:
@@ -267,16 +277,10 @@ class Function:
     def _timed_out(self, invocation: Invocation) -> None:
         environment = invocation.environment
         if environment is None:
-            return  # still in an init of its own; start() has the same limit
-        environment.forget(invocation)
-        environment.kill()
+            return  # still in an init of its own, which looks at the clock when it is over
+        environment.reset()
         self._conclude_timeout(environment, invocation)
-        self._spawn_task(self._free_when_gone(environment))
-
-    async def _free_when_gone(self, environment: Environment) -> None:
-        await environment.gone()
-        if environment.id in self.environments:
-            self._scaling.add_free(environment)
+        self._free(environment)
 
     def _conclude_timeout(self, environment: Environment, invocation: Invocation) -> None:
         payload = failures.timed_out(invocation.request_id, self.config.timeout_s)
@@ -366,6 +370,11 @@ class Function:
         if busy:
             self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._watch_long_ones)
 
+    @property
+    def exited_cpu_s(self) -> float:
+        """CPU time of all processes of this function that have ended."""
+        return self.counters.exited_cpu_s + sum(each.exited_cpu_s for each in self.environments.values())
+
     # -- the set of environments ---------------------------------------------------------------------------------------
 
     def _keep_init(self, environment: Environment) -> None:
@@ -383,13 +392,13 @@ class Function:
         )
 
     def _drop(self, environment: Environment) -> None:
-        self.environments.pop(environment.id, None)
+        if self.environments.pop(environment.id, None) is not None:
+            self.counters.exited_cpu_s += environment.exited_cpu_s
+            environment.close()
 
     async def _shut_down(self, environment: Environment) -> None:
         environment.retiring = True
         await environment.shutdown(grace_s=self._workplace.shutdown_grace_s)
-        self.counters.exited_cpu_s += environment.exited_cpu_s
-        environment.exited_cpu_s = 0.0
         self._drop(environment)
 
     async def retire(self) -> int:
@@ -406,7 +415,7 @@ class Function:
     def reap_idle(self, now_s: float) -> None:
         """Shut down environments that nobody has used for `idle_s`."""
         while (environment := self._scaling.least_recent()) is not None:
-            if not environment.alive or now_s - environment.idle_since_s < self._workplace.idle_s:
+            if now_s - environment.idle_since_s < self._workplace.idle_s:
                 return
             self._scaling.remove(environment)
             self._spawn_task(self._shut_down(environment))
@@ -416,26 +425,24 @@ class Function:
 
         async def start() -> None:
             environment = self._new_environment()
-            if await self._init(environment) is None:
-                environment.idle_since_s = time.monotonic()
-                self._scaling.add_free(environment)
+            if await self._init(environment) is None and environment.alive:
+                self._free(environment)
             else:
                 self._drop(environment)
 
         await asyncio.gather(*(start() for _ in range(count)))
 
     async def close(self) -> None:
-        """Shut everything down, whatever it is doing."""
-        self._closing = True
-        if self._watch is not None:
-            self._watch.cancel()
-        grace_s = self._workplace.shutdown_grace_s
-        await asyncio.gather(
-            *(environment.shutdown(grace_s=grace_s) for environment in list(self.environments.values()))
-        )
+        """Shut everything down, whatever it is doing; invocations that have no answer yet end in an error."""
+        for environment in self.environments.values():
+            environment.retiring = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._shut_down(environment) for environment in list(self.environments.values())))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _spawn_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

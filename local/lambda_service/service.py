@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local.lambda_service import staging
 from local.lambda_service.environment import Freezer, Invocation, Launch
-from local.lambda_service.function import Function, Workplace
+from local.lambda_service.function import INIT_LIMIT_S, Function, Workplace
 from local.lambda_service.logs import LogSink
 from local.lambda_service.types import FunctionNotFound, InvocationResult
 from local.lambda_service.variables import fake_credentials, lambda_variables
@@ -34,6 +34,7 @@ class ServiceOptions:
     freeze: bool = True
     idle_s: float = 600.0
     shutdown_grace_s: float = 0.5
+    init_limit_s: float = INIT_LIMIT_S
     account_concurrency: int = ACCOUNT_CONCURRENCY
     environment: Callable[[FunctionConfig], Mapping[str, str]] = field(default=lambda config: config.environment)
     """The template's variables of a function, with local addresses in place."""
@@ -86,6 +87,7 @@ class LambdaService:
             self._freezer,
             self.options.idle_s,
             self.options.shutdown_grace_s,
+            self.options.init_limit_s,
             self.options.on_spawn,
             self.options.on_gone,
         )
@@ -225,7 +227,7 @@ def _function_state(function: Function) -> dict[str, object]:
         "invocations": counters.invocations,
         "throttles": counters.throttles,
         "errors": counters.errors,
-        "exited_cpu_s": counters.exited_cpu_s,
+        "exited_cpu_s": function.exited_cpu_s,
     }
 
 

@@ -1,0 +1,3 @@
+"""What the nested handler imports."""
+
+WORD = "from below"
