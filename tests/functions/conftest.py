@@ -1,6 +1,6 @@
 """One Postgres with a small seed for all these tests, and each function as Lambda would call it, in this process."""
 
-import importlib
+import importlib.util
 import json
 import os
 import uuid
@@ -114,10 +114,14 @@ def environ(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def load(name: str, module: str, values: Mapping[str, str]) -> Function:
-    """Imported as an init does it: settings are read once, from this environment."""
+    """Imported as an init does it, once more for each: settings are read once, from this environment."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
     with environ(values):
         settings.current.cache_clear()
-        loaded = importlib.reload(importlib.import_module(module))
+        spec.loader.exec_module(loaded)
         settings.current.cache_clear()
     return Function(name, loaded, values)
 
@@ -139,13 +143,13 @@ def migrate(server: Postgres) -> Iterator[Function]:
 
 @pytest.fixture
 def naive(server: Postgres, migrate: Function) -> Function:
-    del migrate
+    migrate.invoke({"action": "reset", "databases": ["naive"]})
     return load("naive", "functions.naive.app", shop_environ(server, "naive"))
 
 
 @pytest.fixture
 def pooled(server: Postgres, migrate: Function) -> Iterator[Function]:
-    del migrate
+    migrate.invoke({"action": "reset", "databases": ["pooled"]})
     yield load("pooled", "functions.pooled.app", shop_environ(server, "pooled"))
     environment.reset()
 
