@@ -1,0 +1,415 @@
+"""`warmfront size`: from an arrival rate and service times to concurrency, connections and time-outs. Measures nothing."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from local.bench.sizing import (
+    Queue,
+    Service,
+    Simulated,
+    SizingError,
+    measured_service,
+    poisson_quantile,
+    servers_needed,
+    service_of,
+    simulate,
+)
+from local.results import Result, ResultError, read_result
+
+API_TIMEOUT_S = 29.0  # REST APIs' default; HTTP APIs end at 30 (apigateway/latest/developerguide/limits.html)
+EXTRA_COLUMNS = 2  # servers shown beyond the number chosen
+SIMULATE_BEYOND = 0.7  # utilisation above which variable service makes the formula doubtful
+ERROR_DOUBTFUL = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    rate: float
+    handler: Service
+    hold: Service  # how long an invocation holds its connection
+    ca2: float = 1.0
+    max_connections: int = 100
+    kept_connections: int = 10  # superuser's reserve and everybody else: migrations, a person with psql
+    pool_max: int = 1
+    wait_p99_ms: float = 5.0
+    burst: float = 1.5
+    customers: int = 200_000
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One number of shared connections and what it gives."""
+
+    connections: int
+    utilisation: float
+    wait_probability: float
+    mean_wait_ms: float
+    wait_p95_ms: float
+    wait_p99_ms: float
+    response_p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    name: str
+    timeout_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    what: str
+    reserved_concurrency: int
+    connections: int
+    utilisation: float
+    wait_p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    concurrency_p50: int
+    concurrency_p99: int
+    reserved_concurrency: int
+    with_burst: int
+    environments_allowed: int
+    connections_needed: int
+    connections_limit: int
+    connection_busy: float
+    formula: str
+    offered: float
+    connections: int
+    choices: tuple[Choice, ...]
+    simulated: Simulated
+    formula_error: float
+    ladder: tuple[Rung, ...]
+    sensitivity: tuple[Sensitivity, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return self.connections_needed <= self.connections_limit
+
+
+def size(inputs: Inputs) -> Size:
+    limit = inputs.max_connections - inputs.kept_connections
+    if limit < 1:
+        raise SizingError(f"{inputs.kept_connections} of {inputs.max_connections} connections are kept: none is left")
+    running = inputs.rate * inputs.handler.mean_s
+    reserved = max(1, poisson_quantile(running, 0.999))
+    with_burst = math.ceil(reserved * inputs.burst)
+    chosen = _servers(inputs)
+    queue = Queue(inputs.rate, chosen, inputs.hold, inputs.ca2)
+    simulated = simulate(queue, customers=inputs.customers, seed=inputs.seed)
+    error = queue.response_percentile_s(0.99) / simulated.response_p99_s - 1.0
+    found = Size(
+        concurrency_p50=poisson_quantile(running, 0.5),
+        concurrency_p99=poisson_quantile(running, 0.99),
+        reserved_concurrency=reserved,
+        with_burst=with_burst,
+        environments_allowed=limit // inputs.pool_max,
+        connections_needed=with_burst * inputs.pool_max,
+        connections_limit=limit,
+        connection_busy=min(1.0, inputs.hold.mean_s / inputs.handler.mean_s),
+        formula=queue.formula,
+        offered=queue.offered,
+        connections=chosen,
+        choices=_choices(inputs, chosen),
+        simulated=simulated,
+        formula_error=error,
+        ladder=ladder(inputs, simulated),
+        sensitivity=_sensitivity(inputs),
+    )
+    return replace(found, warnings=_warnings(inputs, queue, found))
+
+
+def _servers(inputs: Inputs) -> int:
+    return servers_needed(inputs.rate, inputs.hold, wait_p99_max_s=inputs.wait_p99_ms / 1000.0, ca2=inputs.ca2)
+
+
+def _choices(inputs: Inputs, chosen: int) -> tuple[Choice, ...]:
+    """From the fewest that can keep up to a few more than needed: where the knee is, one connection decides."""
+    fewest = math.floor(inputs.rate * inputs.hold.mean_s) + 1
+    first = max(fewest, chosen - 4)
+    found = []
+    for servers in range(first, chosen + EXTRA_COLUMNS + 1):
+        queue = Queue(inputs.rate, servers, inputs.hold, inputs.ca2)
+        found.append(
+            Choice(
+                connections=servers,
+                utilisation=queue.utilisation,
+                wait_probability=queue.wait_probability,
+                mean_wait_ms=1000.0 * queue.mean_wait_s,
+                wait_p95_ms=1000.0 * queue.wait_percentile_s(0.95),
+                wait_p99_ms=1000.0 * queue.wait_percentile_s(0.99),
+                response_p99_ms=1000.0 * queue.response_percentile_s(0.99),
+            )
+        )
+    return tuple(found)
+
+
+def ladder(inputs: Inputs, simulated: Simulated) -> tuple[Rung, ...]:
+    """Each time-out inside the next, so that the innermost fails first and names the true cause."""
+    acquire = _round_up(max(0.05, 5.0 * simulated.wait_p99_s, 5.0 * inputs.wait_p99_ms / 1000.0))
+    statement = _round_up(max(0.25, 5.0 * inputs.hold.percentile_s(0.99), 1.5 * acquire))
+    call = _round_up(acquire + statement)
+    deadline = _round_up(max(call, 3.0 * inputs.handler.percentile_s(0.99)) + 0.2)
+    function = float(math.ceil(deadline + 0.5))
+    rungs = (
+        Rung("acquire a connection", acquire, "5 times the expected p99 wait"),
+        Rung("statement", statement, "5 times the p99 of holding a connection, above the acquire"),
+        Rung("call (acquire, statement, commit)", call, "both of them"),
+        Rung(
+            "the invocation's own deadline",
+            deadline,
+            "3 times the handler's p99, at least the call, and 0.2 s to answer",
+        ),
+        Rung("Lambda Timeout", function, "the deadline, and half a second to log it; whole seconds"),
+        Rung("API Gateway", API_TIMEOUT_S, "the most a REST API waits unless raised"),
+    )
+    for inner, outer in pairwise(rungs):
+        if inner.timeout_s >= outer.timeout_s:
+            raise SizingError(
+                f"{inner.name} needs {inner.timeout_s:g} s, not below {outer.name} ({outer.timeout_s:g} s): "
+                "a request this slow needs a queue, not an API"
+            )
+    return rungs
+
+
+def _round_up(seconds: float) -> float:
+    """To two digits, upwards: 0.27 stays, 1.234 becomes 1.3."""
+    step = 10.0 ** (math.floor(math.log10(seconds)) - 1)
+    return round(math.ceil(round(seconds / step, 6)) * step, 6)
+
+
+def _sensitivity(inputs: Inputs) -> tuple[Sensitivity, ...]:
+    """What 20 % more or less of each input would change; the connections as chosen for the middle."""
+    chosen = _servers(inputs)
+    rows = []
+    for factor in (0.8, 1.2):
+        sign = f"{factor - 1:+.0%}"
+        rows.append(_row(f"rate {sign}", inputs.rate * factor, inputs.handler, inputs.hold, inputs, chosen))
+        scaled = inputs.handler.scaled(factor), inputs.hold.scaled(factor)
+        rows.append(_row(f"service times {sign}", inputs.rate, *scaled, inputs, chosen))
+        varied = service_of(inputs.hold.mean_s, inputs.hold.cs2 * factor)
+        rows.append(_row(f"variation (cs2) {sign}", inputs.rate, inputs.handler, varied, inputs, chosen))
+    return tuple(rows)
+
+
+def _row(what: str, rate: float, handler: Service, hold: Service, inputs: Inputs, chosen: int) -> Sensitivity:
+    queue = Queue(rate, chosen, hold, inputs.ca2)
+    needed = servers_needed(rate, hold, wait_p99_max_s=inputs.wait_p99_ms / 1000.0, ca2=inputs.ca2)
+    reserved = max(1, poisson_quantile(rate * handler.mean_s, 0.999))
+    return Sensitivity(what, reserved, needed, queue.utilisation, 1000.0 * queue.wait_percentile_s(0.99))
+
+
+def _warnings(inputs: Inputs, queue: Queue, found: Size) -> tuple[str, ...]:
+    told = []
+    if not found.fits:
+        told.append(
+            f"{found.with_burst} environments x {inputs.pool_max} = {found.connections_needed} connections, "
+            f"{found.connections_limit} may be used: reserve at most {found.environments_allowed} environments, "
+            "or put RDS Proxy or PgBouncer (transaction mode) between"
+        )
+    if inputs.pool_max > 1:
+        told.append(
+            f"a pool of {inputs.pool_max}: an environment serves one invocation at a time, and more than one connection "
+            "is used only by queries in parallel"
+        )
+    if inputs.hold.cs2 > 1.0 and queue.utilisation > SIMULATE_BEYOND:
+        told.append("variable service and busy connections: believe the simulation rather than the formula")
+    if abs(found.formula_error) > ERROR_DOUBTFUL:
+        told.append(f"the formula is off by {found.formula_error:+.0%} here: believe the simulation")
+    if inputs.hold.mean_s > inputs.handler.mean_s:
+        told.append("the connection is held for longer than the handler runs: check the two service times")
+    return tuple(told)
+
+
+def render(inputs: Inputs, found: Size) -> str:
+    sections = (_inputs_text(inputs), _concurrency_text(inputs, found), _pool_text(inputs, found), _ladder_text(found))
+    lines = [*sections, _sensitivity_text(found)]
+    if found.warnings:
+        lines.append("\n".join(f"WARNING {text}" for text in found.warnings))
+    return "\n\n".join(lines) + "\n"
+
+
+def _inputs_text(inputs: Inputs) -> str:
+    def told(name: str, service: Service) -> str:
+        p99 = 1000.0 * service.percentile_s(0.99)
+        return f"  {name:<22}{1000.0 * service.mean_s:.3g} ms mean, cs2 {service.cs2:.2f}, p99 {p99:.3g} ms  ({service.source})"
+
+    arrivals = "Poisson" if inputs.ca2 == 1.0 else f"ca2 {inputs.ca2:g}"
+    lines = ["Inputs", f"  {'arrivals':<22}{inputs.rate:g} requests/s, {arrivals}"]
+    return "\n".join([*lines, told("handler", inputs.handler), told("connection held", inputs.hold)])
+
+
+def _concurrency_text(inputs: Inputs, found: Size) -> str:
+    running = inputs.rate * inputs.handler.mean_s
+    verdict = "fits" if found.fits else "DOES NOT FIT"
+    rows = (
+        f"Concurrency  (Little's law and the Poisson quantile of M/G/infinity: {running:.3g} running on average)",
+        f"  p50 / p99 / p99.9     {found.concurrency_p50} / {found.concurrency_p99} / {found.reserved_concurrency}",
+        f"  reserved concurrency  {found.reserved_concurrency}, with a burst of x{inputs.burst:g}: {found.with_burst}",
+        f"  connections           {found.with_burst} environments x {inputs.pool_max} = {found.connections_needed} of "
+        f"{found.connections_limit} ({inputs.max_connections} less {inputs.kept_connections} kept): {verdict}",
+        f"                        each is busy {found.connection_busy:.0%} of its invocation",
+    )
+    return "\n".join(rows)
+
+
+def _pool_text(inputs: Inputs, found: Size) -> str:
+    head = f"Shared connections, through a proxy  ({found.formula}; offered load {found.offered:.3g})"
+    columns = ("connections", "busy", "P(wait)", "mean wait", "p95 wait", "p99 wait", "p99 response")
+    lines = [head, "  " + "".join(name.rjust(13) for name in columns) + "   ms"]
+    for own in found.choices:
+        cells = (
+            f"{own.connections}",
+            f"{own.utilisation:.0%}",
+            f"{own.wait_probability:.3f}",
+            *(f"{value:.2f}" for value in (own.mean_wait_ms, own.wait_p95_ms, own.wait_p99_ms, own.response_p99_ms)),
+        )
+        mark = f"   <- p99 wait within {inputs.wait_p99_ms:g} ms" if own.connections == found.connections else ""
+        lines.append("  " + "".join(cell.rjust(13) for cell in cells) + mark)
+    simulated = found.simulated
+    lines.append(
+        f"  simulation of {simulated.customers:,} requests at {found.connections}: p99 response "
+        f"{1000 * simulated.response_p99_s:.2f} ms, p99 wait {1000 * simulated.wait_p99_s:.2f} ms; "
+        f"the formula is {found.formula_error:+.1%} off"
+    )
+    return "\n".join(lines)
+
+
+def _ladder_text(found: Size) -> str:
+    lines = ["Time-outs, each inside the next"]
+    lines += [f"  {rung.timeout_s:>7.3g} s  {rung.name:<36}{rung.why}" for rung in found.ladder]
+    return "\n".join(lines)
+
+
+def _sensitivity_text(found: Size) -> str:
+    columns = ("reserved", "connections", "busy", "p99 wait, ms")
+    lines = [f"If it were otherwise  (busy and wait at {found.connections} connections)"]
+    lines.append(" " * 26 + "".join(name.rjust(13) for name in columns))
+    for own in found.sensitivity:
+        wait = f"{own.wait_p99_ms:.2f}" if math.isfinite(own.wait_p99_ms) else "grows"
+        cells = (str(own.reserved_concurrency), str(own.connections), f"{own.utilisation:.0%}", wait)
+        lines.append(f"  {own.what:<24}" + "".join(cell.rjust(13) for cell in cells))
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", type=_positive, required=True, metavar="N", help="requests per second to serve")
+    source = parser.add_argument_group("service times, from a result or by hand")
+    source.add_argument("--from", dest="result", type=Path, metavar="FILE", help="a result of `warmfront bench`")
+    source.add_argument("--workload", default="product", help="of that result (default: product)")
+    source.add_argument("--variant", default="pooled", help="of that result (default: pooled)")
+    source.add_argument("--service-ms", type=_positive, metavar="MS", help="mean duration of the handler")
+    source.add_argument(
+        "--service-cs2", type=_not_negative, default=1.0, metavar="X", help="its squared variation (1: exponential)"
+    )
+    source.add_argument(
+        "--hold-ms", type=_positive, metavar="MS", help="mean time a connection is held (default: the whole duration)"
+    )
+    source.add_argument("--hold-cs2", type=_not_negative, default=1.0, metavar="X", help="its squared variation")
+    parser.add_argument(
+        "--ca2", type=_not_negative, default=1.0, metavar="X", help="squared variation of arrivals (1: Poisson)"
+    )
+    parser.add_argument("--max-connections", type=_count, default=100, metavar="N", help="of Postgres (default: 100)")
+    parser.add_argument(
+        "--kept-connections", type=int, default=10, metavar="N", help="of these, kept for others (default: 10)"
+    )
+    parser.add_argument(
+        "--pool-max", type=_count, default=1, metavar="N", help="connections of one environment (default: 1)"
+    )
+    parser.add_argument(
+        "--target-wait-p99", type=_not_negative, default=5.0, metavar="MS", help="for a connection (default: 5)"
+    )
+    parser.add_argument("--burst", type=_positive, default=1.5, metavar="X", help="headroom above p99.9 (default: 1.5)")
+    parser.add_argument(
+        "--customers", type=_count, default=200_000, metavar="N", help="of the simulation (default: 200000)"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="all figures as JSON")
+
+
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not (0.0 <= value < math.inf):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status: 0 it fits, 1 it does not (the warnings say what to do), 2 the inputs have no answer."""
+    try:
+        inputs = inputs_of(args)
+        found = size(inputs)
+    except (SizingError, ResultError) as error:
+        print(f"warmfront size: {error}", file=sys.stderr)
+        return 2
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n" if args.json else render(inputs, found))
+    return 0 if found.fits else 1
+
+
+def inputs_of(args: argparse.Namespace) -> Inputs:
+    if args.result is not None:
+        handler = service_from(read_result(args.result), args.workload, args.variant, str(args.result))
+    elif args.service_ms is not None:
+        handler = service_of(args.service_ms / 1000.0, args.service_cs2)
+    else:
+        raise SizingError("no service time: give --service-ms, or --from a result of `warmfront bench`")
+    if args.hold_ms is not None:
+        hold = service_of(args.hold_ms / 1000.0, args.hold_cs2)
+    else:
+        hold = Service(
+            handler.quantiles_s, handler.cs2, handler.third, "not given: the whole handler, which is the most it can be"
+        )
+    return Inputs(
+        rate=args.rate,
+        handler=handler,
+        hold=hold,
+        ca2=args.ca2,
+        max_connections=args.max_connections,
+        kept_connections=args.kept_connections,
+        pool_max=args.pool_max,
+        wait_p99_ms=args.target_wait_p99,
+        burst=args.burst,
+        customers=args.customers,
+        seed=args.seed,
+    )
+
+
+def service_from(result: Result, workload: str, variant: str, name: str) -> Service:
+    """From the send of each request to its answer; a result of many workers holds their wait for the CPU as well."""
+    own = [block for block in result.blocks if (block.workload, block.variant) == (workload, variant)]
+    samples: list[int] = [us for block in own for us in (block.service_us or block.latency_us)]
+    if not samples:
+        known = sorted({f"{block.workload} {block.variant}" for block in result.blocks})
+        raise SizingError(f"{name} has no {workload} {variant}; it has {_listed(known)}")
+    return measured_service([us / 1e6 for us in samples], f"{len(samples):,} requests of {workload} {variant}, {name}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "no blocks at all"
