@@ -85,7 +85,7 @@ def endpoint(
 
     async def answer(event: dict[str, Any], context: Any) -> Response:
         try:
-            route = routes.get(event["routeKey"])
+            route = routes.get(event.get("routeKey", ""))
             if route is None:
                 raise NotFound("There is nothing at this path.")
             if body_max_bytes is not None:

@@ -14,6 +14,7 @@ import asyncio
 import select
 import time
 from collections.abc import Awaitable, Callable
+from random import SystemRandom
 from typing import Any
 
 import asyncpg
@@ -195,8 +196,16 @@ class Database:
         self._acquire_s = settings.acquire_timeout_ms / 1000
         self._connect_s = settings.connect_timeout_ms / 1000
         self._query_s = settings.statement_timeout_ms / 1000 + CLIENT_MARGIN_S
+        self._budget = settings.connection_budget
         self._measure = measure
-        self.breaker = CircuitBreaker("postgres", breaker_settings(settings), clock=clock, on_event=self._circuit_event)
+        self.breaker = CircuitBreaker(
+            "postgres",
+            breaker_settings(settings),
+            clock=clock,
+            # Environments restored from one snapshot share the state of random.random, and would draw the same jitter.
+            rng=SystemRandom().random,
+            on_event=self._circuit_event,
+        )
         self.pool = Pool(
             self._connect,
             size=settings.pool_max,
@@ -243,7 +252,8 @@ class Database:
         finally:
             self.pool.leave()
             self._measure(telemetry.CONNECTIONS_OPEN, self.pool.open)
-            self._measure(telemetry.CONNECTION_BUDGET, self._settings.connection_budget)
+            if self._budget:
+                self._measure(telemetry.CONNECTION_BUDGET, self._budget)
 
     def _permit(self) -> Permit:
         try:

@@ -55,9 +55,13 @@ def test_headers_of_one_response_are_not_those_of_the_next() -> None:
     assert second.headers == {}
 
 
-@pytest.mark.parametrize("event", [{"routeKey": "GET /y"}, {"routeKey": "$default"}])
-def test_an_unknown_route_is_not_found(event: dict[str, str]) -> None:
+@pytest.mark.parametrize("event", [{"routeKey": "GET /y"}, {"routeKey": "$default"}, {"routeKey": None}])
+def test_an_unknown_route_is_not_found(event: dict[str, Any]) -> None:
     assert call(answering(Response(200)), **event)["statusCode"] == 404
+
+
+def test_an_event_that_is_no_http_request_is_not_found() -> None:
+    assert answering(Response(200))({}, Context())["statusCode"] == 404
 
 
 def test_a_problem_is_answered_as_rfc_9457_says() -> None:

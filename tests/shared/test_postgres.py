@@ -68,6 +68,18 @@ def test_the_connection_is_kept_for_the_next_use(on_database: OnDatabase, measur
     assert measured.values[telemetry.ACQUIRE_WAIT] == [0.0, 0.0]
 
 
+@pytest.mark.parametrize(("budget", "told"), [(0, None), (50, [50])])
+def test_how_many_connections_are_open_is_measured_beside_the_budget(
+    on_database: OnDatabase, measured: Measured, budget: int, told: list[int] | None
+) -> None:
+    async def test(database: Database) -> None:
+        await database.read(soon(), backend)
+
+    on_database(test, CONNECTION_BUDGET=budget)
+    assert measured.values[telemetry.CONNECTIONS_OPEN] == [1]
+    assert measured.values.get(telemetry.CONNECTION_BUDGET) == told
+
+
 def test_nothing_is_opened_before_the_first_use(on_database: OnDatabase) -> None:
     async def test(database: Database) -> int:
         return database.pool.open
