@@ -487,6 +487,7 @@ class Environment:
         """Shutdown phase: thaw, SIGTERM, `grace_s` for handlers of that signal, then SIGKILL; closes the port."""
         self._phase = Phase.SHUTDOWN
         if self._process is not None and self._gone is not None:
+            self._close_port()  # a client that is hung up on would connect again
             self._signal_group(signal.SIGTERM)
             self._signal_group(signal.SIGCONT)
             for connection in list(self._connections):
@@ -500,11 +501,14 @@ class Environment:
 
     def close(self) -> None:
         """Give up the port and the scratch folder; the process is gone."""
+        self._close_port()
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        self._milestones_path.unlink(missing_ok=True)
+
+    def _close_port(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
-        shutil.rmtree(self.tmp, ignore_errors=True)
-        self._milestones_path.unlink(missing_ok=True)
 
     def _on_exit(self) -> None:
         """The process has ended: reap it, read what it left, tell whoever waits."""

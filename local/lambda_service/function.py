@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from local.lambda_service import failures, logs
 from local.lambda_service.environment import Environment, Freezer, InitFailure, Invocation, Launch, Phase
 from local.lambda_service.scaling import Decision, Scaling
-from local.lambda_service.types import InvocationResult, Status, Throttled
+from local.lambda_service.types import InvocationResult, ServiceError, Status, Throttled
 from local.template import FunctionConfig
 
 INIT_LIMIT_S = 10.0
@@ -26,7 +26,7 @@ _MB = 1024 * 1024
 
 
 class Limits(Protocol):
-    """The account's books, shared by all functions."""
+    """The account's books, shared by all functions without a reservation of their own."""
 
     def take(self) -> bool: ...
 
@@ -62,7 +62,8 @@ class Workplace:
 class Function:
     """A function of the template as the Lambda service runs it."""
 
-    def __init__(self, config: FunctionConfig, launch: Launch, workplace: Workplace, limits: Limits) -> None:
+    def __init__(self, config: FunctionConfig, launch: Launch, workplace: Workplace, limits: Limits | None) -> None:
+        """`limits`: the account's unreserved concurrency; None where the function has its own."""
         self.config = config
         self.counters = Counters()
         self.environments: dict[str, Environment] = {}
@@ -87,12 +88,11 @@ class Function:
         return result
 
     def _admit(self, invocation: Invocation) -> None:
-        if not self._limits.take():
+        if self._limits is not None and not self._limits.take():
             self.counters.throttles += 1
             raise Throttled("ConcurrentInvocationLimitExceeded")
         admitted = self._scaling.admit()
         if admitted is Decision.THROTTLE:
-            self._limits.give_back()
             self.counters.throttles += 1
             raise Throttled()
         self.counters.invocations += 1
@@ -103,14 +103,23 @@ class Function:
             invocation.timer = asyncio.get_running_loop().call_later(RETURNING_WAIT_S, self._wait_no_longer, invocation)
             self._waiters.append(invocation)
         else:
-            self._spawn_task(self._cold_start(invocation))
+            self._begin(self._cold_start(invocation), invocation)
+
+    def _begin(self, start: Coroutine[Any, Any, None], invocation: Invocation) -> None:
+        """Run what has to await before the invocation can be dispatched; whatever happens to it, the caller is told."""
+
+        def tell(task: asyncio.Task[None]) -> None:
+            if task.cancelled() or task.exception() is not None:
+                self._abandon(invocation)
+
+        self._spawn_task(start).add_done_callback(tell)
 
     def _use(self, environment: Environment, invocation: Invocation) -> None:
         if environment.alive:
             self._arm(invocation)
             self._dispatch(environment, invocation)
         else:
-            self._spawn_task(self._init_inside(environment, invocation))
+            self._begin(self._init_inside(environment, invocation), invocation)
 
     def _arm(self, invocation: Invocation) -> None:
         """Start the invocation's clock: its Duration and its timeout run from here."""
@@ -128,7 +137,7 @@ class Function:
         """No environment came back for this invocation (in time): it starts one."""
         self._waiters.remove(invocation)
         self._scaling.give_up_waiting()
-        self._spawn_task(self._cold_start(invocation))
+        self._begin(self._cold_start(invocation), invocation)
 
     # -- init ----------------------------------------------------------------------------------------------------------
 
@@ -255,7 +264,10 @@ class Function:
         for invocation in environment.running:
             invocation.log.append(chunk)
             return
-        self._emit(chunk)
+        if environment.phase is Phase.SHUTDOWN:
+            chunk = logs.without_hang_up(chunk)
+        if chunk:
+            self._emit(chunk)
 
     def _serve_waiters(self) -> None:
         while self._waiters and (environment := self._scaling.take_for_waiter()) is not None:
@@ -306,7 +318,8 @@ class Function:
         text = self._log_text(environment, invocation, duration_ms, status, error_type, plain)
         self._emit(text)
         self._scaling.finished()
-        self._limits.give_back()
+        if self._limits is not None:
+            self._limits.give_back()
         if status != "ok":
             self.counters.errors += 1
         future = invocation.future
@@ -436,15 +449,30 @@ class Function:
         """Shut everything down, whatever it is doing; invocations that have no answer yet end in an error."""
         for environment in self.environments.values():
             environment.retiring = True
+        for waiter in list(self._waiters):
+            assert waiter.timer is not None
+            waiter.timer.cancel()
+            self._wait_no_longer(waiter)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = [each for environment in self.environments.values() for each in environment.running]
         await asyncio.gather(*(self._shut_down(environment) for environment in list(self.environments.values())))
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for invocation in running:
+            self._abandon(invocation)
         if self._watch is not None:
             self._watch.cancel()
 
-    def _spawn_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    @staticmethod
+    def _abandon(invocation: Invocation) -> None:
+        if invocation.timer is not None:
+            invocation.timer.cancel()
+        if invocation.future is not None and not invocation.future.done():
+            invocation.future.set_exception(ServiceError("the emulator is shutting down"))
+
+    def _spawn_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -5,6 +5,7 @@ Line formats were recorded on AWS: fields are separated by tabs and a REPORT lin
 
 import asyncio
 import math
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -68,6 +69,14 @@ def timeout_line(request_id: str, timeout_s: float) -> bytes:
     """What a timed-out invocation logs before its END."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     return f"{now}Z {request_id} Task timed out after {timeout_s:.2f} seconds\n".encode()
+
+
+_HANG_UP = re.compile(rb"\[ERROR\] \[\d+\] LAMBDA_RUNTIME Failed to get next invocation[^\n]*\n")
+
+
+def without_hang_up(chunk: bytes) -> bytes:
+    """Output of an environment at its end, less what the runtime client says of being hung up on: on Lambda nobody reads it."""
+    return _HANG_UP.sub(b"", chunk)
 
 
 class LogSink:

@@ -80,7 +80,7 @@ class LambdaService:
 
     async def __aenter__(self) -> "LambdaService":
         runtime_dir = staging.stage_runtime(self.options.state_dir / "runtime")
-        limit = AccountLimit(self.options.account_concurrency)
+        unreserved = self._unreserved_limit()
         workplace = Workplace(
             self.options.sink,
             self.options.state_dir,
@@ -96,6 +96,7 @@ class LambdaService:
             if reason is not None:
                 self.not_runnable[logical_id] = reason
                 continue
+            limit = unreserved if config.reserved_concurrency is None else None
             function = Function(config, self._launch(config, runtime_dir), workplace, limit)
             self.functions[logical_id] = function
             for name in (config.function_name, logical_id):
@@ -103,6 +104,16 @@ class LambdaService:
                 self._arns[name] = self.arn(config)
         self._schedule_reaper()
         return self
+
+    def _unreserved_limit(self) -> AccountLimit:
+        """What the account has left for functions without a reservation (docs: lambda/latest/dg/configuration-concurrency.html)."""
+        reserved = sum(config.reserved_concurrency or 0 for config in self.template.functions.values())
+        left = self.options.account_concurrency - reserved
+        if left < 0:
+            self.warnings.append(
+                f"the functions reserve {reserved} concurrent invocations, the account has {self.options.account_concurrency}"
+            )
+        return AccountLimit(max(left, 0))
 
     async def __aexit__(self, *exc: object) -> None:
         if self._reaper is not None:

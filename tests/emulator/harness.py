@@ -91,6 +91,14 @@ class Harness:
 
         return self.runner.run(bounded())
 
+    def call[T](self, function: Callable[[], T]) -> T:
+        """Call something that wants a running loop."""
+
+        async def on_loop() -> T:
+            return function()
+
+        return self.run(on_loop())
+
     def log(self, name: str, since: int = 0) -> str:
         return b"".join(chunk for function, chunk in self.chunks[since:] if function == name).decode()
 
@@ -142,7 +150,7 @@ def running(tmp_path: Path, *functions: FunctionConfig, **options: Any) -> Itera
         try:
             yield Harness(service, runner)
         finally:
-            runner.run(service.__aexit__(None, None, None))
+            runner.run(asyncio.wait_for(service.__aexit__(None, None, None), PATIENCE_S))
     left = descendants() - before
     assert not left, f"processes left behind: {left}"
 
