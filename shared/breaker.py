@@ -143,7 +143,7 @@ class Snapshot(NamedTuple):
     on_event_errors: int
 
 
-class CircuitOpen(Exception):  # noqa: N818 - a state the caller must expect, not an error of anybody's
+class CircuitOpen(Exception):
     """Made anew for each rejection: a stored exception would collect the traceback of every caller."""
 
     def __init__(self, name: str, retry_after_s: float, state: State) -> None:
@@ -153,7 +153,7 @@ class CircuitOpen(Exception):  # noqa: N818 - a state the caller must expect, no
         self.state = state
 
 
-class SettledTwice(RuntimeError):  # noqa: N818 - named as what happened
+class SettledTwice(RuntimeError):
     """A permit has one outcome; a second settle is a bug of the caller's and would be counted twice."""
 
 

@@ -21,6 +21,7 @@ from shared.breaker import (
     Permit,
     Rejected,
     SettledTwice,
+    Snapshot,
     State,
     Transition,
 )
@@ -85,6 +86,10 @@ def rejection(breaker: CircuitBreaker) -> CircuitOpen:
     with pytest.raises(CircuitOpen) as caught:
         breaker.acquire()
     return caught.value
+
+
+def test_a_new_circuit_is_closed_and_knows_nothing(breaker: CircuitBreaker) -> None:
+    assert breaker.snapshot() == Snapshot("quotes", State.CLOSED, 0, 0, 0, 0, 0, False, 0, 1.0, 0.0, 0)
 
 
 # When it opens
@@ -194,6 +199,17 @@ def test_a_permit_that_nobody_settles_ages_out_like_any_evidence(breaker: Circui
     assert breaker.snapshot().in_flight == 0
 
 
+def test_a_call_in_flight_leaves_the_window_at_its_own_moment(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    clock.advance(0.5)
+    for _ in range(2):
+        breaker.acquire()
+    clock.advance(10.75)
+    assert breaker.snapshot().in_flight == 2
+    clock.advance(0.25)  # within the same second, and both turned slow a whole window ago
+    settle_all(breaker, *[Outcome.SLOW] * 3)
+    assert state(breaker) is State.CLOSED
+
+
 def test_the_window_forgets_whole_seconds_after_ten(breaker: CircuitBreaker, clock: FakeClock) -> None:
     settle_all(breaker, *[Outcome.FAILURE] * 2)
     clock.advance(1)
@@ -239,7 +255,7 @@ def test_each_rejection_is_a_new_exception(breaker: CircuitBreaker) -> None:
     open_it(breaker)
     errors = [rejection(breaker) for _ in range(50)]
     assert len({id(error) for error in errors}) == 50
-    assert {len(traceback.extract_tb(error.__traceback__)) for error in errors} == {2}
+    assert len({len(traceback.extract_tb(error.__traceback__)) for error in errors}) == 1  # none longer than the first
 
 
 def test_the_interval_must_have_passed_before_a_probe(breaker: CircuitBreaker, clock: FakeClock) -> None:
@@ -367,6 +383,7 @@ def test_a_lost_probe_opens_again_when_its_lease_ends(breaker: CircuitBreaker, c
     opened = breaker.drain_events()[-1]
     assert isinstance(opened, Transition)
     assert (opened.reason, opened.open_for_s) == ("lease_expired", 2)
+    assert (opened.calls, opened.slow) == (0, 0)  # the window is of calls, and the probe was none
     clock.advance(2)
     settle_all(breaker, Outcome.SUCCESS, Outcome.SUCCESS)
     assert state(breaker) is State.CLOSED
@@ -566,22 +583,22 @@ def test_the_defaults_are_those_of_the_design() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "bad"),
+    ("key", "bad", "rule"),
     [
-        ("slow_s", [0, -1, 2.1, float("nan")]),
-        ("call_timeout_s", [0, float("inf"), float("nan")]),
-        ("window_s", [0, 10.0, -1]),
-        ("calls_min", [2, 0]),
-        ("failure_rate", [0, 1.01, float("nan")]),
-        ("slow_rate", [0, 1.01, float("nan")]),
-        ("open_base_s", [0, 31, float("nan")]),
-        ("open_max_s", [0, float("inf"), float("nan")]),
-        ("probes_to_close", [0]),
+        ("slow_s", [0, -1, 2.1, float("nan")], "above 0 and at most call_timeout_s"),
+        ("call_timeout_s", [0, float("inf"), float("nan")], "above 0 and finite, or a hang is no evidence"),
+        ("window_s", [0, 10.0, -1], "whole seconds, at least 1"),
+        ("calls_min", [2, 0], "at least 3, or one unlucky call opens the circuit"),
+        ("failure_rate", [0, 1.01, float("nan")], "above 0 and at most 1"),
+        ("slow_rate", [0, 1.01, float("nan")], "above 0 and at most 1"),
+        ("open_base_s", [0, 31, float("nan")], "above 0 and at most open_max_s"),
+        ("open_max_s", [0, float("inf"), float("nan")], "above 0 and finite, or the circuit stays open for ever"),
+        ("probes_to_close", [0], "at least 1"),
     ],
 )
-def test_a_bad_setting_is_refused_by_its_name(key: str, bad: list[Any]) -> None:
+def test_a_bad_setting_is_refused_by_its_name_and_with_its_rule(key: str, bad: list[Any], rule: str) -> None:
     for value in bad:
-        with pytest.raises(ValueError, match=rf"^circuit 'quotes': {key}={value}: must be .*\w$"):
+        with pytest.raises(ValueError, match=f"^circuit 'quotes': {key}={value}: must be {rule}$"):
             CircuitBreaker("quotes", SETTINGS._replace(**{key: value}))
 
 
