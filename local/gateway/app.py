@@ -21,12 +21,12 @@ from local.gateway.dialects import (
     INTEGRATION_LIMIT_S,
     Failure,
 )
-from local.gateway.exchange import RAW_NAMES, Call, Request, Response, Stamps, api_context, encode_json
+from local.gateway.exchange import RAW_NAMES, Call, Head, Request, Response, Stamps, api_context, encode_json, read_head
 from local.gateway.jwt_authorizer import KeySource
 from local.gateway.limits import TokenBucket, buckets
 from local.gateway.routes import Router, strip_stage
 from local.lambda_service.types import InvocationResult, ServiceError, Throttled
-from local.template import Api, Route, Template, TemplateError
+from local.template import Api, ApiKind, Route, Template, TemplateError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,6 +35,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OWN_PREFIX: Final = "/_warmfront/"
 INVOKE_PREFIX: Final = "/2015-03-31/"
+_PROTOCOLS: Final = {version: f"HTTP/{version}" for version in ("1.0", "1.1", "2", "3")}
 _logger: Final = logging.getLogger("warmfront.gateway")
 
 
@@ -77,6 +78,11 @@ class _Endpoint:
     bucket: TokenBucket | None
     limit_s: float | None
     """The integration's limit, or None where the function's own timeout comes first."""
+    open: bool = field(init=False)
+    """Nothing stands before the invocation."""
+
+    def __post_init__(self) -> None:
+        self.open = self.check is None and self.bucket is None
 
 
 class GatewayApp:
@@ -137,8 +143,11 @@ class GatewayApp:
         if self._internal is not None and path.startswith((OWN_PREFIX, INVOKE_PREFIX)):
             await self._internal(scope, receive, send)
             return
-        response = await self._answer(scope, receive, path)
-        await _send(response, send)
+        kind = self.api.kind
+        request_uuid = self._stamps.uuid() if kind != "http" else ""
+        request_id = request_uuid if kind == "url" else self._stamps.request_id()
+        response = await self._answer(scope, receive, path, request_id, request_uuid)
+        await _send(response, _id_headers(kind, request_id, request_uuid), send)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._internal is not None:
@@ -148,43 +157,43 @@ class GatewayApp:
         else:
             await _lifespan(receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, path: str) -> Response:
-        """The answer with the gateway's own headers on it."""
-        ids = _Ids(self._stamps, self.api.kind)
+    async def _answer(self, scope: Scope, receive: Receive, path: str, request_id: str, request_uuid: str) -> Response:
         method: str = scope["method"]
-        size, origin, has_body = _scan(scope["headers"])
-        if size + len(path) + len(scope["query_string"]) > HEADER_LIMIT_BYTES:
-            return ids.on(self._failures[Failure.HEADERS_TOO_LARGE])
+        head = read_head(scope["headers"])
+        if head.size_bytes + len(path) + len(scope["query_string"]) > HEADER_LIMIT_BYTES:
+            return self._failures[Failure.HEADERS_TOO_LARGE]
         below, _ = strip_stage(path, self.api.stage)
         match = self._router.match(method, below)
-        if self._cors is not None and method == "OPTIONS":
-            route_method = match[0].route.method if match is not None else None
-            answer = self._cors.options(
-                scope["headers"], origin, route_method=route_method, methods=lambda: self._router.methods(below)
-            )
-            if answer is not None:
-                return ids.on(answer)
+        if method == "OPTIONS" and (preflight := self._preflight(head, below, match)) is not None:
+            return preflight
         if match is None:
-            return ids.on(self._failures[Failure.NO_ROUTE])
+            return self._failures[Failure.NO_ROUTE]
         endpoint, path_parameters = match
         body = b""
-        if has_body:
+        if head.chunked or head.fields.get("content-length", "0") != "0":
             received = await read_body(receive, BODY_LIMIT_BYTES)
             if received is None:
-                return ids.on(self._failures[Failure.BODY_TOO_LARGE])
+                return self._failures[Failure.BODY_TOO_LARGE]
             body = received
-        request = _request(scope, method, path, body, raw_names=self.api.kind == "rest")
         time_text, time_ms = self._stamps.now()
-        trace_id = _client_trace_id(request.headers) or self._stamps.trace_id()
-        ids.trace_id = trace_id
         call = Call(
-            request, self._context, endpoint.route, below, path_parameters,
-            ids.request_id, trace_id, time_text, time_ms, ids.uuid,
+            _request(scope, method, path, head, body, raw_names=endpoint.route.payload_format == "1.0"), self._context, endpoint.route, below, path_parameters,
+            request_id, head.fields.get("x-amzn-trace-id") or self._stamps.trace_id(), time_text, time_ms, request_uuid,
         )  # fmt: skip
-        response = await self._guarded(endpoint, call)
+        response = await (self._invoke(endpoint, call) if endpoint.open else self._guarded(endpoint, call))
         if self._cors is not None:
-            response = self._cors.apply(response, origin)
-        return ids.on(response)
+            response = self._cors.apply(response, head.fields.get("origin", ""))
+        if request_uuid:
+            response = response._replace(headers=[*response.headers, (b"x-amzn-trace-id", call.trace_id.encode())])
+        return response
+
+    def _preflight(
+        self, head: Head, below: str, match: tuple[_Endpoint, dict[str, str] | None] | None
+    ) -> Response | None:
+        if self._cors is None:
+            return None
+        route_method = match[0].route.method if match is not None else None
+        return self._cors.options(head.fields, route_method=route_method, methods=lambda: self._router.methods(below))
 
     async def _guarded(self, endpoint: _Endpoint, call: Call) -> Response:
         """Authorizer and throttle, then the invocation."""
@@ -245,27 +254,12 @@ class GatewayApp:
         return response
 
 
-class _Ids:
-    """A request's ids, and the headers that tell the client of them."""
-
-    __slots__ = ("_kind", "request_id", "trace_id", "uuid")
-
-    def __init__(self, stamps: Stamps, kind: str) -> None:
-        self._kind = kind
-        self.uuid = stamps.uuid() if kind != "http" else ""
-        self.request_id = self.uuid if kind == "url" else stamps.request_id()
-        self.trace_id = ""
-
-    def on(self, response: Response) -> Response:
-        request_id = self.request_id.encode()
-        if self._kind == "http":
-            return Response(response.status, [*response.headers, (b"apigw-requestid", request_id)], response.body)
-        headers = [*response.headers, (b"x-amzn-requestid", self.uuid.encode())]
-        if self._kind == "rest":
-            headers.append((b"x-amz-apigw-id", request_id))
-        if self.trace_id:
-            headers.append((b"x-amzn-trace-id", self.trace_id.encode("latin-1")))
-        return Response(response.status, headers, response.body)
+def _id_headers(kind: ApiKind, request_id: str, request_uuid: str) -> tuple[tuple[bytes, bytes], ...]:
+    """What tells the client of its request's ids."""
+    if kind == "http":
+        return ((b"apigw-requestid", request_id.encode()),)
+    uuid_header = (b"x-amzn-requestid", request_uuid.encode())
+    return (uuid_header,) if kind == "url" else (uuid_header, (b"x-amz-apigw-id", request_id.encode()))
 
 
 def _builder(api: Api, route: Route) -> Callable[[Call], dict[str, object]]:
@@ -286,33 +280,19 @@ def _parser(api: Api, route: Route) -> Callable[[bytes, Call], Response]:
 
 
 def _parse_rest(result: bytes, call: Call, *, binary_media_types: tuple[str, ...]) -> Response:
-    accept = next((value.decode("latin-1") for name, value in call.request.headers if name.lower() == b"accept"), "")
+    accept = call.request.head.fields.get("accept", "")
     return payload_v1.parse_rest_result(result, accept=accept, binary_media_types=binary_media_types)
 
 
-def _scan(headers: list[tuple[bytes, bytes]]) -> tuple[int, str, bool]:
-    """Size of all headers, the Origin, and whether a body follows."""
-    size, origin, has_body = 0, "", False
-    for name, value in headers:
-        size += len(name) + len(value)
-        if name == b"origin":
-            origin = value.decode("latin-1")
-        elif name == b"content-length":
-            has_body = value != b"0"
-        elif name == b"transfer-encoding":
-            has_body = True
-    return size, origin, has_body
-
-
-def _request(scope: Scope, method: str, path: str, body: bytes, *, raw_names: bool) -> Request:
+def _request(scope: Scope, method: str, path: str, head: Head, body: bytes, *, raw_names: bool) -> Request:
     client = scope.get("client") or ("127.0.0.1", 0)
     server = scope.get("server") or ("127.0.0.1", 0)
     headers = scope["headers"]
     if raw_names and RAW_NAMES in scope:
-        headers = [(name, value) for name, (_, value) in zip(scope[RAW_NAMES], headers, strict=True)]
+        headers = list(zip(scope[RAW_NAMES], [value for _, value in headers], strict=True))
     return Request(
-        method, path, scope["query_string"].decode("latin-1"), headers, body,
-        client[0], server[1] or 0, scope["scheme"], f"HTTP/{scope['http_version']}",
+        method, path, scope["query_string"].decode("latin-1"), headers, head, body,
+        client[0], server[1] or 0, scope["scheme"], _PROTOCOLS[scope["http_version"]],
     )  # fmt: skip
 
 
@@ -320,13 +300,6 @@ def _forget(invocation: "asyncio.Future[InvocationResult]") -> None:
     """Takes the late outcome so that asyncio does not complain about an exception nobody saw."""
     if not invocation.cancelled():
         invocation.exception()
-
-
-def _client_trace_id(headers: list[tuple[bytes, bytes]]) -> str | None:
-    for name, value in headers:
-        if name.lower() == b"x-amzn-trace-id":
-            return value.decode("latin-1") or None
-    return None
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
@@ -344,12 +317,12 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _send(response: Response, send: Send) -> None:
+async def _send(response: Response, ids: tuple[tuple[bytes, bytes], ...], send: Send) -> None:
     status, headers, body = response
     if status in (204, 304):
-        body = b""
+        headers, body = [*headers, *ids], b""
     else:
-        headers.append((b"content-length", b"%d" % len(body)))
+        headers = [*headers, *ids, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

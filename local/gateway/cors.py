@@ -5,7 +5,7 @@ itself, adds its headers to every answer of an integration and drops the integra
 methods from SAM and nothing else: its handlers write their own headers.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from local.gateway.exchange import Response
@@ -37,7 +37,7 @@ class Cors:
             self._preflight.append((b"access-control-max-age", b"%d" % config.max_age_s))
 
     def options(
-        self, headers: Headers, origin: str, *, route_method: str | None, methods: Callable[[], Iterable[str]]
+        self, fields: Mapping[str, str], *, route_method: str | None, methods: Callable[[], Iterable[str]]
     ) -> Response | None:
         """The answer to an OPTIONS request, or None where it belongs to a route (`route_method` is that route's).
 
@@ -45,8 +45,8 @@ class Cors:
         """
         if self._kind == "rest":
             return None if route_method == "OPTIONS" else self._rest_options(methods())
-        if origin and any(name == b"access-control-request-method" for name, _ in headers):
-            return self._answer(origin)
+        if "origin" in fields and "access-control-request-method" in fields:
+            return self._answer(fields["origin"])
         return Response(PREFLIGHT_STATUS[self._kind], [], b"") if route_method is None else None
 
     def _answer(self, origin: str) -> Response:

@@ -18,9 +18,10 @@ def identity_value(call: Call, source: str) -> str | None:
     """The value that an identity source such as $request.header.Authorization names; None when absent or empty."""
     kind, _, name = source.partition(".") if not source.startswith("$request.") else source.rpartition(".")
     if kind == "$request.header":
-        wanted = name.lower().encode()
-        values = [value.decode("latin-1") for key, value in call.request.headers if key.lower() == wanted]
-        return ",".join(values) or None
+        lower = name.lower()
+        if lower == "cookie":
+            return "; ".join(call.request.head.cookies or ()) or None
+        return call.request.head.fields.get(lower) or None
     if kind == "$request.querystring":
         return next((value for key, value in parse_query(call.request.query) if key == name), None) or None
     if kind == "$stageVariables":

@@ -14,8 +14,9 @@ from local.template import ACCOUNT_ID, Api, Route, api_id
 
 # Never part of an event: they belong to the connection between client and gateway.
 HOP_BY_HOP: Final = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect")
+    ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect")
 )
+_APART: Final = HOP_BY_HOP | {"cookie"}
 # What a handler may not set: the gateway writes them itself.
 RESPONSE_OWNED: Final = frozenset(
     ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
@@ -25,13 +26,44 @@ RAW_NAMES: Final = "warmfront.raw_names"
 _TEXT_TYPES: Final = frozenset(("application/json", "application/xml", "application/javascript"))
 
 
+class Head(NamedTuple):
+    """A request's headers, read in one pass."""
+
+    fields: dict[str, str]
+    """Lower-case names, duplicates joined with a comma; without cookies and what belongs to the connection."""
+    cookies: list[str] | None
+    size_bytes: int
+    chunked: bool
+
+
+def read_head(headers: list[tuple[bytes, bytes]]) -> Head:
+    fields: dict[str, str] = {}
+    cookies: list[str] | None = None
+    size_bytes, chunked = 0, False
+    for raw_name, raw_value in headers:
+        size_bytes += len(raw_name) + len(raw_value)
+        name = raw_name.decode("latin-1")
+        if name in _APART:
+            if name == "cookie":
+                found = [part for cookie in raw_value.decode("latin-1").split(";") if (part := cookie.strip())]
+                cookies = found if cookies is None else cookies + found
+            elif name == "transfer-encoding":
+                chunked = True
+            continue
+        value = raw_value.decode("latin-1")
+        fields[name] = f"{fields[name]},{value}" if name in fields else value
+    return Head(fields, cookies, size_bytes, chunked)
+
+
 class Request(NamedTuple):
-    """An HTTP request as it came in: header names lower case, path and query not decoded."""
+    """An HTTP request as it came in: path and query not decoded."""
 
     method: str
     path: str
     query: str
     headers: list[tuple[bytes, bytes]]
+    """As the client wrote them, for format 1.0; lower case where the server does not tell."""
+    head: Head
     body: bytes
     source_ip: str
     port: int

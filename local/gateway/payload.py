@@ -12,7 +12,6 @@ from urllib.parse import unquote
 import msgspec
 
 from local.gateway.exchange import (
-    HOP_BY_HOP,
     RESPONSE_OWNED,
     Call,
     Response,
@@ -37,7 +36,7 @@ class MalformedResultError(Exception):
 def build_event(call: Call, *, decode_path: bool = True) -> dict[str, object]:
     """The event of payload format 2.0. Empty parts are absent, never null."""
     request, context = call.request, call.context
-    headers, cookies = _headers(call)
+    headers, cookies = _headers(call), request.head.cookies
     # An HTTP API hands the path over decoded, a function URL as it was sent (live captures: fastify/aws-lambda-fastify
     # issue 169, aws-powertools/powertools-lambda-python issue 1098, middleapi/standard-server pull request 93).
     path = unquote(request.path) if decode_path and "%" in request.path else request.path
@@ -87,21 +86,10 @@ def build_event(call: Call, *, decode_path: bool = True) -> dict[str, object]:
     return event
 
 
-def _headers(call: Call) -> tuple[dict[str, str], list[str] | None]:
-    """Lower-case names, duplicates joined with a comma, cookies apart, and what the gateway itself adds."""
+def _headers(call: Call) -> dict[str, str]:
+    """The client's headers and what the gateway itself adds."""
     request = call.request
-    headers: dict[str, str] = {}
-    cookies: list[str] | None = None
-    for raw_name, raw_value in request.headers:
-        if raw_name in HOP_BY_HOP:
-            continue
-        if raw_name == b"cookie":
-            found = [part for cookie in raw_value.decode("latin-1").split(";") if (part := cookie.strip())]
-            cookies = found if cookies is None else cookies + found
-            continue
-        name = raw_name.decode("latin-1")
-        value = raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    headers = request.head.fields.copy()
     forwarded = headers.get("x-forwarded-for")
     headers["x-forwarded-for"] = f"{forwarded}, {request.source_ip}" if forwarded else request.source_ip
     headers["x-forwarded-port"] = str(request.port)
@@ -109,7 +97,7 @@ def _headers(call: Call) -> tuple[dict[str, str], list[str] | None]:
     headers["x-amzn-trace-id"] = call.trace_id
     if "content-length" not in headers:
         headers["content-length"] = str(len(request.body))
-    return headers, cookies
+    return headers
 
 
 def _query_parameters(query: str) -> dict[str, str]:
@@ -227,16 +215,22 @@ def _respond(
     sent: list[tuple[bytes, bytes]] = []
     typed = False
     for name, value in headers.items():
-        lower = name.lower()
-        if lower in RESPONSE_OWNED:
-            continue
-        typed = typed or lower == "content-type"
-        sent.append(encode_header(lower, value))
+        header = wire_header(name, value)
+        if header is not None:
+            sent.append(header)
+            typed = typed or header[0] == b"content-type"
     if not typed:
         sent.append(default_type)
     if cookies:
         sent += [encode_header("set-cookie", cookie) for cookie in cookies]
     return Response(status, sent, content)
+
+
+@functools.lru_cache(maxsize=4096)
+def wire_header(name: str, value: str) -> tuple[bytes, bytes] | None:
+    """A handler's header as it is sent, None where the gateway writes it itself. Handlers repeat theirs, hence the cache."""
+    lower = name.lower()
+    return None if lower in RESPONSE_OWNED else encode_header(lower, value)
 
 
 def decode_body(body: str | None, *, base64: bool) -> bytes:

@@ -68,7 +68,7 @@ def build_http_event(call: Call) -> dict[str, object]:
     """The event of an HTTP API's route with PayloadFormatVersion 1.0."""
     path = unquote(call.request.path) if "%" in call.request.path else call.request.path
     event = _event(call, path, binary=None)
-    context = _request_context(call, path, event["headers"])  # type: ignore[arg-type]
+    context = _request_context(call, path)
     context["resourceId"] = call.route.key
     context["requestId"] = call.request_id
     return {"version": "1.0", **event, "requestContext": context}
@@ -77,7 +77,7 @@ def build_http_event(call: Call) -> dict[str, object]:
 def build_rest_event(call: Call, *, binary_media_types: Sequence[str] = ()) -> dict[str, object]:
     """The event of a REST API. `path` is below the stage; `requestContext.path` is as the client sent it."""
     event = _event(call, call.path, binary=binary_media_types)
-    context = _request_context(call, call.request.path, event["headers"])  # type: ignore[arg-type]
+    context = _request_context(call, call.request.path)
     context["resourceId"] = call.context.api_id[:6]
     context["requestId"] = call.request_uuid
     context["deploymentId"] = call.context.api_id[-6:]
@@ -92,7 +92,7 @@ def _event(call: Call, path: str, *, binary: Sequence[str] | None) -> dict[str, 
     query: dict[str, list[str]] = {}
     for name, value in parse_query(request.query):
         query.setdefault(name, []).append(value)
-    body, base64 = _body(request, headers, binary)
+    body, base64 = _body(request, binary)
     return {
         "resource": call.route.path,
         "path": path,
@@ -108,10 +108,10 @@ def _event(call: Call, path: str, *, binary: Sequence[str] | None) -> dict[str, 
     }
 
 
-def _body(request: Request, headers: Mapping[str, str], binary: Sequence[str] | None) -> tuple[str | None, bool]:
+def _body(request: Request, binary: Sequence[str] | None) -> tuple[str | None, bool]:
     if not request.body:
         return None, False
-    content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
+    content_type = request.head.fields.get("content-type", "")
     if binary is None:
         return encode_body(request.body, text=is_text(content_type))
     if media_type_matches(content_type, binary):
@@ -131,11 +131,11 @@ def _headers(call: Call) -> dict[str, list[str]]:
     many: dict[str, list[str]] = {}
     written: dict[str, str] = {}
     for raw_name, raw_value in request.headers:
-        lower = raw_name.lower()
+        name = raw_name.decode("latin-1")
+        lower = name.lower()
         if lower in HOP_BY_HOP:
             continue
-        name = raw_name.decode("latin-1")
-        name = written.setdefault(lower.decode("latin-1"), _CAPITALS.get(name, name))
+        name = written.setdefault(lower, _CAPITALS.get(name, name))
         many.setdefault(name, []).append(raw_value.decode("latin-1"))
     forwarded = many.get("X-Forwarded-For")
     source = request.source_ip
@@ -146,10 +146,10 @@ def _headers(call: Call) -> dict[str, list[str]]:
     return many
 
 
-def _request_context(call: Call, path: str, headers: Mapping[str, str]) -> dict[str, object]:
+def _request_context(call: Call, path: str) -> dict[str, object]:
     request, context = call.request, call.context
-    lower = {name.lower(): value for name, value in headers.items()}
-    host = lower.get("host", "")
+    fields = request.head.fields
+    host = fields.get("host", "")
     result: dict[str, object] = {
         "accountId": context.account_id,
         "apiId": context.api_id,
@@ -157,7 +157,7 @@ def _request_context(call: Call, path: str, headers: Mapping[str, str]) -> dict[
         "domainPrefix": host.partition(".")[0].partition(":")[0],
         "extendedRequestId": call.request_id,
         "httpMethod": request.method,
-        "identity": {**_IDENTITY, "sourceIp": request.source_ip, "userAgent": lower.get("user-agent", "")},
+        "identity": {**_IDENTITY, "sourceIp": request.source_ip, "userAgent": fields.get("user-agent", "")},
         "path": path,
         "protocol": request.protocol,
         "requestTime": call.time_text,

@@ -12,6 +12,7 @@ from local.template.config import (
     Authorizer,
     CorsConfig,
     FunctionConfig,
+    FunctionUrlConfig,
     JwtAuthorizer,
     LambdaAuthorizer,
     PayloadFormat,
@@ -73,7 +74,14 @@ class ApiReader:
         for logical_id, its_events in by_api.items():
             raw = implicit[logical_id]
             apis.append(self._api(logical_id, API_TYPES[IMPLICIT_APIS[logical_id]], raw, raw, its_events))
-        apis += [_function_url_api(function) for function in self._functions.values() if function.function_url]
+        for function in self._functions.values():
+            if function.function_url is not None:
+                apis.append(_function_url_api(function, function.function_url))
+                if function.function_url.invoke_mode == "RESPONSE_STREAM":
+                    self._resolver.warn(
+                        f"{function.logical_id}: InvokeMode RESPONSE_STREAM is not emulated; its answers are buffered",
+                        function.line,
+                    )
         return tuple(apis)
 
     def _target(self, event: ApiEvent) -> str:
@@ -380,9 +388,7 @@ def _quoted_list(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in _unquoted(value).split(",") if part.strip())
 
 
-def _function_url_api(function: FunctionConfig) -> Api:
-    config = function.function_url
-    assert config is not None
+def _function_url_api(function: FunctionConfig, config: FunctionUrlConfig) -> Api:
     authorizers: dict[str, Authorizer] = {}
     if config.auth_type == "AWS_IAM":
         authorizers["AWS_IAM"] = UnsupportedAuthorizer("AWS_IAM", "IAM (signature version 4)")

@@ -7,7 +7,7 @@ import pytest
 
 from local.gateway import payload, payload_v1
 from local.gateway.dialects import FAILURES, Failure
-from local.gateway.exchange import Call, Request, Response, api_context
+from local.gateway.exchange import Call, Request, Response, api_context, read_head
 from local.gateway.routes import Router, strip_stage
 from local.template import Api, Route
 from tests.gateway.golden import (
@@ -40,11 +40,9 @@ def find(case: Case) -> tuple[Api, Route, Call] | None:
     if match is None:
         return None
     route, parameters = match
-    lower = api.kind != "rest"
-    headers = [
-        ((name.lower() if lower else name).encode(), value.encode("latin-1")) for name, value in request_headers(case)
-    ]
-    request = Request(case["request"]["method"], path, query, headers, request_body(case), "127.0.0.1", 3000)
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in request_headers(case)]
+    head = read_head([(name.lower(), value) for name, value in headers])
+    request = Request(case["request"]["method"], path, query, headers, head, request_body(case), "127.0.0.1", 3000)
     trace_id = next(
         (value for name, value in request_headers(case) if name.lower() == "x-amzn-trace-id"),
         "Root=1-5e6722a7-cc56xx46db7ae02d4da47e00".replace("x", "0"),
@@ -69,7 +67,7 @@ def build(api: Api, route: Route, call: Call) -> dict[str, Any]:
 def parse(api: Api, route: Route, call: Call, result: bytes) -> Response:
     try:
         if api.kind == "rest":
-            accept = next((value.decode() for name, value in call.request.headers if name.lower() == b"accept"), "")
+            accept = call.request.head.fields.get("accept", "")
             return payload_v1.parse_rest_result(result, accept=accept, binary_media_types=api.binary_media_types)
         if route.payload_format == "1.0":
             return payload_v1.parse_http_result(result)

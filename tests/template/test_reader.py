@@ -211,6 +211,11 @@ def test_an_integration_that_is_not_lambda_is_warned_about() -> None:
     assert any("GET /elsewhere integrates http_proxy" in warning for warning in template.warnings)
 
 
+def test_a_streaming_function_url_is_warned_about() -> None:
+    (warning,) = load_template(FIXTURES / "urls.yaml").warnings
+    assert "Closed: InvokeMode RESPONSE_STREAM is not emulated" in warning
+
+
 def test_a_definition_in_a_file_of_its_own_is_read(tmp_path: Path) -> None:
     (tmp_path / "api.yaml").write_text(
         textwrap.dedent("""
