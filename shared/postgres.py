@@ -70,6 +70,10 @@ class Lost(Exception):
     """The connection broke while it was being opened or used; what it was doing may or may not have been done."""
 
 
+class Unanswered(TimedOut):
+    """It had all the time that it may ever have; the caller's haste had no part in it."""
+
+
 class Member:
     """One open connection of the pool, and what the pool must know of it while it lies idle."""
 
@@ -237,13 +241,11 @@ class Database:
                 result = await self._attempts(deadline, permit.limit_s, repeatable, work, args)
                 outcome = Outcome.SUCCESS
                 return result
-            except Unavailable:
+            except (Unavailable, Unanswered):
                 outcome = Outcome.FAILURE
                 raise
             except TimedOut:
-                # Cut short by the caller it had no fair chance: evidence only if it was slow by then.
-                outcome = Outcome.FAILURE if deadline.remaining_s() > 0 else Outcome.ABANDONED
-                raise
+                raise  # cut short by the caller it had no fair chance: evidence only if it was slow by then
             except (Problem, pg.PostgresError):
                 outcome = Outcome.SUCCESS  # it answered; that the answer was no is not the database's failure
                 raise
@@ -283,25 +285,30 @@ class Database:
                 if final:
                     raise Unavailable("Lost a race with other requests; nothing was changed.") from error
             except pg.QueryCanceledError as error:
-                raise TimedOut("The database needed too long.") from error
+                raise Unanswered("The database needed too long.") from error
             final = True
 
     async def _attempt[T](
         self, loop: asyncio.AbstractEventLoop, call: Deadline, work: Callable[..., Awaitable[T]], args: tuple[Any, ...]
     ) -> T:
+        connect_s = call.timeout_s(self._connect_s)
         try:
-            member = await self.pool.take(call.timeout_s(self._connect_s))
+            member = await self.pool.take(connect_s)
         except LOST as error:
+            if isinstance(error, TimeoutError) and connect_s < self._connect_s:
+                raise TimedOut("There was not enough time left to connect to the database.") from error
             raise Lost from error
         clean = False
-        bound = loop.call_later(max(0.0, min(self._query_s, call.remaining_s())), member.expire)
+        remaining_s = call.remaining_s()
+        bound = loop.call_later(min(self._query_s, max(0.0, remaining_s)), member.expire)
         try:
             result = await work(member.connection, *args)
             clean = True
             return result
         except LOST as error:
             if member.expired:
-                raise TimedOut("The database did not answer in time.") from error
+                unanswered = Unanswered if remaining_s >= self._query_s else TimedOut
+                raise unanswered("The database did not answer in time.") from error
             raise Lost from error
         except (Problem, pg.PostgresError):
             clean = True
