@@ -7,12 +7,15 @@ VENV := .venv
 PY := $(VENV)/bin/python
 WARMFRONT := $(VENV)/bin/warmfront
 READY := $(VENV)/.ready
+VENV_DEPLOY := .venv-deploy
+READY_DEPLOY := $(VENV_DEPLOY)/.ready
 BENCH_ARGS ?=
+LAB_ARGS ?=
 SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-emulator test serve check clean lock
+.PHONY: help setup bench bench-emulator lab test serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -31,8 +34,19 @@ bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_
 bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
 	$(PY) -m local.bench.cost $(BENCH_ARGS)
 
+lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--variant pooled" for one)
+	@mkdir -p results
+	$(WARMFRONT) lab run --all --output results/lab.json $(LAB_ARGS)
+
 test: $(READY) ## all tests but stress, deploy and browser
 	$(PY) -m pytest -m "not stress and not deploy and not browser" $(TEST_ARGS)
+
+test-deploy: $(READY) $(READY_DEPLOY) ## build, check and deploy with SAM CLI to an account on loopback (4 minutes)
+	$(PY) -m pytest -m deploy $(TEST_ARGS) tests/deploy
+
+$(READY_DEPLOY): requirements-deploy.lock tools/setup-deploy | $(READY)
+	@tools/setup-deploy $(VENV_DEPLOY)
+	@touch $@
 
 serve: $(READY) ## serve template.yaml on http://127.0.0.1:3000
 	$(WARMFRONT) serve $(SERVE_ARGS)

@@ -24,6 +24,13 @@ COMMANDS = {
     ),
     "invoke": Command("invoke one function once", "local.serve", "add_invoke_arguments", "invoke"),
     "bench": Command("compare the variants of an API: latency, throughput, CPU, memory, cold starts", "local.measure"),
+    "lab": Command("break the shop on purpose and see what holds", "local.lab.command"),
+    "size": Command("reserved concurrency, pool size and time-outs from a rate and service times", "local.bench.size"),
+    "doctor": Command(
+        "name dangerous defaults and contradictions in a template, each with its fix", "local.doctor.command"
+    ),
+    "report": Command("show a saved result, as a table, a page or pictures", "local.report.command"),
+    "compare": Command("tell two results apart: faster, slower or not significant", "local.bench.compare"),
 }
 
 
