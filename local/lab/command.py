@@ -106,7 +106,7 @@ async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namesp
     if args.output:
         results.write_result(result_of(reports, backing=backing, seed=args.seed), args.output)
         print(f"written to {args.output}", file=sys.stderr)
-    return 0 if all(report.holds for report in reports) else 1
+    return 0 if all(report.holds for report in reports if report.applies) else 1
 
 
 def lessons(report: ExperimentReport) -> list[str]:
@@ -120,13 +120,14 @@ def table(reports: Sequence[ExperimentReport]) -> list[str]:
     head = f"{'experiment':<28}{'control':<12}" + "".join(f"{name:<14}" for name in names)
     lines = [head.rstrip(), "-" * len(head.rstrip())]
     for report in reports:
-        mark = "" if report.holds else "  <- does not hold"
+        mark = "" if report.holds or not report.applies else "  <- does not hold"
         outcomes = "".join(f"{each.verdict.outcome:<14}" for each in report.variants)
         title = f"{report.experiment.id} {report.experiment.name}"
         lines.append(f"{title:<28}{report.control.verdict.outcome:<12}{outcomes}".rstrip() + mark)
         lines += [f"    {each.subject + ':':<24}{each.verdict.figure}" for each in subjects(report)]
-    held = sum(report.holds for report in reports)
-    return [*lines, f"{held} of {len(reports)} experiments: the control failed, and the kit held"]
+    applied = [report for report in reports if report.applies]
+    held = sum(report.holds for report in applied)
+    return [*lines, f"{held} of {len(applied)} experiments: the control failed, and the kit held"]
 
 
 def subjects(report: ExperimentReport) -> list[SubjectReport]:

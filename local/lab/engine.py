@@ -13,6 +13,7 @@ from local.lab import history_procedures, load_procedures, start_procedures
 from local.lab.emulator_process import EmulatorError, EmulatorProcess, EmulatorSettings
 from local.lab.experiments import Experiment, ExperimentError, Suite, Verdict, judge
 from local.lab.http_client import NoAnswer
+from local.lab.load_procedures import NoSteadyState
 from local.lab.scene import Observation, Scene, Subject
 from local.lab.stage import Stage
 from local.lab.tcp_faults import FaultError
@@ -24,8 +25,10 @@ PROCEDURES: dict[str, Callable[[Scene], Awaitable[Observation]]] = {
     "effects": history_procedures.effects,
     "increments": history_procedures.increments,
     "pages": history_procedures.pages,
+    "staleness": history_procedures.staleness,
     "refusal": start_procedures.refusal,
     "secrets": start_procedures.secrets,
+    "hostile": start_procedures.hostile,
     "defaults": start_procedures.defaults,
 }
 
@@ -52,6 +55,11 @@ class ExperimentReport:
     variants: tuple[SubjectReport, ...]
 
     @property
+    def applies(self) -> bool:
+        """The template under test has something to run it on."""
+        return any(each.verdict.outcome != "n/a" for each in self.variants)
+
+    @property
     def holds(self) -> bool:
         """The control failed, so the experiment can tell; and the kit passed wherever it applies."""
         return self.control.verdict.outcome == "fail" and all(each.holds for each in self.variants)
@@ -75,6 +83,9 @@ class Engine:
         emulator = await self.stage.emulator(EmulatorSettings(self.template, parameters=self.suite.parameters))
         functions = (await emulator.state())["functions"]
         self.available = frozenset(each.name for each in self.suite.variant if each.function in functions)
+        if not self.available:
+            wanted = ", ".join(each.function for each in self.suite.variant if each.compared)
+            raise ExperimentError(f"{self.template} has none of the functions these experiments are for: {wanted}")
 
     async def run(self, experiment: Experiment, *, seed: int, only: Sequence[str] = ()) -> ExperimentReport:
         if experiment.procedure not in PROCEDURES:
@@ -83,7 +94,10 @@ class Engine:
                 f"experiment {experiment.id}: no procedure {experiment.procedure!r}; there are: {known}"
             )
         self.say(f"{experiment.id} {experiment.name}: {experiment.hypothesis}")
-        control = await self._report(experiment, self._control(experiment), seed)
+        if set(experiment.variants).isdisjoint(set(only) & self.available if only else self.available):
+            control = SubjectReport(experiment.control.name, Verdict("n/a", "no variant to hold it against"))
+        else:
+            control = await self._report(experiment, self._control(experiment), seed)
         reports = []
         for variant in self.suite.variant:
             if not variant.compared or (only and variant.name not in only):
@@ -113,7 +127,7 @@ class Engine:
         try:
             observation = await self._observe(experiment, subject, seed)
             verdict = judge(experiment.criterion, observation.measures)
-        except (EmulatorError, FaultError, LoadError, NoAnswer, OSError, asyncpg.PostgresError) as error:
+        except (EmulatorError, FaultError, LoadError, NoAnswer, NoSteadyState, OSError, asyncpg.PostgresError) as error:
             verdict = Verdict("error", f"{type(error).__name__}: {error}")
         self.say(f"  {subject.name}: {verdict.outcome}, {verdict.figure}")
         return SubjectReport(subject.name, verdict, observation, expected_to_hold=subject.variant.kit)
@@ -140,7 +154,8 @@ class Engine:
         variables = {each.function: dict(experiment.settings) for each in kit if experiment.settings}
         if subject.is_control and subject.settings:
             variables[variant.function] = variables.get(variant.function, {}) | dict(subject.settings)
-        parameters = experiment.parameters or self.suite.parameters
+        own = experiment.control.parameters if subject.is_control else ()
+        parameters = own or experiment.parameters or self.suite.parameters
         return await self.stage.emulator(EmulatorSettings(self.template, variables, parameters))
 
     async def _reset(self, scene: Scene) -> None:

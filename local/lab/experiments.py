@@ -94,6 +94,7 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     variant: str
     settings: dict[str, str] = {}
     workload: str = ""  # where it cannot be asked what the variants are asked
+    parameters: tuple[str, ...] = ()  # of the template, in the place of the experiment's
 
 
 class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -151,6 +151,31 @@ def check_stock(before: Mapping[str, int], after: Mapping[str, int], taken: Mapp
     return found.anomalies()
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A version of a key that somebody was told at `at_s`: by a write that was acknowledged, or by a read that began."""
+
+    key: str
+    version: int
+    at_s: float
+
+
+def check_staleness(acknowledged: Iterable[Seen], reads: Iterable[Seen], *, bound_s: float) -> tuple[Anomalies, float]:
+    """No read that begins `bound_s` after an acknowledgement shows an older version; and how stale the stalest was."""
+    found, stalest_s = _Findings(), 0.0
+    acks: dict[str, list[Seen]] = {}
+    for ack in sorted(acknowledged, key=lambda each: each.at_s):
+        acks.setdefault(ack.key, []).append(ack)
+    for read in reads:
+        missed = [ack.at_s for ack in acks.get(read.key, ()) if ack.version > read.version and ack.at_s < read.at_s]
+        stale_s = read.at_s - min(missed) if missed else 0.0
+        stalest_s = max(stalest_s, stale_s)
+        if stale_s > bound_s:
+            found.lost += 1
+            found.examples.append(f"{read.key}: version {read.version}, {stale_s:.3f} s after a newer one")
+    return found.anomalies(), stalest_s
+
+
 def check_walks(walks: Iterable[Iterable[int]], stable: frozenset[int]) -> Anomalies:
     """Each walk through all pages meets every id that was there all the time exactly once."""
     found = _Findings()

@@ -17,8 +17,10 @@ from local.lab.history import (
     End,
     History,
     Operation,
+    Seen,
     check_counters,
     check_effects,
+    check_staleness,
     check_stock,
     check_walks,
 )
@@ -136,6 +138,48 @@ async def increments(scene: Scene) -> Observation:
     keys = {operation.key for operation in history.operations}
     found = check_counters(history.operations, {key: before[key] for key in keys}, after)
     return _with(observed, history, found)
+
+
+class Races(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Procedure `staleness`: the same few things are read and written at the same time."""
+
+    read: dict[str, Any]
+    write: dict[str, Any]
+    value: str = "version"
+    readers: int = 8
+    writers: int = 2
+    keys: int = 3
+    seconds: float = 5.0
+    bound_s: float = 0.5
+    timeout_s: float = 4.0
+
+
+async def staleness(scene: Scene) -> Observation:
+    """Whoever reads a while after a write was acknowledged sees it, also through a cache."""
+    wanted = scene.options(Races)
+    began_s = time.monotonic()
+    reads: list[Seen] = []
+    writes: list[Seen] = []
+
+    async def ask_again(identity: int, template: dict[str, Any], seen: list[Seen], *, at_start: bool) -> None:
+        client, rng = scene.emulator.client(), random.Random(f"race {scene.seed} {identity}")
+        while (started_s := time.monotonic() - began_s) < wanted.seconds:
+            key = str(rng.randint(1, wanted.keys))
+            values = {"item": key, "number": rng.randint(1, 99_999)}
+            reply = await _send(scene, client, template, values, wanted.timeout_s)
+            if reply is not None and reply.status == 200:
+                told_s = started_s if at_start else time.monotonic() - began_s
+                seen.append(Seen(key, int(reply.json()[wanted.value]), told_s))
+        await client.close()
+
+    async with applied(*(build_fault(scene, spec) for spec in scene.experiment.fault)):
+        await asyncio.gather(
+            *(ask_again(number, wanted.read, reads, at_start=True) for number in range(wanted.readers)),
+            *(ask_again(1000 + number, wanted.write, writes, at_start=False) for number in range(wanted.writers)),
+        )
+    found, stalest_s = check_staleness(writes, reads, bound_s=wanted.bound_s)
+    counts = {"reads": float(len(reads)), "writes": float(len(writes)), "stalest_s": stalest_s}
+    return Observation({"stale_reads": float(found.lost)} | counts, examples=list(found.examples))
 
 
 async def pages(scene: Scene) -> Observation:

@@ -45,6 +45,9 @@ class Client:
         try:
             async with asyncio.timeout(timeout_s):
                 status, found, answer = await self._exchange(method, path, headers or {}, body)
+        except asyncio.CancelledError:
+            self._abandon()  # its answer is still to come: the next request must not take it for its own
+            raise
         except (TimeoutError, OSError, EOFError, ValueError) as error:
             await self.close()
             raise NoAnswer(
@@ -69,6 +72,11 @@ class Client:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         found = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
         return int(first.split()[1]), found, await reader.readexactly(int(found.get("content-length", "0")))
+
+    def _abandon(self) -> None:
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].close()
 
     async def close(self) -> None:
         streams, self._streams = self._streams, None

@@ -24,8 +24,13 @@ from local.lab.proxy_process import ProxyStats
 from local.lab.scene import LogPart, Observation, Scene, Span, build_fault, ratio
 from local.lab.stage import POSTGRES
 
+STEADY_SHARE = 0.9
 WATCH_EVERY_S = 0.25
 PROBE_EVERY_S = 0.2
+
+
+class NoSteadyState(Exception):
+    """It did not work before the fault either: there is nothing to learn from how it fared under it."""
 
 
 class LoadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +137,11 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
         stats.append(await scene.stage.proxies.stats(POSTGRES))
     samples = samples_of(recordings, began_s)
     observed = Observation(measure(samples, phases, budget_ms=scene.experiment.budget_ms))
+    if observed.measures["before.ok_share"] < STEADY_SHARE:
+        raise NoSteadyState(
+            f"{100 * observed.measures['before.ok_share']:.0f} % of the requests were served before anything was broken; "
+            f"{scene.emulator.log_file.name} says why: {_last_complaint(log)}"
+        )
     observed.curves = [*curves(samples, phases.end_s), *_watched_curves(watch)]
     observed.spans = [Span("fault", ", ".join(f.kind for f in scene.experiment.fault) or "overload", on_s, off_s)]
     breaker = breaker_spans(log.text(), began_wall_s, phases.end_s)
@@ -228,6 +238,11 @@ def _dial_measures(measures: dict[str, float], stats: Sequence[ProxyStats]) -> d
     }
 
 
+def _last_complaint(log: LogPart) -> str:
+    complaints = [line for line in log.text().splitlines() if "rror" in line]
+    return complaints[-1][:300] if complaints else "(no error)"
+
+
 async def _aftermath(scene: Scene, log: LogPart) -> dict[str, float]:
     """What is left when everything is over."""
     stuck = await scene.stage.query(
@@ -315,7 +330,7 @@ async def overload(scene: Scene) -> Observation:
         peak = await run_block(scene, running[0], Plan(workers=wanted.capacity_workers, duration_s=2.0))
         capacity = peak.outcome.count(Outcome.OK) / peak.duration_s
         scene.say(f"capacity {capacity:.0f}/s")
-        rates = msgspec.structs.replace(spec, rate=capacity / 2, rate_during=capacity * wanted.overload)
+        rates = msgspec.structs.replace(spec, rate=capacity / 4, rate_during=capacity * wanted.overload)
         observed = await through_phases(scene, rates, running)
     observed.measures["capacity"] = capacity
     observed.measures["goodput_of_capacity"] = ratio(observed.measures["during.goodput"], capacity)

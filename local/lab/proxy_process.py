@@ -70,10 +70,14 @@ class ProxyProcess:
         await self._command("reset_stats", proxy)
 
     async def _command(self, command: str, proxy: str, **fields: object) -> dict[str, Any]:
+        line = json.dumps({"command": command, "proxy": proxy, **fields}).encode() + b"\n"
+        # Shielded: whoever is cancelled here must not leave an answer behind for the next command to find.
+        return await asyncio.shield(self._exchange(line))
+
+    async def _exchange(self, line: bytes) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise FaultError("the proxy process is not running; use `async with ProxyProcess()`")
-        line = json.dumps({"command": command, "proxy": proxy, **fields}).encode() + b"\n"
         async with self._turn:  # answers come in the order of the commands
             process.stdin.write(line)
             answer = await asyncio.wait_for(process.stdout.readline(), ANSWER_TIMEOUT_S)

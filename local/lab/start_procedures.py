@@ -1,8 +1,10 @@
 """The procedures that judge how a function starts and what it says: bad settings, library defaults, secrets in logs."""
 
 import asyncio
+import math
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -11,6 +13,8 @@ from local.lab.faults import applied
 from local.lab.http_client import NoAnswer, Reply
 from local.lab.load_procedures import load
 from local.lab.scene import LogPart, Observation, Scene, build_fault
+
+SETTLE_S = 0.5  # what a function has printed reaches the log file a moment later
 
 
 class BadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +38,7 @@ async def refusal(scene: Scene) -> Observation:
     log = LogPart(scene.emulator.log_file)
     await scene.emulator.retire(scene.variant.function)
     reply, seconds = await _get(scene, wanted.path, wanted.within_s)
+    await asyncio.sleep(SETTLE_S)
     return Observation({
         "served": float(reply is not None and reply.status < 400),
         "named": float(log.count(wanted.names) > 0),
@@ -49,6 +54,7 @@ async def secrets(scene: Scene) -> Observation:
     async with applied(*(build_fault(scene, spec) for spec in scene.experiment.fault)):
         await scene.emulator.retire(scene.variant.function)
         replies += [(await _get(scene, path, 12))[0] for path in wanted.requests]
+    await asyncio.sleep(SETTLE_S)
     said = log.text() + "".join(_everything(reply) for reply in replies if reply is not None)
     secret = [unquote(urlsplit(url).password or "") for url in (scene.stage.postgres.url("x"), scene.stage.redis.url())]
     found = {text: said.count(text) for text in [*secret, *wanted.more] if text}
@@ -66,26 +72,53 @@ async def defaults(scene: Scene) -> Observation:
     return observed
 
 
-async def doctor(scene: Scene) -> Observation:
-    """`warmfront doctor` on a template with mistakes planted in it, and on the one under test."""
-    wanted = scene.options(DoctorOptions)
-    folder = Path(__file__).parent
-    observed = Observation()
-    for name, template in (("found", folder / wanted.bad), ("false_alarms", scene.emulator.settings.template)):
-        process = await asyncio.create_subprocess_exec(
-            "python", "-m", "local.cli", "doctor", "--template", str(template),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        output, _ = await process.communicate()
-        observed.measures[name] = float(output.decode(errors="replace").count(wanted.mark))
+class Hostile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Procedure `hostile`: requests that no honest client sends; `body_bytes` makes a body of that size."""
+
+    request: list[dict[str, Any]]
+    healthy: str
+
+
+async def hostile(scene: Scene) -> Observation:
+    """Each is refused as the client's mistake, and the function is as well afterwards as it was before."""
+    wanted = scene.options(Hostile)
+    observed = Observation({"sent": float(len(wanted.request)), "blamed_on_us": 0.0})
+    await _get(scene, wanted.healthy, 30)
+    for template in wanted.request:
+        body = template.get("body", "").encode() or b"x" * int(template.get("body_bytes", 0))
+        status = await _send_raw(scene, template, body)
+        if not 400 <= status < 500:
+            observed.measures["blamed_on_us"] += 1
+            observed.examples.append(f"{template['method']} {template['path']}: {status or 'no answer'}")
+    reply, seconds = await _get(scene, wanted.healthy, 30)
+    pids = await scene.environment_pids()
+    observed.measures["healthy_after"] = float(reply is not None and reply.status == 200)
+    observed.measures["healthy_after_s"] = seconds
+    observed.measures["memory_peak_mb"] = max((_memory_peak_mb(pid) for pid in pids), default=math.nan)
     return observed
 
 
-class DoctorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `doctor`."""
+async def _send_raw(scene: Scene, template: dict[str, Any], body: bytes) -> int:
+    """The status, or 0. A server may refuse before it has read the body, which can break the connection under it."""
+    client = scene.emulator.client()
+    try:
+        path = scene.variant.prefix + template["path"]
+        reply = await client.request(
+            template["method"], path, headers=template.get("headers", {}), body=body, timeout_s=30
+        )
+        return reply.status
+    except NoAnswer:
+        return 0
+    finally:
+        await client.close()
 
-    bad: str
-    mark: str
+
+def _memory_peak_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 async def _get(scene: Scene, path: str, timeout_s: float) -> tuple[Reply | None, float]:

@@ -89,8 +89,8 @@ class TcpFault:
         return self.settings.get(name, FAULT_KINDS[self.kind].settings[name])
 
     def hits(self, connection_number: int) -> bool:
-        """Drawn from the seed and the connection's number alone, so that one seed hits the same connections again."""
-        return random.Random(f"{self.seed}:{connection_number}").random() < self.share
+        """Drawn from seed, kind and the connection's number alone, so that one seed hits the same connections again."""
+        return random.Random(f"{self.seed}:{self.kind}:{connection_number}").random() < self.share
 
 
 class Hit(Protocol):

@@ -10,8 +10,10 @@ from local.lab.history import (
     Anomalies,
     End,
     History,
+    Seen,
     check_counters,
     check_effects,
+    check_staleness,
     check_stock,
     check_walks,
 )
@@ -107,6 +109,25 @@ class TestWalks:
     def test_a_skipped_and_a_repeated_id_are_found(self) -> None:
         found = check_walks([[1, 3, 3]], frozenset({1, 2, 3}))
         assert (found.lost, found.duplicated) == (1, 1)
+
+
+class TestStaleness:
+    writes = (Seen("p", 2, 1.0), Seen("p", 3, 2.0), Seen("q", 9, 0.0))
+
+    @pytest.mark.parametrize(
+        ("version", "at_s", "stale"),
+        [(1, 0.9, 0), (2, 1.5, 0), (3, 2.5, 0), (1, 1.4, 0), (1, 1.6, 1), (2, 2.4, 0), (2, 2.6, 1), (1, 2.4, 1)],
+    )
+    def test_a_read_may_be_older_than_what_was_acknowledged_for_the_bound_and_no_longer(
+        self, version: int, at_s: float, stale: int
+    ) -> None:
+        found, _ = check_staleness(self.writes, [Seen("p", version, at_s)], bound_s=0.5)
+        assert found.lost == stale
+
+    def test_the_stalest_read_is_told_also_within_the_bound(self) -> None:
+        found, stalest_s = check_staleness(self.writes, [Seen("p", 2, 2.3), Seen("q", 9, 5)], bound_s=0.5)
+        assert found.lost == 0
+        assert stalest_s == pytest.approx(0.3)
 
 
 def test_an_operation_ends_once() -> None:

@@ -558,3 +558,18 @@ def test_every_kind_is_documented_and_has_a_function_or_a_reason_not_to() -> Non
         assert kind.says, name
         assert kind.on_chunk or kind.on_hit or kind.whole_listener, name
     assert len(set(itertools.chain(FAULT_KINDS))) >= 10
+
+
+def test_a_cancelled_command_leaves_its_answer_to_nobody() -> None:
+    async def test() -> None:
+        async with ProxyProcess() as proxies:
+            await proxies.listen("service", host="127.0.0.1", port=1)
+            for _ in range(20):
+                asked = asyncio.ensure_future(proxies.stats("service"))
+                await asyncio.sleep(0)
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
+                assert (await proxies.stats("service")).accepted == 0
+                await proxies.clear("service")
+
+    run(test())

@@ -1,10 +1,12 @@
-"""Mistakes that people make with a connection kept between invocations: the controls of A3, C4 and D4. Knows no table."""
+"""Mistakes that people make with connections, caches and error reports: controls of the lab. Knows no table."""
 
 import asyncio
+import json
 import os
 from typing import Any
 
 import asyncpg
+import redis.asyncio
 
 LOOP = asyncio.new_event_loop()
 KEPT: list[Any] = []
@@ -28,6 +30,13 @@ async def transaction() -> None:
     await KEPT[0].execute("COMMIT")
 
 
+async def keep() -> None:
+    """One connection, opened once and never looked at again."""
+    if not KEPT:
+        KEPT.append(await asyncpg.connect(os.environ["DATABASE_URL"], ssl=False, timeout=2))
+    await KEPT[0].fetchval("SELECT 1", timeout=0.5)
+
+
 async def secret() -> None:
     """An error report that is as helpful as can be."""
     try:
@@ -38,10 +47,37 @@ async def secret() -> None:
         raise
 
 
-ROUTES = {"GET /careless/leak": leak, "GET /careless/transaction": transaction, "GET /careless/secret": secret}
+async def read_cached(key: str) -> int:
+    """Read the truth, take a moment, write it to the cache: by then it may be the truth no more."""
+    async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        if (cached := await client.get(f"careless:cached:{key}")) is None:
+            cached = await client.get(f"careless:truth:{key}") or b"0"
+            await asyncio.sleep(0.005)
+            await client.set(f"careless:cached:{key}", cached)
+    return int(cached)
+
+
+async def write_and_delete(key: str) -> int:
+    """Change the truth, then drop what the cache holds of it."""
+    async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        version = int(await client.incr(f"careless:truth:{key}"))
+        await client.delete(f"careless:cached:{key}")
+    return version
+
+
+CACHE = {"GET /careless/products/{id}": read_cached, "PATCH /careless/products/{id}": write_and_delete}
+ROUTES = {
+    "GET /careless/leak": leak,
+    "GET /careless/transaction": transaction,
+    "GET /careless/keep": keep,
+    "GET /careless/secret": secret,
+}
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     del context
+    if cached := CACHE.get(event["routeKey"]):
+        version = LOOP.run_until_complete(cached(event["pathParameters"]["id"]))
+        return {"statusCode": 200, "body": json.dumps({"version": version})}
     LOOP.run_until_complete(ROUTES[event["routeKey"]]())
     return {"statusCode": 200, "body": "done"}

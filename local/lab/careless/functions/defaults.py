@@ -20,6 +20,7 @@ async def ask_postgres() -> Any:
 async def ask_redis() -> Any:
     if "redis" not in KEPT:
         KEPT["redis"] = redis.asyncio.Redis.from_url(os.environ["REDIS_URL"])
+    await KEPT["redis"].set("lab", "1")
     await KEPT["redis"].get("lab")
     return 1
 
