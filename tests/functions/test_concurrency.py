@@ -20,6 +20,11 @@ from tests.functions.conftest import Function
 ENVIRONMENTS = 12
 
 
+async def connect(server: Postgres) -> Connection:
+    """Bounded, so that a wait that should not be there is a failure and not a test without end."""
+    return await asyncpg.connect(server.url("pooled"), command_timeout=20)
+
+
 @pytest.fixture
 def at_once(server: Postgres, migrate: Function) -> Callable[..., list[Any]]:
     """Runs `work(connection, number)` on so many connections at the same time; errors are results."""
@@ -27,7 +32,7 @@ def at_once(server: Postgres, migrate: Function) -> Callable[..., list[Any]]:
 
     def run(work: Callable[[Connection, int], Awaitable[Any]], times: int = ENVIRONMENTS) -> list[Any]:
         async def whole() -> list[Any]:
-            connections = [await asyncpg.connect(server.url("pooled")) for _ in range(ENVIRONMENTS)]
+            connections = [await connect(server) for _ in range(ENVIRONMENTS)]
 
             async def environment(number: int) -> list[Any]:
                 numbers = range(number, times, ENVIRONMENTS)
@@ -91,7 +96,7 @@ def test_a_request_whose_twin_is_still_running_is_told_so_and_waits_for_nothing(
     del at_once
 
     async def test() -> None:
-        first, second = [await asyncpg.connect(server.url("pooled")) for _ in range(2)]
+        first, second = [await connect(server) for _ in range(2)]
         async with first.transaction():
             placed = await orders.place(first, claim("twin"), order((41, 1)))
             with pytest.raises(KeyInFlight) as refused:
@@ -125,7 +130,7 @@ def test_a_twin_that_finished_after_we_looked_undoes_our_effect_and_gives_its_an
                 return await self._connection.fetchrow(*args)
 
     async def test() -> None:
-        ours, twin = [await asyncpg.connect(server.url("pooled")) for _ in range(2)]
+        ours, twin = [await connect(server) for _ in range(2)]
         early = LooksTooEarly(ours, twin)
         answer = await orders.place(early, claim("late"), order((42, 1)))
         assert early.tries == 2
@@ -143,7 +148,7 @@ def test_a_key_that_has_expired_may_be_used_again(at_once: Callable[..., list[An
     del at_once
 
     async def test() -> None:
-        connection = await asyncpg.connect(server.url("pooled"))
+        connection = await connect(server)
         first = await orders.place(connection, claim("old"), order((44, 1)))
         await connection.execute("UPDATE idempotency_keys SET expires_at = now() WHERE key = 'old'")
         second = await orders.place(connection, claim("old", b"another body"), order((44, 1)))
@@ -230,7 +235,7 @@ def test_the_same_order_takes_one_round_trip(at_once: Callable[..., list[Any]], 
             return ask
 
     async def test() -> None:
-        connection = await asyncpg.connect(server.url("pooled"))
+        connection = await connect(server)
         for key in (None, "trip", "trip"):
             await orders.place(Counting(connection), claim(key), order((70, 1), (71, 1)))
         await connection.close()
