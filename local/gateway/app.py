@@ -98,6 +98,8 @@ class GatewayApp:
         self._context = api_context(api)
         self._failures = FAILURES[api.kind]
         self._cors = Cors(api.cors, api.kind) if api.cors is not None else None
+        self._last_headers: list[tuple[bytes, bytes]] = []
+        self._last_head = read_head([])
         self._router = Router(self._endpoints(template), path_first=api.kind == "rest")
 
     def _endpoints(self, template: Template) -> list[tuple[str, str, _Endpoint]]:
@@ -159,7 +161,10 @@ class GatewayApp:
 
     async def _answer(self, scope: Scope, receive: Receive, path: str, request_id: str, request_uuid: str) -> Response:
         method: str = scope["method"]
-        head = read_head(scope["headers"])
+        headers = scope["headers"]
+        if headers != self._last_headers:  # one client after another sends the same ones
+            self._last_headers, self._last_head = headers, read_head(headers)
+        head = self._last_head
         if head.size_bytes + len(path) + len(scope["query_string"]) > HEADER_LIMIT_BYTES:
             return self._failures[Failure.HEADERS_TOO_LARGE]
         below, _ = strip_stage(path, self.api.stage)
@@ -176,9 +181,11 @@ class GatewayApp:
                 return self._failures[Failure.BODY_TOO_LARGE]
             body = received
         time_text, time_ms = self._stamps.now()
+        request = _request(scope, method, path, head, body, raw_names=endpoint.route.payload_format == "1.0")
+        trace_id = head.fields.get("x-amzn-trace-id") or self._stamps.trace_id()
         call = Call(
-            _request(scope, method, path, head, body, raw_names=endpoint.route.payload_format == "1.0"), self._context, endpoint.route, below, path_parameters,
-            request_id, head.fields.get("x-amzn-trace-id") or self._stamps.trace_id(), time_text, time_ms, request_uuid,
+            request, self._context, endpoint.route, below, path_parameters,
+            request_id, trace_id, time_text, time_ms, request_uuid,
         )  # fmt: skip
         response = await (self._invoke(endpoint, call) if endpoint.open else self._guarded(endpoint, call))
         if self._cors is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
+from uuid import UUID
 
 import msgspec
 
@@ -23,11 +24,12 @@ RESPONSE_OWNED: Final = frozenset(
 )
 RAW_NAMES: Final = "warmfront.raw_names"
 """Key of the ASGI scope: header names as the client wrote them, where the server keeps them."""
+_IDS_AT_ONCE: Final = 256
 _TEXT_TYPES: Final = frozenset(("application/json", "application/xml", "application/javascript"))
 
 
 class Head(NamedTuple):
-    """A request's headers, read in one pass."""
+    """A request's headers, read in one pass. Shared by requests with equal headers: nobody changes it."""
 
     fields: dict[str, str]
     """Lower-case names, duplicates joined with a comma; without cookies and what belongs to the connection."""
@@ -114,15 +116,22 @@ class Call(NamedTuple):
 
 
 class Stamps:
-    """Times and ids of requests, from an injected clock and source of randomness; nothing secret hangs on them."""
+    """Times and ids of requests, from an injected clock and source of randomness; nothing secret hangs on them.
 
-    __slots__ = ("_random", "_second", "_text", "clock")
+    Ids are made by the hundred: one at a time, each costs a walk through code that other processes have pushed out of
+    the caches.
+    """
+
+    __slots__ = ("_random", "_request_ids", "_second", "_text", "_trace_ends", "_uuids", "clock")
 
     def __init__(self, clock: Callable[[], float] = time.time, random: Random | None = None) -> None:
         self.clock = clock
         self._random = random or Random()
         self._second = -1
         self._text = ""
+        self._request_ids: list[str] = []
+        self._trace_ends: list[str] = []
+        self._uuids: list[str] = []
 
     def now(self) -> tuple[str, int]:
         """`12/Mar/2020:19:03:58 +0000` and milliseconds; the text is made once per second."""
@@ -135,15 +144,23 @@ class Stamps:
 
     def request_id(self) -> str:
         """Sixteen characters such as `JKJaXmPLvHcESHA=` (an HTTP API's id, a REST API's extended id)."""
-        return b2a_base64(self._random.randbytes(11), newline=False).decode()
+        if not self._request_ids:
+            draw = self._random.randbytes
+            self._request_ids = [b2a_base64(draw(11), newline=False).decode() for _ in range(_IDS_AT_ONCE)]
+        return self._request_ids.pop()
 
     def uuid(self) -> str:
-        digits = f"{self._random.getrandbits(128):032x}"
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+        if not self._uuids:
+            draw = self._random.getrandbits
+            self._uuids = [str(UUID(int=draw(128), version=4)) for _ in range(_IDS_AT_ONCE)]
+        return self._uuids.pop()
 
     def trace_id(self) -> str:
         """docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html#xray-concepts-tracingheader"""
-        return f"Root=1-{self._second & 0xFFFFFFFF:08x}-{self._random.getrandbits(96):024x}"
+        if not self._trace_ends:
+            draw = self._random.getrandbits
+            self._trace_ends = [f"{draw(96):024x}" for _ in range(_IDS_AT_ONCE)]
+        return f"Root=1-{self._second & 0xFFFFFFFF:08x}-{self._trace_ends.pop()}"
 
 
 def is_text(content_type: str) -> bool:

@@ -80,7 +80,10 @@ class Router[T]:
         if leaf is None and not (self._path_first and self._names_resource(self._root, segments, 0)):
             leaf = self._greedy(self._root, method, segments, 0, values)
         if leaf is not None:
-            return leaf.target, dict(zip(leaf.names, values, strict=True)) if leaf.names else None
+            names = leaf.names
+            if len(names) == 1:
+                return leaf.target, {names[0]: values[0]}
+            return leaf.target, dict(zip(names, values, strict=True)) if names else None
         return (self._default, None) if self._default is not None else None
 
     def methods(self, path: str) -> list[str]:

@@ -85,6 +85,27 @@ def test_a_body_in_pieces_is_one_body(template: Load, chunk_bytes: int) -> None:
     assert service.calls[0][1]["body"] == "hello world"
 
 
+def test_equal_and_different_headers_in_turn_each_reach_their_own_event(template: Load) -> None:
+    service = Recorder()
+    (app,) = create_apps(template(one_route("/a")), service)
+    for value in ("1", "1", "2", "1"):
+        asyncio.run(ask(app, "GET", "/a", [("X-Forwarded-For", value), ("Cookie", f"n={value}")]))
+    events: list[Any] = [event for _, event in service.calls]
+    assert [event["headers"]["x-forwarded-for"] for event in events] == [f"{n}, 127.0.0.1" for n in "1121"]
+    assert [event["cookies"] for event in events] == [[f"n={n}"] for n in "1121"]
+
+
+def test_ids_do_not_repeat(template: Load) -> None:
+    service = Recorder()
+    (app,) = create_apps(template(one_route("/a")), service)
+    for _ in range(600):
+        asyncio.run(ask(app, "GET", "/a", []))
+    contexts: list[Any] = [event["requestContext"] for _, event in service.calls]
+    headers: list[Any] = [event["headers"] for _, event in service.calls]
+    assert len({context["requestId"] for context in contexts}) == 600
+    assert len({header["x-amzn-trace-id"] for header in headers}) == 600
+
+
 def test_a_body_over_the_limit_is_not_read_to_its_end(template: Load) -> None:
     (app,) = create_apps(template(one_route("/a")), Recorder())
     reads = 0
