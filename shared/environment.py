@@ -6,9 +6,15 @@ asyncio's own: with one round trip at a time uvloop measured slower per call and
 """
 
 import asyncio
+import gc
 import os
+from asyncio import selector_events
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+# A read's buffer: asyncio's 256 kB are mapped, cut to size and unmapped for every answer of the database, three system
+# calls and a page fault a query; a buffer below malloc's own threshold for that (128 kB) is not.
+READ_BUFFER_BYTES = 64 * 1024
 
 
 class Environment:
@@ -25,6 +31,9 @@ class Environment:
             # Runner.run would also swap signal handlers and copy the context, 20 us a time; its loop is enough.
             self._runner = asyncio.Runner()
             loop = self._loop = self._runner.get_loop()
+            # What init made stays for good: the collector need not walk it again with every full collection.
+            gc.freeze()
+            selector_events._SelectorTransport.max_size = READ_BUFFER_BYTES  # type: ignore[attr-defined]
         return loop.run_until_complete(coroutine)
 
     def keep[T](self, make: Callable[[], T]) -> T:
