@@ -4,14 +4,18 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from local.lambda_service import failures, logs
-from local.lambda_service.environment import Environment, Freezer, InitFailure, Invocation, Launch, Phase
+from local.lambda_service.environment import Environment, InitFailure, Phase
+from local.lambda_service.freezer import Freezer
+from local.lambda_service.invocation import Invocation
+from local.lambda_service.platform_log import platform_log
+from local.lambda_service.sandbox import Guard, Launch
 from local.lambda_service.scaling import Decision, Scaling
 from local.lambda_service.types import InvocationResult, ServiceError, Status, Throttled
 from local.template import FunctionConfig
@@ -21,7 +25,11 @@ INIT_LIMIT_S = 10.0
 RETURNING_WAIT_S = 1.0
 """How long an invocation waits for an environment that has answered but not come back, before a new one is started."""
 LONG_INVOCATION_S = 0.05
-"""From this age an invocation's output is read as it comes and its memory is sampled."""
+"""From this age an invocation's output is read as it comes and its memory is watched."""
+LIVE_AFTER_S = 1.0
+"""From this age its log is written as it comes, and not when it ends."""
+NO_LIMIT_S = 86_400.0
+"""Instead of the timeout, of a function that waits for a debugger."""
 _MB = 1024 * 1024
 
 
@@ -50,20 +58,28 @@ class Workplace:
 
     sink: logs.LogSink
     state_dir: Path
+    region: str = "us-east-1"
     freezer: Freezer | None = None
+    guard: Guard = field(default_factory=Guard)
     idle_s: float = 600.0
     shutdown_grace_s: float = 0.5
     init_limit_s: float = INIT_LIMIT_S
-    on_spawn: Callable[[int], None] = field(default=lambda _: None)
-    on_gone: Callable[[int], None] = field(default=lambda _: None)
     max_inits_kept: int = 1000
 
 
 class Function:
     """A function of the template as the Lambda service runs it."""
 
-    def __init__(self, config: FunctionConfig, launch: Launch, workplace: Workplace, limits: Limits | None) -> None:
-        """`limits`: the account's unreserved concurrency; None where the function has its own."""
+    def __init__(
+        self,
+        config: FunctionConfig,
+        launch: Launch,
+        workplace: Workplace,
+        limits: Limits | None,
+        *,
+        debugged: bool = False,
+    ) -> None:
+        """`limits`: the account's unreserved concurrency; None where the function has its own. `debugged`: nothing times out."""
         self.config = config
         self.counters = Counters()
         self.environments: dict[str, Environment] = {}
@@ -72,7 +88,10 @@ class Function:
         self._launch = launch
         self._workplace = workplace
         self._limits = limits
-        self._scaling: Scaling[Environment] = Scaling(config.reserved_concurrency)
+        self._timeout_s = NO_LIMIT_S if debugged else float(config.timeout_s)
+        self._init_limit_s = NO_LIMIT_S if debugged else workplace.init_limit_s
+        self._log = platform_log(config, workplace.region)
+        self._scaling: Scaling[Environment] = Scaling(1 if debugged else config.reserved_concurrency)
         self._waiters: deque[Invocation] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
@@ -93,6 +112,8 @@ class Function:
             raise Throttled("ConcurrentInvocationLimitExceeded")
         admitted = self._scaling.admit()
         if admitted is Decision.THROTTLE:
+            if self._limits is not None:
+                self._limits.give_back()
             self.counters.throttles += 1
             raise Throttled()
         self.counters.invocations += 1
@@ -124,14 +145,14 @@ class Function:
     def _arm(self, invocation: Invocation) -> None:
         """Start the invocation's clock: its Duration and its timeout run from here."""
         invocation.dispatched_ns = time.monotonic_ns()
-        loop = asyncio.get_running_loop()
-        invocation.timer = loop.call_later(self.config.timeout_s, self._timed_out, invocation)
+        invocation.timer = asyncio.get_running_loop().call_later(self._timeout_s, self._timed_out, invocation)
+
+    def _left_s(self, invocation: Invocation) -> float:
+        return self._timeout_s - (time.monotonic_ns() - invocation.dispatched_ns) / 1e9
 
     def _dispatch(self, environment: Environment, invocation: Invocation) -> None:
-        left_s = self.config.timeout_s - (time.monotonic_ns() - invocation.dispatched_ns) / 1e9
-        environment.dispatch(invocation, deadline_ms=int((time.time() + left_s) * 1000))
-        if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._watch_long_ones)
+        environment.dispatch(invocation, deadline_ms=int((time.time() + self._left_s(invocation)) * 1000))
+        self._watch_long_ones()
 
     def _wait_no_longer(self, invocation: Invocation) -> None:
         """No environment came back for this invocation (in time): it starts one."""
@@ -145,23 +166,21 @@ class Function:
         environment_id = f"{random.getrandbits(128):032x}"
         tmp = self._workplace.state_dir / "tmp" / environment_id
         tmp.mkdir(parents=True)
-        stream = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{environment_id}"
         environment = Environment(
             environment_id,
             self._launch,
             self,
-            log_stream=stream,
+            log_stream=f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{environment_id}",
             tmp=tmp,
+            memory_limit_bytes=self.config.memory_mb * _MB,
             freezer=self._workplace.freezer,
-            on_spawn=self._workplace.on_spawn,
-            on_gone=self._workplace.on_gone,
+            guard=self._workplace.guard,
         )
         self.environments[environment_id] = environment
         return environment
 
     async def _cold_start(self, invocation: Invocation) -> None:
         environment = self._new_environment()
-        invocation.cold = True
         self.counters.cold_starts += 1
         failure = await self._init(environment)
         if failure is not None or not environment.alive:
@@ -172,50 +191,51 @@ class Function:
         self._dispatch(environment, invocation)
 
     async def _init(self, environment: Environment) -> InitFailure | None:
-        self._emit(logs.init_start_line(self.config.runtime))
-        failure = await environment.start(limit_s=self._workplace.init_limit_s)
+        self._emit(self._log.init_start(environment.log_stream))
+        self._watch_long_ones()
+        failure = await environment.start(limit_s=self._init_limit_s)
         if failure is not None:
-            self._emit_init_report(failure, phase="init")
+            self._emit(self._log.init_failed(failure, phase="init"))
+        else:
+            self._emit(self._log.init_done(environment.init_duration_ms or 0.0))
         return failure
 
     async def _init_inside(self, environment: Environment, invocation: Invocation) -> None:
         """Init again within the invocation, after a failed init or a reset: its time counts as the invocation's own."""
         self._arm(invocation)
-        failure = await environment.start(limit_s=self.config.timeout_s)
-        left_s = self.config.timeout_s - (time.monotonic_ns() - invocation.dispatched_ns) / 1e9
+        self._watch_long_ones()
+        failure = await environment.start(limit_s=self._timeout_s)
+        left_s = self._left_s(invocation)
         if failure is None and environment.alive and left_s > 0:
             self._dispatch(environment, invocation)
             return
-        if failure is None and left_s > 0:
+        if failure is None and left_s > 0:  # ready, and dead before anybody could use it
             failure = InitFailure(failures.runtime_exited("", 0), "Runtime.ExitError", "error", 0.0)
         if failure is not None:
-            self._emit_init_report(failure, phase="invoke")
+            self._emit(self._log.init_failed(failure, phase="invoke"))
         if failure is None or failure.status == "timeout":
             self._conclude_timeout(environment, invocation)
         else:
-            payload = failure.payload.replace(
-                b'"RequestId:  Error', f'"RequestId: {invocation.request_id} Error'.encode()
-            )
+            request_id = f'"RequestId: {invocation.request_id} Error'.encode()
+            payload = failure.payload.replace(b'"RequestId:  Error', request_id)
             self._conclude(environment, invocation, payload, status="error", error_type=failure.error_type)
         self._free(environment)
-
-    def _emit_init_report(self, failure: InitFailure, *, phase: str) -> None:
-        error_type = failure.error_type if failure.status == "error" else None
-        self._emit(
-            logs.init_report_line(init_ms=failure.init_ms, phase=phase, status=failure.status, error_type=error_type)
-        )
 
     # -- what environments tell (EnvironmentHost) ----------------------------------------------------------------------
 
     def environment_answered(
         self, environment: Environment, invocation: Invocation, body: bytes, failed: bool, error_type: str | None
     ) -> None:
+        if environment.over_memory(time.monotonic_ns()):
+            environment.reset()
+            self._conclude_out_of_memory(environment, invocation)
+            self._free(environment)
+            return
         self._scaling.answered()
         if invocation.init_ms is not None:
             self._keep_init(environment)
-        self._conclude(
-            environment, invocation, body, status="error" if failed else "ok", error_type=error_type, plain=True
-        )
+        status: Status = "error" if failed else "ok"
+        self._conclude(environment, invocation, body, status=status, error_type=error_type, from_runtime=True)
 
     def environment_back(self, environment: Environment) -> None:
         late = environment.read_output()
@@ -234,13 +254,11 @@ class Function:
     def environment_exited(self, environment: Environment, status: int, was: Phase, running: list[Invocation]) -> None:
         """The process ended by itself or was killed: during an invocation Lambda resets the environment, else it is gone."""
         for invocation in running:
-            self._conclude(
-                environment,
-                invocation,
-                failures.runtime_exited(invocation.request_id, status),
-                status="error",
-                error_type="Runtime.ExitError",
-            )
+            if environment.out_of_memory:
+                self._conclude_out_of_memory(environment, invocation)
+            else:
+                payload = failures.runtime_exited(invocation.request_id, status)
+                self._conclude(environment, invocation, payload, status="error", error_type="Runtime.ExitError")
         if was is Phase.INVOKE:
             self._free(environment)
         elif was is Phase.RETURNING:
@@ -251,6 +269,15 @@ class Function:
             self._drop(environment)
         # else: it was ready and not yet free: whoever started it finds it dead, and starts it again or drops it
 
+    def environment_output(self, environment: Environment, chunk: bytes) -> None:
+        for invocation in environment.running:
+            self._log_output(invocation, chunk)
+            return
+        if environment.phase is Phase.SHUTDOWN:
+            chunk = logs.without_hang_up(chunk)
+        if chunk:
+            self._emit(chunk)
+
     def _free(self, environment: Environment) -> None:
         """An environment that was not on its way back is free: started ahead or reset."""
         if environment.retiring:
@@ -259,15 +286,6 @@ class Function:
         environment.idle_since_s = time.monotonic()
         self._scaling.add_free(environment)
         self._serve_waiters()
-
-    def environment_output(self, environment: Environment, chunk: bytes) -> None:
-        for invocation in environment.running:
-            invocation.log.append(chunk)
-            return
-        if environment.phase is Phase.SHUTDOWN:
-            chunk = logs.without_hang_up(chunk)
-        if chunk:
-            self._emit(chunk)
 
     def _serve_waiters(self) -> None:
         while self._waiters and (environment := self._scaling.take_for_waiter()) is not None:
@@ -295,8 +313,12 @@ class Function:
         self._free(environment)
 
     def _conclude_timeout(self, environment: Environment, invocation: Invocation) -> None:
-        payload = failures.timed_out(invocation.request_id, self.config.timeout_s)
+        payload = failures.timed_out(invocation.request_id, self._timeout_s)
         self._conclude(environment, invocation, payload, status="timeout", error_type="Sandbox.Timedout")
+
+    def _conclude_out_of_memory(self, environment: Environment, invocation: Invocation) -> None:
+        payload = failures.out_of_memory(invocation.request_id)
+        self._conclude(environment, invocation, payload, status="error", error_type="Runtime.OutOfMemory")
 
     def _conclude(
         self,
@@ -306,17 +328,28 @@ class Function:
         *,
         status: Status,
         error_type: str | None,
-        plain: bool = False,
+        from_runtime: bool = False,
     ) -> None:
-        """Log, count and answer. `plain`: the runtime itself answered, so REPORT carries no status."""
-        duration_ms = self.config.timeout_s * 1e3
+        """Log, count and answer."""
+        duration_ms = self._timeout_s * 1e3
         if status != "timeout":
             duration_ms = (time.monotonic_ns() - invocation.dispatched_ns) / 1e6
         if invocation.timer is not None:
             invocation.timer.cancel()
         environment.watch_output(False)
-        text = self._log_text(environment, invocation, duration_ms, status, error_type, plain)
-        self._emit(text)
+        output = environment.read_output()
+        if output:
+            self._log_output(invocation, output)
+        end = self._log.end(
+            invocation,
+            duration_ms=duration_ms,
+            memory_used_mb=min(round(environment.memory_peak_bytes / _MB), self.config.memory_mb),
+            status=status,
+            error_type=error_type,
+            from_runtime=from_runtime,
+        )
+        text = b"" if invocation.live and not invocation.tail else self._full_log(invocation, end)
+        self._emit(end if invocation.live else text)
         self._scaling.finished()
         if self._limits is not None:
             self._limits.give_back()
@@ -336,59 +369,60 @@ class Function:
             )
             future.set_result(result)
 
-    def _log_text(
-        self,
-        environment: Environment,
-        invocation: Invocation,
-        duration_ms: float,
-        status: Status,
-        error_type: str | None,
-        plain: bool,
-    ) -> bytes:
-        output = environment.read_output()
-        return b"".join(
-            (
-                logs.start_line(invocation.request_id, invocation.version),
-                *invocation.log,
-                output,
-                logs.timeout_line(invocation.request_id, self.config.timeout_s) if status == "timeout" else b"",
-                logs.end_line(invocation.request_id),
-                logs.report_line(
-                    invocation.request_id,
-                    duration_ms=duration_ms,
-                    memory_mb=self.config.memory_mb,
-                    memory_used_mb=round(environment.memory_used_bytes() / _MB),
-                    init_ms=invocation.init_ms,
-                    restore_ms=invocation.restore_ms,
-                    status=None if plain else status,
-                    error_type=error_type if status == "error" and not plain else None,
-                ),
-            )
-        )
+    def _full_log(self, invocation: Invocation, end: bytes) -> bytes:
+        return b"".join((self._log.start(invocation), *invocation.log, end))
+
+    def _log_output(self, invocation: Invocation, chunk: bytes) -> None:
+        if invocation.live:
+            self._emit(chunk)
+        if not invocation.live or invocation.tail:
+            invocation.log.append(chunk)
+
+    def _go_live(self, invocation: Invocation) -> None:
+        """From here on the log of this invocation is written as it comes."""
+        invocation.live = True
+        self._emit(self._full_log(invocation, b""))
+        if not invocation.tail:
+            invocation.log.clear()
 
     def _emit(self, chunk: bytes) -> None:
-        self._workplace.sink.write(self._name, chunk)
+        if chunk:
+            self._workplace.sink.write(self._name, chunk)
+
+    # -- long invocations and inits ------------------------------------------------------------------------------------
 
     def _watch_long_ones(self) -> None:
-        """From here on the output of long invocations is read as it comes, so that a full pipe never blocks a handler."""
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._look_at_long_ones)
+
+    def _look_at_long_ones(self) -> None:
+        """Read what they print, so that a full pipe never blocks a handler, and end those that hold too much memory."""
         self._watch = None
         now_ns = time.monotonic_ns()
         busy = False
         for environment in self.environments.values():
+            if environment.phase in (Phase.FROZEN, Phase.SHUTDOWN):
+                continue
+            busy = True
             for invocation in environment.running:
-                busy = True
-                if now_ns - invocation.dispatched_ns > LONG_INVOCATION_S * 1e9:
+                age_s = (now_ns - invocation.dispatched_ns) / 1e9
+                if age_s > LIVE_AFTER_S and not invocation.live:
+                    self._go_live(invocation)
+                if age_s > LONG_INVOCATION_S:
                     environment.watch_output(True)
-                    environment.memory_used_bytes()
+            if environment.phase is Phase.RETURNING:
+                environment.watch_output(True)
+            elif environment.over_memory(now_ns):
+                environment.kill()
         if busy:
-            self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._watch_long_ones)
+            self._watch_long_ones()
+
+    # -- the set of environments ---------------------------------------------------------------------------------------
 
     @property
     def exited_cpu_s(self) -> float:
         """CPU time of all processes of this function that have ended."""
         return self.counters.exited_cpu_s + sum(each.exited_cpu_s for each in self.environments.values())
-
-    # -- the set of environments ---------------------------------------------------------------------------------------
 
     def _keep_init(self, environment: Environment) -> None:
         if environment.invocations != 1:
@@ -424,6 +458,11 @@ class Function:
         count = len(self.environments)
         await asyncio.gather(*(self._shut_down(environment) for environment in free))
         return count
+
+    async def reload(self, launch: Launch) -> None:
+        """New environments start from `launch`; invocations in flight finish in the old ones."""
+        self._launch = launch
+        await self.retire()
 
     def reap_idle(self, now_s: float) -> None:
         """Shut down environments that nobody has used for `idle_s`."""

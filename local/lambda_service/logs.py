@@ -1,14 +1,9 @@
-"""What CloudWatch would hold: platform lines as Lambda words them and the functions' own output. Knows no HTTP and no processes.
-
-Line formats were recorded on AWS: fields are separated by tabs and a REPORT line ends with a tab.
-"""
+"""Where log text goes: the terminal or a file, off the hot path. Knows no HTTP and no processes."""
 
 import asyncio
-import math
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -17,58 +12,6 @@ LogListener = Callable[[str, bytes], None]
 
 TAIL_BYTES = 4096
 """X-Amz-Log-Result carries the last 4 KB (docs.aws.amazon.com/lambda/latest/api/API_Invoke.html)."""
-
-
-def start_line(request_id: str, version: str) -> bytes:
-    return f"START RequestId: {request_id} Version: {version}\n".encode()
-
-
-def end_line(request_id: str) -> bytes:
-    return f"END RequestId: {request_id}\n".encode()
-
-
-def init_start_line(runtime: str) -> bytes:
-    """`runtime` such as `python3.13`; the version suffix and ARN of AWS's own build have no local value."""
-    family, _, version = runtime.partition("3.")
-    return f"INIT_START Runtime Version: {family}:3.{version}.warmfront\tRuntime Version ARN: \n".encode()
-
-
-def report_line(
-    request_id: str,
-    *,
-    duration_ms: float,
-    memory_mb: int,
-    memory_used_mb: int,
-    init_ms: float | None = None,
-    restore_ms: float | None = None,
-    status: str | None = None,
-    error_type: str | None = None,
-) -> bytes:
-    """REPORT of one invocation; since 2025-08-01 the init of an on-demand start is billed with it (AWS compute blog)."""
-    billed_ms = math.ceil(duration_ms + (init_ms or 0.0))
-    line = (
-        f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {billed_ms} ms\t"
-        f"Memory Size: {memory_mb} MB\tMax Memory Used: {memory_used_mb} MB\t"
-    )
-    if init_ms is not None:
-        line += f"Init Duration: {init_ms:.2f} ms\t"
-    if restore_ms is not None:
-        line += f"Restore Duration: {restore_ms:.2f} ms\tBilled Restore Duration: {math.ceil(restore_ms)} ms\t"
-    if status is not None:
-        line += f"Status: {status}" if error_type is None else f"Status: {status}\tError Type: {error_type}"
-    return (line + "\n").encode()
-
-
-def init_report_line(*, init_ms: float, phase: str, status: str, error_type: str | None = None) -> bytes:
-    """INIT_REPORT of an init that failed or ran out of time; `phase` is `init` or `invoke` (a retried init)."""
-    tail = f"\tError Type: {error_type}" if error_type else ""
-    return f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: {phase}\tStatus: {status}{tail}\n".encode()
-
-
-def timeout_line(request_id: str, timeout_s: float) -> bytes:
-    """What a timed-out invocation logs before its END."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    return f"{now}Z {request_id} Task timed out after {timeout_s:.2f} seconds\n".encode()
 
 
 _HANG_UP = re.compile(rb"\[ERROR\] \[\d+\] LAMBDA_RUNTIME Failed to get next invocation[^\n]*\n")

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.lambda_service import staging
-from local.lambda_service.environment import Freezer, Invocation, Launch
+from local.lambda_service.freezer import Freezer
 from local.lambda_service.function import INIT_LIMIT_S, Function, Workplace
+from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import LogSink
+from local.lambda_service.sandbox import Guard, Launch
 from local.lambda_service.types import FunctionNotFound, InvocationResult
 from local.lambda_service.variables import fake_credentials, lambda_variables
 from local.template import FunctionConfig, Template
@@ -84,12 +86,12 @@ class LambdaService:
         workplace = Workplace(
             self.options.sink,
             self.options.state_dir,
+            self.options.region,
             self._freezer,
+            Guard(self.options.on_spawn, self.options.on_gone),
             self.options.idle_s,
             self.options.shutdown_grace_s,
             self.options.init_limit_s,
-            self.options.on_spawn,
-            self.options.on_gone,
         )
         for logical_id, config in self.template.functions.items():
             reason = config.not_runnable or _runtime_missing(config)

@@ -1,0 +1,58 @@
+"""One event on its way through the service, from admission to its answer. Knows neither processes nor logs."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from local.lambda_service.environment import Environment
+
+
+class Invocation:
+    """What is known of one invocation; `future` carries its outcome to the caller."""
+
+    __slots__ = (
+        "arn",
+        "client_context",
+        "dispatched_ns",
+        "environment",
+        "event",
+        "future",
+        "init_ms",
+        "live",
+        "log",
+        "request_id",
+        "restore_ms",
+        "tail",
+        "timer",
+        "trace_id",
+        "version",
+    )
+
+    def __init__(
+        self,
+        event: bytes,
+        *,
+        request_id: str,
+        trace_id: str,
+        arn: str,
+        version: str,
+        client_context: str | None,
+        tail: bool,
+    ) -> None:
+        self.event = event
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.arn = arn
+        self.version = version
+        self.client_context = client_context
+        self.tail = tail
+        self.init_ms: float | None = None
+        """Set for an invocation whose environment was started for it: its cold start."""
+        self.restore_ms: float | None = None
+        self.dispatched_ns = 0
+        self.environment: Environment | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.log: list[bytes] = []
+        self.live = False
+        """It runs so long that its log is written as it comes."""
+        self.future: asyncio.Future[object] | None = None

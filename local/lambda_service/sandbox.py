@@ -1,0 +1,185 @@
+"""The processes of one execution environment: started, read from, measured, stopped, ended. Knows no phases and no invocations."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+_READ_BYTES = 1 << 18
+_F_SETPIPE_SZ = 1031
+_PIPE_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start the process: what the runtime of a function needs, all resolved."""
+
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    """Without AWS_LAMBDA_RUNTIME_API and the log stream, which belong to one environment."""
+    working_directory: Path
+    own_bootstrap: bool = True
+    """It begins in our bootstrap, which notes milestones; False for a `bootstrap` the function brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who is told of every process group, so that none outlives the emulator."""
+
+    on_spawn: Callable[[int], None] = lambda _: None
+    on_gone: Callable[[int], None] = lambda _: None
+
+
+class SandboxHost(Protocol):
+    """Who owns the processes: an execution environment."""
+
+    def sandbox_output(self, chunk: bytes) -> None: ...
+
+    def sandbox_exited(self, status: int, cpu_s: float) -> None: ...
+
+
+class Sandbox:
+    """One process in a session of its own, with all it starts. Raises OSError when it cannot be started."""
+
+    def __init__(self, launch: Launch, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> None:
+        self._host = host
+        self._guard = guard
+        self._loop = asyncio.get_running_loop()
+        self._watching = False
+        self._output_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._output_fd, False)
+        with contextlib.suppress(OSError):  # over the user's pipe quota: the default size will do
+            fcntl.fcntl(self._output_fd, _F_SETPIPE_SZ, _PIPE_BYTES)
+        try:
+            self._process = subprocess.Popen(
+                launch.argv,
+                env=environ,
+                cwd=launch.working_directory,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=write_fd,
+                stderr=write_fd,
+            )
+        except OSError:
+            os.close(self._output_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        self.pid = self._process.pid
+        guard.on_spawn(self.pid)
+        self._status_fd = os.open(f"/proc/{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self.watch_output(True)
+
+    # -- output --------------------------------------------------------------------------------------------------------
+
+    def watch_output(self, on: bool) -> None:
+        """Read output when it comes (init, long invocations) or only when asked: one system call against a wake-up per line."""
+        if on == self._watching or self._output_fd < 0:
+            return
+        self._watching = on
+        if on:
+            self._loop.add_reader(self._output_fd, self._on_output)
+        else:
+            self._loop.remove_reader(self._output_fd)
+
+    def read_output(self) -> bytes:
+        """All output that is there now."""
+        if self._output_fd < 0:
+            return b""
+        chunks = []
+        while True:
+            try:
+                chunk = os.read(self._output_fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            if not chunk:
+                self.watch_output(False)
+                break
+            chunks.append(chunk)
+            if len(chunk) < _READ_BYTES:
+                break
+        return b"".join(chunks)
+
+    def _on_output(self) -> None:
+        chunk = self.read_output()
+        if chunk:
+            self._host.sandbox_output(chunk)
+
+    # -- memory --------------------------------------------------------------------------------------------------------
+
+    def memory_peak_bytes(self) -> int:
+        """Most that the process ever held at once (the kernel keeps that), with what its children hold now."""
+        peak = _memory_of(self._status_fd, b"VmHWM:")
+        for child in _descendants(self.pid):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(f"/proc/{child}/status", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    peak += _memory_of(descriptor, b"VmRSS:")
+                finally:
+                    os.close(descriptor)
+        return peak
+
+    # -- signals and the end -------------------------------------------------------------------------------------------
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the whole process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """End everything at once, with what has left the group; `sandbox_exited` follows."""
+        strays = _descendants(self.pid)
+        self.signal(signal.SIGKILL)
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _on_exit(self) -> None:
+        """The process has ended: reap it, read what it left, tell the host."""
+        self._loop.remove_reader(self._pidfd)
+        self.signal(
+            signal.SIGKILL
+        )  # before it is reaped: whatever it started must not outlive it, and its id is still its own
+        _, wait_status, usage = os.wait4(self.pid, 0)
+        status = os.waitstatus_to_exitcode(wait_status)
+        self._process.returncode = status
+        self._guard.on_gone(self.pid)
+        self._on_output()
+        self.watch_output(False)
+        for descriptor in (self._pidfd, self._output_fd, self._status_fd):
+            os.close(descriptor)
+        self._output_fd = self._status_fd = -1
+        self._host.sandbox_exited(status, usage.ru_utime + usage.ru_stime)
+
+
+def _memory_of(status_fd: int, field: bytes) -> int:
+    """A field of /proc/PID/status in bytes; 0 when the process is gone."""
+    try:
+        text = os.pread(status_fd, 4096, 0)
+    except OSError:
+        return 0
+    start = text.find(field)
+    return int(text[start + len(field) :].split(None, 1)[0]) * 1024 if start >= 0 else 0
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children of a process, and theirs, as the kernel lists them by thread."""
+    found: list[int] = []
+    queue = [pid]
+    while queue:
+        task_folder = f"/proc/{queue.pop()}/task"
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(task_folder):  # noqa: PTH208 - names only, every 50 ms
+                with open(f"{task_folder}/{thread}/children", "rb") as file:  # noqa: PTH123
+                    children = [int(child) for child in file.read().split()]
+                found += children
+                queue += children
+    return found
