@@ -12,6 +12,7 @@ from local.report import figures
 from local.report.theme import Theme, sheet
 from local.results import Comparison, Series, Span
 
+NARROW = 3.0
 POINTS = 200  # of a curve: a report is a page, the result file keeps every sample
 
 
@@ -40,6 +41,11 @@ def plain_log(axes: Axes, which: str, *, subs: Sequence[float] = (1.0, 2.0, 5.0)
     axis = axes.xaxis if which == "x" else axes.yaxis
     if axis.get_data_interval()[1] <= 0:
         return  # nothing that a logarithm could show
+    low, high = axis.get_data_interval()
+    if low > 0 and high < NARROW * low:
+        if which == "y":
+            axes.set_ylim(bottom=0)  # so narrow that a logarithm has no two labels, and a cut axis would exaggerate
+        return
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     low, high = axis.get_view_interval()
     if high / max(low, 1e-12) > 300:

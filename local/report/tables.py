@@ -9,6 +9,7 @@ from local.report.figures import Index, number
 from local.results import Check, Comparison, Cost, Result, Summary
 
 VERDICT_METRICS = ("p50", "p95", "p99", "p99.9", "max", "throughput", "errors", "cpu_per_request", "memory_peak")
+OF_THE_MOMENT = {"pid", "port"}  # in the file, but of no use to a reader
 UNITS = {"throughput": "", "errors": "", "cpu_per_request": "ms", "memory_peak": "MB"}
 
 
@@ -258,13 +259,13 @@ def run(result: Result, order: Sequence[str]) -> list[str]:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    items = [(name.replace("_", " "), _fact(value)) for name, value in facts.items()]
+    items = [(name.replace("_", " "), _fact(value)) for name, value in facts.items() if value is not None]
     return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in items)}</dl>"
 
 
 def _fact(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_fact(own)}" for name, own in value.items())
+        return ", ".join(f"{name} {_fact(own)}" for name, own in value.items() if name not in OF_THE_MOMENT)
     if isinstance(value, list | tuple):
         return ", ".join(_fact(own) for own in value)
     if isinstance(value, bool) or value is None:

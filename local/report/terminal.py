@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -263,8 +264,8 @@ def _foot(result: Result, paint: _Paint) -> list[str]:
         lines = [paint("valid", GREEN, BOLD) + told]
     else:
         lines = [paint("NOT VALID", RED, BOLD) + ": do not quote these figures"]
-    lines += [f"  {paint('failed', RED)} {_check(check)}" for check in failed]
-    lines += [f"  {paint('note', YELLOW)} {warning}" for warning in result.warnings]
+    lines += [f"  {paint('failed', RED)} {_folded(_check(check), 9)}" for check in failed]
+    lines += [f"  {paint('note', YELLOW)} {_folded(warning, 7)}" for warning in result.warnings]
     index = Index.of(result)
     if result.comparisons:
         lines.append("  intervals: 95 %, by bootstrap over blocks")
@@ -274,6 +275,10 @@ def _foot(result: Result, paint: _Paint) -> list[str]:
             f"  {paint('note', YELLOW)} {grey}: fewer than {figures.SAMPLES_BEYOND} samples lie beyond this percentile"
         )
     return lines
+
+
+def _folded(text: str, indent: int) -> str:
+    return f"\n{' ' * indent}".join(textwrap.wrap(text, WIDTH - indent)) or text
 
 
 def _check(check: Check) -> str:

@@ -164,3 +164,11 @@ def test_a_percentile_is_doubted_by_the_samples_beyond_it() -> None:
     assert not doubted("cold_p50", 30)
     assert doubted("cold_p95/init", 30)
     assert not doubted("throughput", 1)
+
+
+def test_a_long_note_is_folded() -> None:
+    text = terminal.render(msgspec.structs.replace(cold_result(), warnings=("a rather long note " * 12,)))
+    assert max(len(row) for row in text.splitlines()) <= terminal.WIDTH
+    assert (
+        "\n       a rather" in text or "\n       rather" in text or "\n       long" in text or "\n       note" in text
+    )
