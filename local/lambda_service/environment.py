@@ -130,9 +130,12 @@ class Environment:
     def running(self) -> list[Invocation]:
         return list(self._running.values())
 
-    def over_memory(self, now_ns: int) -> bool:
-        """Read the peak if the last reading is old enough; True once the processes have held more than the function may."""
-        if now_ns - self._memory_read_ns >= MEMORY_SAMPLE_NS and self._sandbox is not None:
+    def over_memory(self, now_ns: int, *, since_ns: int) -> bool:
+        """True once the processes have held more than the function may; the peak is read anew unless that was just done.
+
+        `since_ns`: when the invocation began; one that is older than the interval can afford a reading of its own.
+        """
+        if now_ns - min(self._memory_read_ns, since_ns) >= MEMORY_SAMPLE_NS and self._sandbox is not None:
             self._memory_read_ns = now_ns
             self.memory_peak_bytes = max(self.memory_peak_bytes, self._sandbox.memory_peak_bytes())
             self.out_of_memory = self.memory_peak_bytes > self._memory_limit_bytes

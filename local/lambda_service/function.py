@@ -226,7 +226,7 @@ class Function:
     def environment_answered(
         self, environment: Environment, invocation: Invocation, body: bytes, failed: bool, error_type: str | None
     ) -> None:
-        if environment.over_memory(time.monotonic_ns()):
+        if environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns):
             environment.reset()
             self._conclude_out_of_memory(environment, invocation)
             self._free(environment)
@@ -308,6 +308,7 @@ class Function:
         environment = invocation.environment
         if environment is None:
             return  # still in an init of its own, which looks at the clock when it is over
+        environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns)  # its peak belongs in REPORT
         environment.reset()
         self._conclude_timeout(environment, invocation)
         self._free(environment)
@@ -412,7 +413,7 @@ class Function:
                     environment.watch_output(True)
             if environment.phase is Phase.RETURNING:
                 environment.watch_output(True)
-            elif environment.over_memory(now_ns):
+            elif environment.over_memory(now_ns, since_ns=now_ns):
                 environment.kill()
         if busy:
             self._watch_long_ones()

@@ -14,6 +14,7 @@ from typing import Any
 import uvloop
 
 from local.backing.reaper import processes
+from local.lambda_service.environment import MEMORY_SAMPLE_NS
 from local.lambda_service.function import Function
 from local.lambda_service.logs import LogSink
 from local.lambda_service.service import LambdaService, ServiceOptions, new_trace_id
@@ -119,12 +120,11 @@ class Harness:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Turn the loop until the condition holds."""
+        self.run(until(condition))
 
-        async def wait() -> None:
-            while not condition():  # noqa: ASYNC110 - processes and loops have no event to wait for
-                await asyncio.sleep(0.002)
-
-        self.run(wait())
+    def until_sampled(self) -> None:
+        """Let so much time pass that memory is read again."""
+        self.run(asyncio.sleep(MEMORY_SAMPLE_NS / 1e9))
 
     def settled(self, name: str) -> None:
         """Wait until every environment is back and frozen, or gone."""
@@ -153,6 +153,11 @@ def running(tmp_path: Path, *functions: FunctionConfig, **options: Any) -> Itera
             runner.run(asyncio.wait_for(service.__aexit__(None, None, None), PATIENCE_S))
     left = descendants() - before
     assert not left, f"processes left behind: {left}"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 - processes and logs have no event to wait for
+        await asyncio.sleep(0.002)
 
 
 def descendants() -> set[int]:

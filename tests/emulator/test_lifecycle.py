@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.lambda_service.types import ServiceError, Throttled
-from tests.emulator.harness import Harness, Outcome, descriptors, function, running
+from tests.emulator.harness import Harness, Outcome, descriptors, function, running, until
 
 
 @pytest.fixture(scope="module")
@@ -262,8 +262,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(service: Harne
 def test_a_busy_environment_is_retired_when_it_comes_back(service: Harness) -> None:
     async def retire_while_busy() -> tuple[int, int]:
         call = asyncio.ensure_future(service.invoke_async("loop", 0.3))
-        while not service.function("loop").counters.invocations or not busy():
-            await asyncio.sleep(0.002)
+        await until(busy)
         retired = await service.function("loop").retire()
         return retired, (await call).payload
 
@@ -337,8 +336,7 @@ def test_closing_in_the_middle_of_inits_and_invocations_leaves_nothing(tmp_path:
 
         async def begin() -> list[asyncio.Task[Outcome]]:
             calls = [asyncio.ensure_future(harness.invoke_async(name, 30)) for name in ("slow", "sleeps", "slow")]
-            while not any(each.running for each in harness.function("sleeps").environments.values()):
-                await asyncio.sleep(0.002)
+            await until(lambda: any(each.running for each in harness.function("sleeps").environments.values()))
             return calls
 
         calls = harness.run(begin())
