@@ -49,6 +49,10 @@ class EmulatorOptions:
     state_dir: Path | None = None
     token: str = field(default_factory=lambda: os.environ.get("WARMFRONT_TOKEN") or secrets.token_urlsafe(18))
     max_connections: int = 200
+    enforce_auth: bool = False
+    jwks: str | None = None
+    trust_tokens: bool = False
+    enforce_throttles: bool = False
     origin: Literal["auto", "system", "wheel"] = "auto"
     """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
     quiet_logs: bool = False
@@ -131,7 +135,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                     *invoke_routes(service),
                 ]
             )
-            apps = create_apps(template, service, GatewayOptions(internal=internal))
+            apps = create_apps(template, service, _gateway_options(options, internal, sink))
             emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
             async with _serving(apps or [internal], sockets):
                 yield emulator
@@ -141,6 +145,17 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
             each.close()
         if options.state_dir is None:
             shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def _gateway_options(options: EmulatorOptions, internal: Starlette, sink: LogSink) -> GatewayOptions:
+    return GatewayOptions(
+        internal=internal,
+        enforce_auth=options.enforce_auth,
+        jwks=options.jwks,
+        trust_tokens=options.trust_tokens,
+        enforce_throttles=options.enforce_throttles,
+        note=lambda line: sink.write("gateway", f"gateway: {line}\n".encode()),
+    )
 
 
 def _describe(backing: Backing) -> dict[str, object]:
@@ -247,6 +262,7 @@ async def _serving(apps: Sequence[Callable[..., Any]], sockets: list[socket.sock
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # X-Forwarded-For is the client's word and no address of ours
             timeout_graceful_shutdown=1,
             timeout_keep_alive=75,
             backlog=1024,

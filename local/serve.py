@@ -63,6 +63,18 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle", type=float, default=600.0, metavar="SECONDS", help="end environments idle for so long (default: 600)"
     )
+    parser.add_argument(
+        "--enforce-auth", action="store_true", help="refuse what the template's authorizers would refuse"
+    )
+    parser.add_argument(
+        "--jwks", metavar="FILE|URL", help="public keys that JWTs are verified with (with --enforce-auth)"
+    )
+    parser.add_argument(
+        "--trust-tokens", action="store_true", help="take a JWT's signature on trust (with --enforce-auth)"
+    )
+    parser.add_argument(
+        "--enforce-throttles", action="store_true", help="hold requests to the template's throttling limits"
+    )
     parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
 
 
@@ -104,14 +116,26 @@ def serve(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
 
     async def main() -> int:
-        options = _options(args, host=args.host, port=args.port, idle_s=args.idle, log_file=args.log_file)
+        options = _options(
+            args,
+            host=args.host,
+            port=args.port,
+            idle_s=args.idle,
+            log_file=args.log_file,
+            enforce_auth=args.enforce_auth,
+            jwks=args.jwks,
+            trust_tokens=args.trust_tokens,
+            enforce_throttles=args.enforce_throttles,
+        )
+        if args.enforce_auth and args.trust_tokens:
+            print("warning: --trust-tokens: anybody can sign a token that this emulator accepts", file=sys.stderr)
         if args.host not in ("127.0.0.1", "localhost", "::1"):
             print(f"warning: listening on {args.host}: others on the network can run your functions", file=sys.stderr)
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with running(options) as emulator:
-            print("\n".join(start_table(emulator, token=options.token)), flush=True)
+            print("\n".join(start_table(emulator, options)), flush=True)
             print(f"Warmfront ready on {emulator.urls[0]}", flush=True)
             await stop.wait()
         return 0
@@ -119,7 +143,7 @@ def serve(args: argparse.Namespace) -> int:
     return _reported(main)
 
 
-def start_table(emulator: Emulator, *, token: str) -> list[str]:
+def start_table(emulator: Emulator, options: EmulatorOptions) -> list[str]:
     """What runs: backing services, functions, routes by API, warnings."""
     lines = []
     for name, about in emulator.backing.describe().items():
@@ -134,11 +158,11 @@ def start_table(emulator: Emulator, *, token: str) -> list[str]:
     for app, url in zip(emulator.apps, emulator.urls, strict=False):
         lines += [f"route      {url} {route.key} -> {route.function}" for route in app.routes]
         authorizers = sorted({route.authorizer for route in app.routes if route.authorizer})
-        if authorizers:
-            lines.append(f"warning    {app.api.logical_id}: authorizers {', '.join(authorizers)} are not enforced here")
+        if authorizers and not options.enforce_auth:
+            lines.append(f"warning    {app.api.logical_id}: {', '.join(authorizers)} not enforced; --enforce-auth does")
     lines += [f"warning    {warning}" for warning in emulator.warnings]
     lines.append(f"invoke     aws lambda invoke --endpoint-url {emulator.urls[0]} --function-name NAME out.json")
-    lines.append(f"control    {emulator.urls[0]}/_warmfront/state (token for writes: {token})")
+    lines.append(f"control    {emulator.urls[0]}/_warmfront/state (token for writes: {options.token})")
     return lines
 
 
