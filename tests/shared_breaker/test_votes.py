@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +31,7 @@ from tests.machines.model_store import ModelStore
 
 SETTINGS = BreakerSettings(slow_s=1.0, call_timeout_s=2.0, calls_min=3)
 PATIENT = VoteSettings(budget_s=5.0)  # where others run meanwhile, on a machine that may be busy
+ROOT = Path(__file__).parents[2]
 START_S = 1_000_000.0
 
 
@@ -460,6 +463,67 @@ def test_three_environments_open_the_fleet_through_a_real_server(votes_redis: Re
 
     assert 0 < run(main()).retry_after_s <= 30
     assert not [e for e in events if isinstance(e, Degraded)]
+
+
+BRIEF = BreakerSettings(slow_s=0.2, call_timeout_s=0.2, calls_min=3, open_base_s=0.1, open_max_s=0.1)
+UNHURRIED = VoteSettings(quorum=1, poll_s=0.001, budget_s=1.0)
+TAKES_THE_LEASE = """
+import asyncio, sys
+from shared.breaker import CircuitBreaker
+from shared.breaker_votes import RedisVoteStore, VotingBreaker
+from tests.shared_breaker.test_votes import BRIEF, UNHURRIED
+
+async def main():
+    store = RedisVoteStore(sys.argv[1], protects=None)
+    breaker = CircuitBreaker("killed", BRIEF)
+    held = await VotingBreaker(breaker, store, environment_id="p", settings=UNHURRIED).acquire(remaining_s=60)
+    print(held.token, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_a_probe_whose_process_is_killed_is_made_up_for_within_its_lease_and_an_interval(votes_redis: Redis) -> None:
+    """The other environments only ever wait for as long as they are told."""
+
+    async def main() -> list[float]:
+        store = RedisVoteStore(votes_redis.url(), protects=None)
+        breaker = CircuitBreaker("killed", BRIEF, rng=lambda: 0.0)
+        environment = VotingBreaker(breaker, store, environment_id="a", settings=UNHURRIED)
+        waits_s: list[float] = []
+        try:
+            for _ in range(3):
+                with pytest.raises(DownError):
+                    await environment.call(fail, remaining_s=60, failures=DownError)
+            await asyncio.sleep(BRIEF.open_base_s)
+            kill_a_process_that_has_the_lease(votes_redis.url())
+            while True:
+                try:
+                    held = await environment.acquire(remaining_s=60)
+                except CircuitOpen as error:
+                    waits_s.append(error.retry_after_s)
+                    await asyncio.sleep(error.retry_after_s)
+                else:
+                    assert held.token
+                    return waits_s
+        finally:
+            await store.aclose()
+
+    waits_s = run(main())
+    lease_s = BRIEF.call_timeout_s + 2 * UNHURRIED.budget_s
+    assert waits_s  # the lease was held, and nobody passed it
+    assert sum(waits_s) <= lease_s + BRIEF.open_max_s + 0.01  # the server counts in milliseconds
+
+
+def kill_a_process_that_has_the_lease(url: str) -> None:
+    command = [sys.executable, "-c", TAKES_THE_LEASE, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+        assert process.stdout
+        try:
+            assert int(process.stdout.readline()) > 0
+        finally:
+            process.kill()
 
 
 @contextmanager
