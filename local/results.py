@@ -189,6 +189,7 @@ class Experiment(msgspec.Struct, frozen=True):
     control: Verdict
     variants: tuple[Verdict, ...]
     question: str = ""
+    lessons: dict[str, str] = {}  # broke, held, file: what a person learns
     series: tuple[Series, ...] = ()
     spans: tuple[Span, ...] = ()
 

@@ -101,10 +101,11 @@ def stacks(theme: Theme, axes: Axes, values: Sequence[Sequence[float]], parts: S
 
 
 def draw_series(theme: Theme, axes: Axes, series: Sequence[Series], order: Sequence[str]) -> None:
+    several = len({own.workload for own in series}) > 1
     for own in series:
         colour = colour_of(theme, own.variant, order)
         step = max(1, len(own.t_s) // POINTS)
-        label = " ".join(part for part in (own.variant, own.workload) if part) or own.name
+        label = " ".join(part for part in (own.variant, own.workload if several else "") if part) or own.name
         axes.plot(own.t_s[::step], own.values[::step], color=colour, label=label)
     unit = series[0].unit
     axes.set_ylabel(series[0].name if unit in ("", "1") else f"{series[0].name}, {unit}")
@@ -118,8 +119,11 @@ def draw_series(theme: Theme, axes: Axes, series: Sequence[Series], order: Seque
 def shade(theme: Theme, axes: Axes, spans: Sequence[Span]) -> None:
     """A fault behind the whole height; a breaker's state as a band along the top, since the two overlap."""
     labelled = set()
+    first = {(span.kind, span.label): span.variant for span in reversed(spans)}
     for span in spans:
         breaker = span.kind == "breaker"
+        if not breaker and first[span.kind, span.label] != span.variant:
+            continue  # every variant met the fault in a run of its own: one shade stands for all
         text = f"{span.kind} {span.label}" if breaker else span.kind
         label = None if text in labelled else text
         labelled.add(text)

@@ -9,6 +9,7 @@ from local.report.figures import Index, number
 from local.results import Check, Comparison, Cost, Result, Summary
 
 VERDICT_METRICS = ("p50", "p95", "p99", "p99.9", "max", "throughput", "errors", "cpu_per_request", "memory_peak")
+FACT_MAX = 300  # letters: what is longer is data and no fact
 OF_THE_MOMENT = {"pid", "port"}  # in the file, but of no use to a reader
 UNITS = {"throughput": "", "errors": "", "cpu_per_request": "ms", "memory_peak": "MB"}
 
@@ -211,9 +212,14 @@ def experiments(result: Result, order: Sequence[str]) -> list[str]:
         cells = [f"{own.verdict} {own.figure}".strip() if own else "" for own in verdicts]
         if one.control.name:
             cells[0] = f"{one.control.name}: {cells[0]}"
-        kinds = [{"pass": "good", "fail": "bad"}.get(own.verdict if own else "", "muted") for own in verdicts]
+        kinds = [
+            {"pass": "good", "fail": "bad", "error": "bad"}.get(own.verdict if own else "", "muted") for own in verdicts
+        ]
         rows.append(_plain_row([one.name, *cells], heads, kinds))
-    return [_table(heads, rows)]
+    learned = [
+        f"<div><h3>{escape(one.name)}</h3>{_facts(one.lessons)}</div>" for one in result.experiments if one.lessons
+    ]
+    return [_table(heads, rows), f'<div class="columns">{"".join(learned)}</div>' if learned else ""]
 
 
 def noise(result: Result, order: Sequence[str]) -> list[str]:
@@ -260,6 +266,7 @@ def run(result: Result, order: Sequence[str]) -> list[str]:
 
 def _facts(facts: Mapping[str, Any]) -> str:
     items = [(name.replace("_", " "), _fact(value)) for name, value in facts.items() if value is not None]
+    items = [(name, text if len(text) <= FACT_MAX else "in the result file") for name, text in items]
     return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in items)}</dl>"
 
 

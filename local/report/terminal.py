@@ -250,7 +250,7 @@ def _experiments(result: Result, paint: _Paint) -> list[str]:
         line = one.name[:33].ljust(34)
         for own in (one.control, *(verdicts.get(variant) for variant in variants)):
             text = f"{own.verdict} {own.figure}".strip() if own else "-"
-            colour = {"pass": (GREEN,), "fail": (RED,)}.get(own.verdict if own else "", (DIM,))
+            colour = {"pass": (GREEN,), "fail": (RED,), "error": (RED,)}.get(own.verdict if own else "", (DIM,))
             line += paint(text[: width - 1].ljust(width), *colour)
         lines.append(line.rstrip())
     return lines

@@ -117,6 +117,14 @@ def test_a_result_shows_only_what_it_has() -> None:
     assert headings(render_html(bare)) == ["The run"]
 
 
+def test_an_experiment_ends_with_what_it_teaches() -> None:
+    result = lab_result()
+    long = {"measures": {"pooled": list(range(1000))}}
+    words = Page(render_html(msgspec.structs.replace(result, settings={"seed": 7, "experiments": long}))).words
+    assert "broke every caller waited held the breaker opened file shared/breaker.py" in words
+    assert "seed 7 experiments in the result file" in words
+
+
 def test_what_a_result_says_cannot_become_markup() -> None:
     nasty = '<script>alert("x")</script>'
     result = bench_result(workloads=("product",), rounds=3, requests=40)
