@@ -1,0 +1,140 @@
+"""Every metric that an alarm or the dashboard watches is one that something emits, under that very name."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy import tools
+from tests.deploy.conftest import Deployment
+from tests.deploy.events import EVENTS
+from tests.deploy.tools import Built
+
+pytestmark = pytest.mark.deploy
+
+type Metric = tuple[str, str, frozenset[tuple[str, str]]]
+
+# Names and dimensions as AWS's own services publish them; a pair that is not here never gets a data point.
+#   docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html
+#   docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+#   docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy.monitoring.html
+#   docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.AuroraMonitoring.Metrics.html
+#   docs.aws.amazon.com/AmazonElastiCache/latest/dg/serverless-metrics-events-redis.html
+#   docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+_LAMBDA = [{"FunctionName"}, {"FunctionName", "Resource"}, {"FunctionName", "Resource", "ExecutedVersion"}]
+_API = [{"ApiId"}, {"ApiId", "Stage"}, {"ApiId", "Stage", "Method", "Resource"}]
+PUBLISHED: dict[str, tuple[set[str], list[set[str]]]] = {
+    "AWS/ApiGateway": ({"4xx", "5xx", "Count", "Latency", "IntegrationLatency", "DataProcessed"}, _API),
+    "AWS/Lambda": (
+        {"Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions", "AsyncEventAge", "DeadLetterErrors"},
+        _LAMBDA,
+    ),
+    "AWS/RDS": (
+        {"ACUUtilization", "CPUUtilization", "DatabaseConnections", "Deadlocks", "FreeableMemory"},
+        [{"DBClusterIdentifier"}, {"DBInstanceIdentifier"}],
+    ),
+    "AWS/RDS (proxy)": (
+        {"ClientConnections", "DatabaseConnections", "DatabaseConnectionsCurrentlySessionPinned", "QueryRequests"},
+        [{"ProxyName"}],
+    ),
+    "AWS/ElastiCache": (
+        {
+            "ThrottledCmds",
+            "ElastiCacheProcessingUnits",
+            "BytesUsedForCache",
+            "CacheHitRate",
+            "SuccessfulReadRequestLatency",
+        },
+        [{"clusterId"}],
+    ),
+    "AWS/SQS": (
+        {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "NumberOfMessagesSent"},
+        [{"QueueName"}],
+    ),
+}
+
+
+def watched_by_alarms(deployment: Deployment) -> Iterable[tuple[str, Metric]]:
+    for name, alarm in deployment.of_type("AWS::CloudWatch::Alarm").items():
+        if "MetricName" in alarm:
+            yield name, _metric(alarm)
+        for query in alarm.get("Metrics", []):
+            if "MetricStat" in query:
+                yield name, _metric(query["MetricStat"]["Metric"])
+
+
+def watched_by_dashboards(deployment: Deployment) -> Iterable[tuple[str, Metric]]:
+    """Rows are [namespace, name, dimension, value, ..., {options}], and "." is as above."""
+    for dashboard in deployment.of_type("AWS::CloudWatch::Dashboard").values():
+        for widget in json.loads(dashboard["DashboardBody"])["widgets"]:
+            for row in widget["properties"].get("metrics", []):
+                words = [word for word in row if isinstance(word, str)]
+                assert "." not in words, "written out, so that this test can read it"
+                if words:
+                    namespace, name, *pairs = words
+                    dimensions = frozenset(zip(pairs[::2], pairs[1::2], strict=True))
+                    yield widget["properties"]["title"], (namespace, name, dimensions)
+
+
+def _metric(properties: dict[str, Any]) -> Metric:
+    dimensions = frozenset((each["Name"], str(each["Value"])) for each in properties.get("Dimensions", []))
+    return properties["Namespace"], properties["MetricName"], dimensions
+
+
+def emitted(lines: Iterable[dict[str, Any]]) -> set[Metric]:
+    """What CloudWatch makes of EMF lines: each metric once per set of dimensions."""
+    found: set[Metric] = set()
+    for line in lines:
+        for directive in line["_aws"]["CloudWatchMetrics"]:
+            for names in directive["Dimensions"]:
+                dimensions = frozenset((name, str(line[name])) for name in names)
+                found |= {(directive["Namespace"], metric["Name"], dimensions) for metric in directive["Metrics"]}
+    return found
+
+
+def is_published(metric: Metric) -> bool:
+    namespace, name, dimensions = metric
+    names = {dimension for dimension, _ in dimensions}
+    kinds = [kind for space, kind in PUBLISHED.items() if space.split(" ")[0] == namespace]
+    return any(name in metrics and names in sets for metrics, sets in kinds)
+
+
+@pytest.fixture(scope="module")
+def emitted_by_handlers(
+    built: Built, dev: Deployment, runtime: Path, functions: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> set[Metric]:
+    """One invocation of each built handler, as deployed."""
+    found: set[Metric] = set()
+    for name, handler in functions.items():
+        call = tools.call(
+            handler,
+            EVENTS[name],
+            folders=(built.folder / name, built.layer, runtime),
+            environ=dev.environment(name),
+            scratch=tmp_path_factory.mktemp(name),
+        )
+        found |= emitted(call.metrics)
+    return found
+
+
+def test_every_variant_emits_its_latency_as_a_service_of_its_own(emitted_by_handlers: set[Metric]) -> None:
+    for service in ("naive", "pooled"):
+        assert ("Warmfront", "Latency", frozenset({("service", service)})) in emitted_by_handlers
+
+
+def test_every_metric_of_an_alarm_exists(deployment: Deployment, emitted_by_handlers: set[Metric]) -> None:
+    for alarm, metric in watched_by_alarms(deployment):
+        assert is_published(metric) or metric in emitted_by_handlers, (alarm, metric)
+
+
+def test_every_metric_of_the_dashboard_exists(deployment: Deployment, emitted_by_handlers: set[Metric]) -> None:
+    for widget, metric in watched_by_dashboards(deployment):
+        assert is_published(metric) or metric in emitted_by_handlers, (widget, metric)
+
+
+def test_rest_apis_names_are_no_metrics_of_an_http_api() -> None:
+    """The mistake of public samples: an alarm that can never fire."""
+    assert not is_published(("AWS/ApiGateway", "5XXError", frozenset({("ApiName", "shop")})))
+    assert is_published(("AWS/ApiGateway", "5xx", frozenset({("ApiId", "abc"), ("Stage", "$default")})))
