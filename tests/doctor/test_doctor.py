@@ -113,6 +113,7 @@ VARIABLE_MISTAKES: list[tuple[dict[str, str | None], str]] = [
     ({"HTTP_TIMEOUT_S": "4", "HTTP_MAX_RETRIES": "3", "REDIS_RETRIES": None}, "retries-over-budget"),
     ({"AWS_MAX_ATTEMPTS": "5", "SQS_CLIENT_TIMEOUT_S": "3"}, "retries-over-budget"),
     ({"REDIS_TIMEOUT_MS": "3000", "REDIS_RETRIES": "10"}, "retries-over-budget"),
+    ({"AWS_MAX_ATTEMPTS": "2", "SQS_CLIENT_TIMEOUT_S": "5"}, "retries-over-budget"),  # 10 s of 10: one too many
     ({"DB_ACQUIRE_TIMEOUT_MS": None}, "no-acquire-timeout"),
     ({"DB_CONNECT_TIMEOUT_MS": None}, "no-connect-timeout"),
     ({"DB_STATEMENT_TIMEOUT_MS": None}, "no-statement-timeout"),
