@@ -12,9 +12,10 @@ from local.bench.load_process import LoadError
 from local.lab import history_procedures, load_procedures, start_procedures
 from local.lab.emulator_process import EmulatorError, EmulatorProcess, EmulatorSettings
 from local.lab.experiments import Experiment, ExperimentError, Suite, Verdict, judge
+from local.lab.faults import applied
 from local.lab.http_client import NoAnswer
 from local.lab.load_procedures import NoSteadyState
-from local.lab.scene import Observation, Scene, Subject
+from local.lab.scene import Observation, Scene, Subject, build_fault
 from local.lab.stage import Stage
 from local.lab.tcp_faults import FaultError
 
@@ -143,7 +144,8 @@ class Engine:
             say=lambda text: self.say(f"    {text}"),
         )
         await self._reset(scene)
-        return await PROCEDURES[experiment.procedure](scene)
+        async with applied(*(build_fault(scene, condition) for condition in experiment.throughout)):
+            return await PROCEDURES[experiment.procedure](scene)
 
     async def _emulator(self, experiment: Experiment, subject: Subject) -> EmulatorProcess:
         """One emulator for all subjects of an experiment; another for a control with settings or a template of its own."""

@@ -115,6 +115,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     phases: Phases = Phases()
     budget_ms: float = 2_000.0  # slower than this is as good as failed to the caller
     fault: list[FaultSpec] = []
+    throughout: list[FaultSpec] = []  # conditions that are there from before the load to after it
     settings: dict[str, str] = {}  # environment variables of every variant that is the kit
     parameters: tuple[str, ...] = ()  # of the template, as --parameter-overrides takes them; else the suite's
     options: dict[str, Any] = {}  # of the procedure

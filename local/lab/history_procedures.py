@@ -147,9 +147,10 @@ class Races(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     write: dict[str, Any]
     value: str = "version"
     readers: int = 8
-    writers: int = 2
-    keys: int = 3
-    seconds: float = 5.0
+    writers: int = 3
+    burst: int = 5  # writes in a row, each writer on a key of its own; a race needs two of them close together
+    rest_s: float = 1.2  # and a stale entry must be left alone to be seen
+    seconds: float = 6.0
     bound_s: float = 0.5
     timeout_s: float = 4.0
 
@@ -161,21 +162,35 @@ async def staleness(scene: Scene) -> Observation:
     reads: list[Seen] = []
     writes: list[Seen] = []
 
-    async def ask_again(identity: int, template: dict[str, Any], seen: list[Seen], *, at_start: bool) -> None:
+    def now_s() -> float:
+        return time.monotonic() - began_s
+
+    async def version(client: Client, template: dict[str, Any], values: dict[str, Any]) -> int | None:
+        reply = await _send(scene, client, template, values, wanted.timeout_s)
+        return int(reply.json()[wanted.value]) if reply is not None and reply.status == 200 else None
+
+    async def read_again(identity: int) -> None:
         client, rng = scene.emulator.client(), random.Random(f"race {scene.seed} {identity}")
-        while (started_s := time.monotonic() - began_s) < wanted.seconds:
-            key = str(rng.randint(1, wanted.keys))
-            values = {"item": key, "number": rng.randint(1, 99_999)}
-            reply = await _send(scene, client, template, values, wanted.timeout_s)
-            if reply is not None and reply.status == 200:
-                told_s = started_s if at_start else time.monotonic() - began_s
-                seen.append(Seen(key, int(reply.json()[wanted.value]), told_s))
+        while (began_to_read_s := now_s()) < wanted.seconds:
+            key = str(rng.randint(1, wanted.writers))
+            if (found := await version(client, wanted.read, {"item": key})) is not None:
+                reads.append(Seen(key, found, began_to_read_s))
+        await client.close()
+
+    async def write_again(key: str) -> None:
+        client, rng = scene.emulator.client(), random.Random(f"race {scene.seed} {key}")
+        while now_s() < wanted.seconds:
+            for _ in range(wanted.burst):
+                values = {"item": key, "number": rng.randint(1, 99_999)}
+                if (written := await version(client, wanted.write, values)) is not None:
+                    writes.append(Seen(key, written, now_s()))
+            await asyncio.sleep(wanted.rest_s)
         await client.close()
 
     async with applied(*(build_fault(scene, spec) for spec in scene.experiment.fault)):
         await asyncio.gather(
-            *(ask_again(number, wanted.read, reads, at_start=True) for number in range(wanted.readers)),
-            *(ask_again(1000 + number, wanted.write, writes, at_start=False) for number in range(wanted.writers)),
+            *(read_again(number) for number in range(wanted.readers)),
+            *(write_again(str(1 + number)) for number in range(wanted.writers)),
         )
     found, stalest_s = check_staleness(writes, reads, bound_s=wanted.bound_s)
     counts = {"reads": float(len(reads)), "writes": float(len(writes)), "stalest_s": stalest_s}
@@ -254,7 +269,7 @@ async def _record(
     """All operations, by so many clients at a time, with the faults on from the first to the last."""
     history = History()
     faults = [build_fault(scene, spec) for spec in scene.experiment.fault]
-    await scene.stage.heal()
+    await scene.stage.count_anew()
     began_s = time.monotonic()
     numbers = iter(range(wanted.operations))
 

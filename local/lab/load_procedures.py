@@ -113,7 +113,7 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
         await prepare(scene, generator, plan)
     faults = [build_fault(scene, fault) for fault in scene.experiment.fault]
     log, watch = LogPart(scene.emulator.log_file), Watch()
-    await scene.stage.heal()
+    await scene.stage.count_anew()
     began_s, began_wall_s = time.monotonic(), time.time()
 
     async def at(moment_s: float) -> float:
@@ -301,7 +301,7 @@ async def burst(scene: Scene) -> Observation:
     count = scene.options(LoadOptions).burst
     log = LogPart(scene.emulator.log_file)
     await scene.emulator.retire(scene.variant.function)
-    await scene.stage.heal()
+    await scene.stage.count_anew()
     began_s = time.monotonic()
     watch = Watch()
     async with generators(1) as (generator,), watching(scene, watch, began_s):

@@ -66,9 +66,12 @@ class Stage:
         await self._emulator_exits.aclose()
 
     async def heal(self) -> None:
-        """No fault is left on any proxy, and the counters start again."""
+        """No fault is left on any proxy."""
         for name in self._ports:
             await self.proxies.clear(name)
+
+    async def count_anew(self) -> None:
+        for name in self._ports:
             await self.proxies.reset_stats(name)
 
     async def query(self, database: str, sql: str) -> list[asyncpg.Record]:

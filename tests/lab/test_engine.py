@@ -215,7 +215,7 @@ class TestOurSuite:
     @pytest.mark.parametrize("tried", suite.experiment, ids=lambda each: each.id)
     def test_what_it_names_exists(self, tried: Experiment) -> None:
         assert tried.procedure in PROCEDURES
-        for fault in tried.fault:
+        for fault in (*tried.fault, *tried.throughout):
             assert fault.kind in FAULT_KINDS or fault.kind in FAULTS
         if tried.load is not None:
             options(tried, LoadOptions)

@@ -47,12 +47,20 @@ async def secret() -> None:
         raise
 
 
+async def queue() -> None:
+    """One at a time and 20 ms each, whoever comes, however long the line: an unbounded queue in the database."""
+    if not KEPT or KEPT[0].is_closed():
+        KEPT[:] = [await asyncpg.connect(os.environ["DATABASE_URL"], ssl=False, timeout=5)]
+    async with KEPT[0].transaction():
+        await KEPT[0].execute("SELECT pg_advisory_xact_lock(1), pg_sleep(0.02)")
+
+
 async def read_cached(key: str) -> int:
     """Read the truth, take a moment, write it to the cache: by then it may be the truth no more."""
     async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
         if (cached := await client.get(f"careless:cached:{key}")) is None:
             cached = await client.get(f"careless:truth:{key}") or b"0"
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
             await client.set(f"careless:cached:{key}", cached)
     return int(cached)
 
@@ -70,6 +78,7 @@ ROUTES = {
     "GET /careless/leak": leak,
     "GET /careless/transaction": transaction,
     "GET /careless/keep": keep,
+    "GET /careless/queue": queue,
     "GET /careless/secret": secret,
 }
 
