@@ -50,6 +50,7 @@ class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rate_during: float = 0.0  # another rate while the fault is on; 0: the same
     connections: int = 128
     timeout_s: float = 12.0
+    arrivals: Literal["poisson", "constant"] = "poisson"
     warm_environments: int = 8  # started before the load, so that no cold start falls into the fault
 
 

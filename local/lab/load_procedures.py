@@ -100,13 +100,25 @@ class Watch:
 async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess]) -> Observation:
     phases, seed = scene.experiment.phases, f"{scene.experiment.id} {scene.seed}"
     plans = [
-        Plan(workers=spec.connections, rate=spec.rate, duration_s=phases.end_s, seed=seed, timeout_s=spec.timeout_s)
+        Plan(
+            workers=spec.connections,
+            rate=spec.rate,
+            duration_s=phases.end_s,
+            seed=seed,
+            timeout_s=spec.timeout_s,
+            arrivals=spec.arrivals,
+        )
     ]
     if spec.rate_during:
         more = max(0.1, spec.rate_during - spec.rate)
         plans.append(
             Plan(
-                workers=4 * spec.connections, rate=more, duration_s=phases.during_s, seed=seed, timeout_s=spec.timeout_s
+                workers=4 * spec.connections,
+                rate=more,
+                duration_s=phases.during_s,
+                seed=seed,
+                timeout_s=spec.timeout_s,
+                arrivals=spec.arrivals,
             )
         )
     for generator, plan in zip(running, plans, strict=True):
