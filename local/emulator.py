@@ -25,7 +25,7 @@ from local.gateway.protocol import OneWriteProtocol
 from local.lambda_service.api import invoke_routes
 from local.lambda_service.control import control_routes
 from local.lambda_service.logs import LogSink
-from local.lambda_service.service import LambdaService, ServiceOptions
+from local.lambda_service.service import ACCOUNT_CONCURRENCY, LambdaService, ServiceOptions
 from local.template import FunctionConfig, Template, load_template, read_parameter_overrides
 
 
@@ -44,6 +44,9 @@ class EmulatorOptions:
     port: int = 3000
     freeze: bool = True
     idle_s: float = 600.0
+    account_concurrency: int = ACCOUNT_CONCURRENCY
+    time_scale: float = 1.0
+    """How many times sooner than on AWS asynchronous invocations are tried again."""
     log_file: Path | None = None
     env_vars: Path | None = None
     state_dir: Path | None = None
@@ -124,7 +127,10 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
             sink,
             freeze=options.freeze,
             idle_s=options.idle_s,
+            account_concurrency=options.account_concurrency,
+            time_scale=options.time_scale,
             environment=environment,
+            note=_noting(sink),
             on_spawn=watcher.register,
             on_gone=watcher.unregister,
         )
@@ -154,8 +160,13 @@ def _gateway_options(options: EmulatorOptions, internal: Starlette, sink: LogSin
         jwks=options.jwks,
         trust_tokens=options.trust_tokens,
         enforce_throttles=options.enforce_throttles,
-        note=lambda line: sink.write("gateway", f"gateway: {line}\n".encode()),
+        note=_noting(sink),
     )
+
+
+def _noting(sink: LogSink) -> Callable[[str], None]:
+    """Lines that are nobody's log stand among the logs they explain."""
+    return lambda line: sink.write("warmfront", f"warmfront: {line}\n".encode())
 
 
 def _describe(backing: Backing) -> dict[str, object]:

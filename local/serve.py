@@ -12,7 +12,8 @@ from typing import Any
 
 from local.backing.errors import BackingError
 from local.emulator import Emulator, EmulatorOptions, StartError, running
-from local.lambda_service.service import new_trace_id
+from local.lambda_service.service import ACCOUNT_CONCURRENCY, new_trace_id
+from local.lambda_service.staging import StagingError
 from local.lambda_service.types import ServiceError
 from local.template import TemplateError, parse_parameter_overrides
 
@@ -75,6 +76,20 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--enforce-throttles", action="store_true", help="hold requests to the template's throttling limits"
     )
+    parser.add_argument(
+        "--account-concurrency",
+        type=int,
+        default=ACCOUNT_CONCURRENCY,
+        metavar="N",
+        help=f"concurrent invocations of the whole account (default: {ACCOUNT_CONCURRENCY})",
+    )
+    parser.add_argument(
+        "--time-scale",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="try asynchronous invocations again X times sooner than AWS does",
+    )
     parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
 
 
@@ -104,7 +119,7 @@ def _reported(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Known failures are one line on stderr and exit status 1 (2: the template or an option is wrong)."""
     try:
         return run_loop(main)
-    except (TemplateError, StartError) as error:
+    except (TemplateError, StartError, StagingError) as error:
         print(f"warmfront: {error}", file=sys.stderr)
         return 2
     except BackingError as error:
@@ -126,6 +141,8 @@ def serve(args: argparse.Namespace) -> int:
             jwks=args.jwks,
             trust_tokens=args.trust_tokens,
             enforce_throttles=args.enforce_throttles,
+            account_concurrency=args.account_concurrency,
+            time_scale=args.time_scale,
         )
         if args.enforce_auth and args.trust_tokens:
             print("warning: --trust-tokens: anybody can sign a token that this emulator accepts", file=sys.stderr)

@@ -22,7 +22,7 @@ def _note(path: str, **milestones: object) -> None:
 
 def _like_lambda(paths: list[str]) -> None:
     """sys.path as Lambda has it (task root, layers, then the runtime's own packages) and the builtins that `-S` leaves out."""
-    sys.path[0:0] = paths
+    sys.path[0:0] = [path for path in paths if path not in sys.path]
     import _sitebuiltins
     import builtins
 
@@ -53,6 +53,16 @@ def _time_first(owner: object, attribute: str, name: str, note_path: str) -> Non
             _note(note_path, span=name, start_ns=start_ns, end_ns=time.monotonic_ns())
 
     setattr(owner, attribute, timed)
+
+
+def _wait_for_debugger(where: str) -> None:
+    port, _, folder = where.partition(os.pathsep)
+    sys.path.append(folder)
+    import debugpy  # type: ignore[import-not-found]
+
+    debugpy.listen(("127.0.0.1", int(port)))
+    print(f"waiting for a debugger on 127.0.0.1:{port}", flush=True)
+    debugpy.wait_for_client()
 
 
 def _run(handler: str, note_path: str) -> None:
@@ -87,6 +97,8 @@ def main() -> None:
     handler = environ["_HANDLER"]
     sys.argv = ["/var/runtime/bootstrap.py", handler]
     _like_lambda(paths)
+    if "WARMFRONT_DEBUG" in environ:
+        _wait_for_debugger(environ.pop("WARMFRONT_DEBUG"))
     _run(handler, note_path)
 
 

@@ -5,25 +5,29 @@ import random
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.lambda_service import staging
+from local.lambda_service.async_invoke import AsyncInvoker, QueuedEvent
+from local.lambda_service.aws_clients import AwsClients
+from local.lambda_service.destinations import Destinations
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.function import INIT_LIMIT_S, Function, Workplace
 from local.lambda_service.invocation import Invocation
+from local.lambda_service.launches import Launcher, Surroundings, not_runnable
 from local.lambda_service.logs import LogSink
-from local.lambda_service.sandbox import Guard, Launch
-from local.lambda_service.types import FunctionNotFound, InvocationResult
-from local.lambda_service.variables import fake_credentials, lambda_variables
-from local.template import FunctionConfig, Template
+from local.lambda_service.sandbox import Guard
+from local.lambda_service.types import FunctionNotFound, InvocationResult, NotRunnable
+from local.lambda_service.variables import fake_credentials
+from local.template import ACCOUNT_ID, EventInvokeConfig, FunctionConfig, Template
 
-ACCOUNT_ID = "123456789012"
 ACCOUNT_CONCURRENCY = 1000
 """docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: default concurrent executions of an account."""
 REAP_EVERY_S = 10.0
-BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
+LATEST = "$LATEST"
+PUBLISHED = "1"
+"""The version an alias points at: locally there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,17 @@ class ServiceOptions:
     shutdown_grace_s: float = 0.5
     init_limit_s: float = INIT_LIMIT_S
     account_concurrency: int = ACCOUNT_CONCURRENCY
+    time_scale: float = 1.0
+    """How many times faster than on AWS asynchronous invocations are tried again, and grow old."""
+    debug: Mapping[str, int] = field(default_factory=dict)
+    """Logical id -> port on which its one environment waits for a debugger."""
     environment: Callable[[FunctionConfig], Mapping[str, str]] = field(default=lambda config: config.environment)
     """The template's variables of a function, with local addresses in place."""
     credentials: Mapping[str, str] = field(default_factory=fake_credentials)
+    aws: AwsClients | None = None
+    """For destinations, dead letters and queues; None: there is no AWS here."""
+    note: Callable[[str], None] = field(default=lambda _: None)
+    """Takes one line that somebody at the terminal should see."""
     on_spawn: Callable[[int], None] = field(default=lambda _: None)
     on_gone: Callable[[int], None] = field(default=lambda _: None)
 
@@ -76,30 +88,42 @@ class LambdaService:
         self._arns: dict[str, str] = {}
         self._freezer = Freezer() if options.freeze else None
         self._reaper: asyncio.TimerHandle | None = None
+        self._async = AsyncInvoker(
+            self._attempt, Destinations(self._submit_record, options.aws, options.note), time_scale=options.time_scale
+        )
         # Tracers send segments to this address; nobody reads it yet, and a full socket buffer drops them without cost.
         self._xray = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._xray.bind(("127.0.0.1", 0))
+        self._launcher: Launcher | None = None
 
     async def __aenter__(self) -> "LambdaService":
-        runtime_dir = staging.stage_runtime(self.options.state_dir / "runtime")
-        unreserved = self._unreserved_limit()
-        workplace = Workplace(
-            self.options.sink,
-            self.options.state_dir,
-            self.options.region,
-            self._freezer,
-            Guard(self.options.on_spawn, self.options.on_gone),
-            self.options.idle_s,
-            self.options.shutdown_grace_s,
-            self.options.init_limit_s,
+        options = self.options
+        xray_address = f"127.0.0.1:{self._xray.getsockname()[1]}"
+        surroundings = Surroundings(
+            options.state_dir, options.region, options.credentials, options.environment, xray_address
         )
+        self._launcher = Launcher(surroundings)
+        workplace = Workplace(
+            options.sink,
+            options.state_dir,
+            options.region,
+            self._freezer,
+            Guard(options.on_spawn, options.on_gone),
+            options.idle_s,
+            options.shutdown_grace_s,
+            options.init_limit_s,
+        )
+        unreserved = self._unreserved_limit()
         for logical_id, config in self.template.functions.items():
-            reason = config.not_runnable or _runtime_missing(config)
+            reason = not_runnable(config)
             if reason is not None:
                 self.not_runnable[logical_id] = reason
                 continue
+            debug_port = options.debug.get(logical_id)
+            launch, warnings = self._launcher.launch(config, debug_port=debug_port)
+            self.warnings += [warning for warning in warnings if warning not in self.warnings]
             limit = unreserved if config.reserved_concurrency is None else None
-            function = Function(config, self._launch(config, runtime_dir), workplace, limit)
+            function = Function(config, launch, workplace, limit, debugged=debug_port is not None)
             self.functions[logical_id] = function
             for name in (config.function_name, logical_id):
                 self._by_name[name] = function
@@ -122,22 +146,39 @@ class LambdaService:
             self._reaper.cancel()
         if self._freezer is not None:
             self._freezer.close()
+        if self._async.pending:
+            self.options.note(f"{self._async.pending} asynchronous invocations were not finished and are forgotten")
+        await self._async.close()
         await asyncio.gather(*(function.close() for function in self.functions.values()))
         self.options.sink.flush()
         self._xray.close()
         shutil.rmtree(self.options.state_dir / "tmp", ignore_errors=True)
 
+    # -- functions -----------------------------------------------------------------------------------------------------
+
     def arn(self, config: FunctionConfig) -> str:
         return f"arn:aws:lambda:{self.options.region}:{ACCOUNT_ID}:function:{config.function_name}"
 
+    def config(self, name: str, qualifier: str | None = None) -> FunctionConfig:
+        """A function of the template, runnable or not. Raises FunctionNotFound."""
+        config = self.template.function_named(name)
+        if config is None or (qualifier is not None and version_of(config, qualifier) is None):
+            suffix = f":{qualifier}" if qualifier is not None else ""
+            name = config.function_name if config is not None else name
+            raise FunctionNotFound(
+                f"Function not found: arn:aws:lambda:{self.options.region}:{ACCOUNT_ID}:function:{name}{suffix}"
+            )
+        return config
+
     def find(self, name: str) -> Function:
-        """By logical id or function name. Raises FunctionNotFound, naming what there is."""
+        """By logical id or function name. Raises FunctionNotFound and NotRunnable."""
         function = self._by_name.get(name)
         if function is None:
-            raise FunctionNotFound(
-                f"Function not found: arn:aws:lambda:{self.options.region}:{ACCOUNT_ID}:function:{name}"
-            )
+            config = self.config(name)
+            raise NotRunnable(f"{config.logical_id} cannot run here: {self.not_runnable[config.logical_id]}")
         return function
+
+    # -- invocations ---------------------------------------------------------------------------------------------------
 
     async def invoke(
         self,
@@ -150,19 +191,70 @@ class LambdaService:
         qualifier: str | None = None,
         tail: bool = False,
     ) -> InvocationResult:
-        """One synchronous invocation, from admission to its result. Raises FunctionNotFound and Throttled."""
+        """One synchronous invocation, from admission to its result. Raises FunctionNotFound, NotRunnable and Throttled."""
         found = self._by_name.get(function) or self.find(function)
-        arn = self._arns[function]
+        arn, version = self._arns[function], LATEST
+        if qualifier is not None:
+            version = version_of(self.config(function, qualifier), qualifier) or LATEST
+            arn = f"{arn}:{qualifier}"
         invocation = Invocation(
             event,
             request_id=request_id or new_request_id(),
             trace_id=trace_id,
-            arn=arn if qualifier is None else f"{arn}:{qualifier}",
-            version="$LATEST",
+            arn=arn,
+            version=version,
             client_context=client_context,
             tail=tail,
         )
         return await found.invoke(invocation)
+
+    def submit(self, function: str, event: bytes, *, qualifier: str | None = None) -> str:
+        """Queue one asynchronous invocation; returns its request id. Raises FunctionNotFound and NotRunnable."""
+        config = self.find(function).config
+        if qualifier is not None:
+            self.config(function, qualifier)
+        request_id = new_request_id()
+        queued = QueuedEvent(
+            config.logical_id,
+            f"{self.arn(config)}:{qualifier or LATEST}",
+            event,
+            request_id,
+            config.event_invoke_config or EventInvokeConfig(),
+            config.dead_letter_arn,
+            never=config.reserved_concurrency == 0,
+        )
+        self._async.submit(queued)
+        return request_id
+
+    async def _attempt(self, queued: QueuedEvent) -> InvocationResult:
+        qualifier = queued.function_arn.rpartition(":")[2]
+        tracing = self.functions[queued.function].config.tracing
+        return await self.invoke(
+            queued.function,
+            queued.event,
+            trace_id=new_trace_id(sampled=tracing),
+            request_id=queued.request_id,
+            qualifier=None if qualifier == LATEST else qualifier,
+        )
+
+    def _submit_record(self, name: str, event: bytes) -> None:
+        function, qualifier = split_name(name)
+        self.submit(function, event, qualifier=qualifier)
+
+    # -- upkeep --------------------------------------------------------------------------------------------------------
+
+    async def reload(self, logical_ids: Iterable[str]) -> None:
+        """Lay the code of these functions out again; their next environments start from it. Raises StagingError."""
+        assert self._launcher is not None
+        for logical_id in logical_ids:
+            function = self.functions[logical_id]
+            launch, _ = self._launcher.launch(function.config, debug_port=self.options.debug.get(logical_id))
+            await function.reload(launch)
+
+    def watched(self) -> dict[str, list[Path]]:
+        """Logical id -> the files and folders its code comes from."""
+        assert self._launcher is not None
+        return {name: self._launcher.watched(function.config) for name, function in self.functions.items()}
 
     def _schedule_reaper(self) -> None:
         self._reaper = asyncio.get_running_loop().call_later(REAP_EVERY_S, self._reap)
@@ -173,54 +265,26 @@ class LambdaService:
             function.reap_idle(now_s)
         self._schedule_reaper()
 
-    def _launch(self, config: FunctionConfig, runtime_dir: Path) -> Launch:
-        stage = self.options.state_dir / "stage"
-        root, warnings = staging.stage_code(
-            stage / "functions" / config.logical_id,
-            config.code_path,
-            config.parent_package,
-            with_requirements=not config.built,
-        )
-        layers = []
-        for layer in config.layers:
-            if layer.content_path is None:
-                warnings.append(
-                    f"{config.logical_id}: layer {layer.name} is not in this template, so its packages are missing here"
-                )
-                continue
-            built = layer.build_method is None
-            path, missing = staging.stage_layer(
-                stage / "layers" / layer.name, layer.content_path, layer.parent_packages, built=built
-            )
-            layers.append(path)
-            warnings += missing
-        self.warnings += warnings
-        version = config.runtime.removeprefix("python")
-        paths = [
-            root,
-            *(
-                p
-                for layer in reversed(layers)
-                for p in (layer / f"python/lib/python{version}/site-packages", layer / "python")
-            ),
-        ]
-        xray_address = f"127.0.0.1:{self._xray.getsockname()[1]}"
-        variables = lambda_variables(
-            config,
-            region=self.options.region,
-            task_root=root,
-            runtime_dir=runtime_dir,
-            layers=tuple(layers),
-            xray_address=xray_address,
-            credentials=self.options.credentials,
-        )
-        variables |= self.options.environment(config)
-        variables["WARMFRONT_PATHS"] = ":".join(str(path) for path in paths if path.is_dir())
-        return Launch(staging.python_command(BOOTSTRAP), variables, root)
-
     def state(self) -> dict[str, object]:
         """What the control surface shows: every function's environments and counters."""
         return {logical_id: _function_state(function) for logical_id, function in self.functions.items()}
+
+
+def version_of(config: FunctionConfig, qualifier: str) -> str | None:
+    """The version that a qualifier names; None when the function has none of that name."""
+    if qualifier == LATEST:
+        return LATEST
+    if config.auto_publish_alias is not None and qualifier in (config.auto_publish_alias, PUBLISHED):
+        return PUBLISHED
+    return None
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Function name and qualifier of a name, a partial ARN (`123456789012:function:f:live`) or a full ARN."""
+    parts = name.split(":")
+    if "function" in parts:
+        parts = parts[parts.index("function") + 1 :]
+    return parts[0], parts[1] if len(parts) > 1 else None
 
 
 def _function_state(function: Function) -> dict[str, object]:
@@ -242,12 +306,6 @@ def _function_state(function: Function) -> dict[str, object]:
         "errors": counters.errors,
         "exited_cpu_s": function.exited_cpu_s,
     }
-
-
-def _runtime_missing(config: FunctionConfig) -> str | None:
-    if config.runtime.startswith("python3."):
-        return None
-    return f"runtime {config.runtime} is not on this machine"
 
 
 def new_request_id() -> str:

@@ -6,14 +6,21 @@ What the task root, the layers and the runtime do not hold does not import, here
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from local.template import FunctionConfig, LayerConfig
+
 RUNTIME_PACKAGES = ("awslambdaric", "boto3")
 """In Lambda's Python runtimes, with what they need themselves (docs.aws.amazon.com/lambda/latest/dg/lambda-python.html)."""
+
+
+class StagingError(Exception):
+    """Code that cannot be laid out, in one line that names the fix."""
 
 
 def link(target: Path, name: Path) -> None:
@@ -34,15 +41,18 @@ def stage_runtime(directory: Path) -> Path:
     return directory
 
 
-def stage_code(
-    directory: Path, code: Path, parent_package: tuple[str, ...], *, with_requirements: bool
-) -> tuple[Path, list[str]]:
-    """A task root for `code`; returns it with warnings. The code folder itself serves where nothing has to be added."""
+def stage_code(directory: Path, config: FunctionConfig) -> tuple[Path, list[str]]:
+    """A function's task root; returns it with warnings. The code folder itself serves where nothing has to be added."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if config.inline_code is not None:
+        return _stage_inline(directory, config), []
+    code, parent_package = config.code_path, config.parent_package
+    if code.is_file():
+        return _unpack(directory, config), []
     requirements = code / "requirements.txt"
-    wanted = read_requirements(requirements) if with_requirements and requirements.is_file() else []
+    wanted = [] if config.built or not requirements.is_file() else read_requirements(requirements)
     if not parent_package and not wanted:
         return code, []
-    shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     if parent_package:
         link(code, directory.joinpath(*parent_package))
@@ -52,17 +62,42 @@ def stage_code(
     return directory, _missing_warnings(requirements, link_distributions(wanted, directory))
 
 
-def stage_layer(
-    directory: Path, content: Path, parent_packages: tuple[str, ...], *, built: bool
-) -> tuple[Path, list[str]]:
-    """A folder laid out as /opt; `built`: the content is laid out so already."""
-    if built:
+def _stage_inline(directory: Path, config: FunctionConfig) -> Path:
+    """InlineCode is one file, index (docs: AWSCloudFormation, AWS::Lambda::Function Code)."""
+    directory.mkdir(parents=True)
+    name = "index.js" if config.runtime.startswith("nodejs") else "index.py"
+    (directory / name).write_text(config.inline_code or "", encoding="utf-8")
+    return directory
+
+
+def _unpack(directory: Path, config: FunctionConfig) -> Path:
+    """The content of a zip file, with the permissions it was packed with."""
+    directory.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(config.code_path) as archive:
+            for entry in archive.infolist():
+                path = Path(archive.extract(entry, directory))
+                mode = entry.external_attr >> 16 & 0o777
+                if mode and not entry.is_dir():
+                    path.chmod(mode)
+    except zipfile.BadZipFile as error:
+        raise StagingError(
+            f"{config.code_path}: {error}; CodeUri of {config.logical_id} must be a folder or a zip file"
+        ) from None
+    return directory
+
+
+def stage_layer(directory: Path, layer: LayerConfig) -> tuple[Path, list[str]]:
+    """A folder laid out as /opt: made of a layer that `sam build` would still have to build, or the layer's own."""
+    content = layer.content_path
+    assert content is not None
+    if layer.build_method is None:
         return content, []
     shutil.rmtree(directory, ignore_errors=True)
     python = directory / "python"
     python.mkdir(parents=True)
-    if parent_packages:
-        for package in parent_packages:
+    if layer.parent_packages:
+        for package in layer.parent_packages:
             link(content, python.joinpath(*package.split(".")))
     else:
         for entry in content.iterdir():

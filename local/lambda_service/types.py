@@ -1,4 +1,4 @@
-"""What crosses the border of the Lambda service: one invocation's outcome. Knows neither HTTP nor processes."""
+"""What crosses the border of the Lambda service: one invocation's outcome, and what Lambda refuses. Knows neither HTTP nor processes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -42,7 +42,29 @@ class Throttled(ServiceError):
 
 
 class FunctionNotFound(ServiceError):
-    """No such function in the template: ResourceNotFoundException, 404."""
+    """No such function, version or alias in the template: ResourceNotFoundException, 404."""
 
     http_status = 404
     code = "ResourceNotFoundException"
+
+
+class NotRunnable(ServiceError):
+    """The function is in the template and cannot run on this machine: InvalidRuntimeException, 502."""
+
+    http_status = 502
+    code = "InvalidRuntimeException"
+
+
+class InvalidParameterValue(ServiceError):
+    http_status = 400
+    code = "InvalidParameterValueException"
+
+
+class InvalidRequestContent(ServiceError):
+    http_status = 400
+    code = "InvalidRequestContentException"
+
+
+class RequestTooLarge(ServiceError):
+    http_status = 413
+    code = "RequestTooLargeException"

@@ -9,11 +9,35 @@ from pathlib import Path
 
 from local.template import FunctionConfig
 
+RESERVED = frozenset(
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    }
+)
+"""Lambda sets these; a template that does cannot be deployed (docs: lambda/latest/dg/configuration-envvars.html)."""
 PASSED_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def lambda_variables(
     config: FunctionConfig,
+    declared: Mapping[str, str],
     *,
     region: str,
     task_root: Path,
@@ -22,7 +46,10 @@ def lambda_variables(
     xray_address: str,
     credentials: Mapping[str, str],
 ) -> dict[str, str]:
-    """All variables but AWS_LAMBDA_RUNTIME_API and the log stream name, which belong to one environment."""
+    """All variables but AWS_LAMBDA_RUNTIME_API and the log stream name, which belong to one environment.
+
+    `declared`: the template's, with local addresses in place; what Lambda reserves is not taken from it.
+    """
     host, _, port = xray_address.partition(":")
     variables = {
         **credentials,
@@ -55,7 +82,9 @@ def lambda_variables(
     if config.log_format == "JSON":
         variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
         variables["AWS_LAMBDA_LOG_LEVEL"] = config.application_log_level or "INFO"
-    return {**variables, **config.environment}
+    if config.runtime.startswith("provided"):
+        del variables["AWS_EXECUTION_ENV"]  # not defined there (docs: lambda/latest/dg/configuration-envvars.html)
+    return {**variables, **{name: value for name, value in declared.items() if name not in RESERVED}}
 
 
 def fake_credentials() -> dict[str, str]:
