@@ -306,7 +306,7 @@ class Function:
 
     def _timed_out(self, invocation: Invocation) -> None:
         environment = invocation.environment
-        if environment is None:
+        if not isinstance(environment, Environment):
             return  # still in an init of its own, which looks at the clock when it is over
         environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns)  # its peak belongs in REPORT
         environment.reset()

@@ -1,10 +1,6 @@
 """One event on its way through the service, from admission to its answer. Knows neither processes nor logs."""
 
 import asyncio
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from local.lambda_service.environment import Environment
 
 
 class Invocation:
@@ -50,7 +46,8 @@ class Invocation:
         """Set for an invocation whose environment was started for it: its cold start."""
         self.restore_ms: float | None = None
         self.dispatched_ns = 0
-        self.environment: Environment | None = None
+        self.environment: object | None = None
+        """The Environment that has it; not named here, because that module knows this one."""
         self.timer: asyncio.TimerHandle | None = None
         self.log: list[bytes] = []
         self.live = False
