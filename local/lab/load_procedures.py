@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -98,70 +98,84 @@ class Watch:
 
 
 async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess]) -> Observation:
-    phases, seed = scene.experiment.phases, f"{scene.experiment.id} {scene.seed}"
-    plans = [
-        Plan(
-            workers=spec.connections,
-            rate=spec.rate,
-            duration_s=phases.end_s,
-            seed=seed,
-            timeout_s=spec.timeout_s,
-            arrivals=spec.arrivals,
-        )
-    ]
-    if spec.rate_during:
-        more = max(0.1, spec.rate_during - spec.rate)
-        plans.append(
-            Plan(
-                workers=4 * spec.connections,
-                rate=more,
-                duration_s=phases.during_s,
-                seed=seed,
-                timeout_s=spec.timeout_s,
-                arrivals=spec.arrivals,
-            )
-        )
-    for generator, plan in zip(running, plans, strict=True):
+    for generator, plan in zip(running, plans(scene, spec), strict=True):
         await prepare(scene, generator, plan)
-    faults = [build_fault(scene, fault) for fault in scene.experiment.fault]
     log, watch = LogPart(scene.emulator.log_file), Watch()
     await scene.stage.count_anew()
     began_s, began_wall_s = time.monotonic(), time.time()
+    async with watching(scene, watch, began_s):
+        run = await _break_and_mend(scene, running, began_s)
+    phases = scene.experiment.phases
+    samples = samples_of(run.recordings, began_s)
+    observed = Observation(measure(samples, phases, budget_ms=scene.experiment.budget_ms))
+    _require_steady_state(observed.measures["before.ok_share"], log)
+    observed.curves = [*curves(samples, phases.end_s), *_watched_curves(watch)]
+    breaker = breaker_spans(log.text(), began_wall_s, phases.end_s)
+    observed.spans = [run.fault, *breaker]
+    opened_s = min((span.start_s for span in breaker), default=math.inf)
+    observed.measures["breaker_opens_after_s"] = opened_s - run.fault.start_s
+    observed.measures |= _dial_measures(observed.measures, run.stats)
+    observed.measures |= _probe_measures(watch, run.fault) | await _aftermath(scene, log)
+    return observed
 
-    async def at(moment_s: float) -> float:
+
+def plans(scene: Scene, spec: Load) -> list[Plan]:
+    """The load all the time, and what is added while the fault is on."""
+    phases = scene.experiment.phases
+    base = Plan(
+        workers=spec.connections,
+        rate=spec.rate,
+        duration_s=phases.end_s,
+        seed=f"{scene.experiment.id} {scene.seed}",
+        timeout_s=spec.timeout_s,
+        arrivals=spec.arrivals,
+    )
+    if not spec.rate_during:
+        return [base]
+    more = max(0.1, spec.rate_during - spec.rate)
+    return [base, replace(base, workers=4 * spec.connections, rate=more, duration_s=phases.during_s)]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The load's recordings, when the fault was on, and the proxy's counts at its start, its end and the run's."""
+
+    recordings: Sequence[Recording]
+    fault: Span
+    stats: Sequence[ProxyStats]
+
+
+async def _break_and_mend(scene: Scene, running: Sequence[LoadProcess], began_s: float) -> Run:
+    async def reach(moment_s: float) -> float:
         await asyncio.sleep(max(0.0, began_s + moment_s - time.monotonic()))
         return time.monotonic() - began_s
 
-    async with watching(scene, watch, began_s):
-        blocks = [asyncio.ensure_future(asyncio.to_thread(running[0].run))]
-        try:
-            await at(phases.fault_on_s)
-            stats = [await scene.stage.proxies.stats(POSTGRES)]
-            blocks += [asyncio.ensure_future(asyncio.to_thread(each.run)) for each in running[1:]]
-            scene.say("fault on" if faults else "overload")
-            async with applied(*faults):
-                on_s = time.monotonic() - began_s
-                off_s = await at(phases.fault_off_s)
-                stats.append(await scene.stage.proxies.stats(POSTGRES))
-            scene.say("fault off")
-        finally:
-            recordings = await asyncio.gather(*blocks)
-        stats.append(await scene.stage.proxies.stats(POSTGRES))
-    samples = samples_of(recordings, began_s)
-    observed = Observation(measure(samples, phases, budget_ms=scene.experiment.budget_ms))
-    if observed.measures["before.ok_share"] < STEADY_SHARE:
+    phases = scene.experiment.phases
+    faults = [build_fault(scene, fault) for fault in scene.experiment.fault]
+    blocks = [asyncio.ensure_future(asyncio.to_thread(running[0].run))]
+    try:
+        await reach(phases.fault_on_s)
+        stats = [await scene.stage.proxies.stats(POSTGRES)]
+        blocks += [asyncio.ensure_future(asyncio.to_thread(each.run)) for each in running[1:]]
+        scene.say("fault on" if faults else "overload")
+        async with applied(*faults):
+            on_s = time.monotonic() - began_s
+            off_s = await reach(phases.fault_off_s)
+            stats.append(await scene.stage.proxies.stats(POSTGRES))
+        scene.say("fault off")
+    finally:
+        recordings = await asyncio.gather(*blocks)
+    stats.append(await scene.stage.proxies.stats(POSTGRES))
+    label = ", ".join(fault.kind for fault in scene.experiment.fault) or "overload"
+    return Run(recordings, Span("fault", label, on_s, off_s), stats)
+
+
+def _require_steady_state(ok_share: float, log: LogPart) -> None:
+    if ok_share < STEADY_SHARE:
         raise NoSteadyState(
-            f"{100 * observed.measures['before.ok_share']:.0f} % of the requests were served before anything was broken; "
-            f"{scene.emulator.log_file.name} says why: {_last_complaint(log)}"
+            f"{100 * ok_share:.0f} % of the requests were served before anything was broken; "
+            f"the function's log says: {_last_complaint(log)}"
         )
-    observed.curves = [*curves(samples, phases.end_s), *_watched_curves(watch)]
-    observed.spans = [Span("fault", ", ".join(f.kind for f in scene.experiment.fault) or "overload", on_s, off_s)]
-    breaker = breaker_spans(log.text(), began_wall_s, phases.end_s)
-    observed.spans += breaker
-    observed.measures["breaker_opens_after_s"] = min((span.start_s for span in breaker), default=math.inf) - on_s
-    observed.measures |= _dial_measures(observed.measures, stats) | _probe_measures(watch, on_s, off_s)
-    observed.measures |= await _aftermath(scene, log)
-    return observed
 
 
 @contextlib.asynccontextmanager
@@ -233,8 +247,8 @@ def is_planned(reply: Reply | None) -> bool:
     return problem and reply.status != 500 and (reply.status != 503 or "retry-after" in reply.headers)
 
 
-def _probe_measures(watch: Watch, on_s: float, off_s: float) -> dict[str, float]:
-    during = [reply for due_s, reply in watch.probes if on_s <= due_s < off_s]
+def _probe_measures(watch: Watch, fault: Span) -> dict[str, float]:
+    during = [reply for due_s, reply in watch.probes if fault.start_s <= due_s < fault.end_s]
     unplanned = sum(not is_planned(reply) for reply in during)
     return {"during.probes": float(len(during)), "during.unplanned_share": ratio(unplanned, len(during))}
 
