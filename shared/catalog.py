@@ -31,6 +31,10 @@ async def page(connection: Connection, after_id: int, limit: int) -> tuple[list[
     return [Product(*row) for row in rows[:limit]], len(rows) > limit
 
 
+async def versions(connection: Connection, product_ids: list[int]) -> dict[int, int]:
+    return dict(await connection.fetch("SELECT id, version FROM products WHERE id = ANY ($1)", product_ids))
+
+
 async def change(connection: Connection, product_id: int, expected: list[int] | None, change: ProductChange) -> Product:
     """Applies the change if the product still has one of the expected versions (None: any), in one statement."""
     fields = (change.name, change.description, change.price_cents, change.stock)
@@ -39,5 +43,7 @@ async def change(connection: Connection, product_id: int, expected: list[int] | 
         return Product(*row)
     current = await product(connection, product_id)
     raise VersionMismatch(
-        f"Product {product_id} is at version {current.version} by now.", headers={"etag": etag(current.version)}
+        f"Product {product_id} is at version {current.version} by now.",
+        version=current.version,
+        headers={"etag": etag(current.version)},
     )

@@ -45,9 +45,11 @@ class Answer(Struct, frozen=True):
     resource: str
     body: str
     replayed: bool
+    aside: str | None = None  # what the effect says to its caller and not to the client; never stored
 
 
-def once(effect: str) -> str:
+def once(effect: str, *, aside: str = "NULL") -> str:
+    """`aside` is SQL over `answer`."""
     return f"""
     WITH known AS MATERIALIZED (
         SELECT fingerprint, status, resource, body, expires_at > now() AS live
@@ -63,7 +65,8 @@ def once(effect: str) -> str:
           FROM answer WHERE $2::text IS NOT NULL
     )
     SELECT gate.state, known.live, known.fingerprint, coalesce(known.status, answer.status) AS status,
-           coalesce(known.resource, answer.resource) AS resource, coalesce(known.body, answer.body) AS body
+           coalesce(known.resource, answer.resource) AS resource, coalesce(known.body, answer.body) AS body,
+           {aside} AS aside
       FROM gate LEFT JOIN known ON true LEFT JOIN answer ON true"""
 
 
@@ -90,4 +93,4 @@ def _answer(claim: Claim, row: Any) -> Answer | None:
         raise KeyReused("It was first used with a different body; a new request needs a new key.")
     if row["status"] is None:
         return None
-    return Answer(row["status"], row["resource"], row["body"], replayed=state == "known")
+    return Answer(row["status"], row["resource"], row["body"], state == "known", row["aside"])

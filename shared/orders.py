@@ -1,12 +1,15 @@
 """The orders: SQL in, the contract's JSON out. The connection is an argument; knows no pool, no HTTP, no time-out."""
 
 from asyncpg import CheckViolationError, NotNullViolationError
+from msgspec.json import Decoder
 
-from shared import idempotency
+from shared import catalog, idempotency, outbox
 from shared.contract import NewOrder
 from shared.idempotency import Answer, Claim
 from shared.postgres import Connection
 from shared.problems import Invalid, NotFound, OutOfStock, at
+
+_versions = Decoder(dict[int, int]).decode
 
 
 def _document(order: str, lines: str) -> str:
@@ -28,7 +31,7 @@ _BY_ID = f"SELECT {_document('o', _LINES_OF)} FROM orders o WHERE o.id = $1"
 # stock below zero is a check violation, a line without a product has no price. Rows are locked in the order of their
 # ids (LockRows runs above the sort), so that two orders for the same products wait for each other and do not deadlock;
 # the update then computes from the newest version of each row, not from the snapshot's.
-_PLACE = idempotency.once(f"""
+_EFFECT = f"""
     wanted AS MATERIALIZED (
         SELECT w.product_id, w.quantity, w.line_no
           FROM gate, unnest($6::bigint[], $7::int[]) WITH ORDINALITY AS w (product_id, quantity, line_no)
@@ -39,7 +42,7 @@ _PLACE = idempotency.once(f"""
         UPDATE products p SET stock = p.stock - w.quantity, version = p.version + 1, updated_at = now()
           FROM held h JOIN wanted w ON w.product_id = h.id
          WHERE p.id = h.id
-        RETURNING p.id AS product_id, p.name, p.price_cents AS unit_price_cents, w.quantity, w.line_no
+        RETURNING p.id AS product_id, p.name, p.price_cents AS unit_price_cents, p.version, w.quantity, w.line_no
     ), placed AS (
         INSERT INTO orders (customer_id, status, total_cents)
         SELECT $5::bigint, 'placed', sum(unit_price_cents * quantity)::bigint FROM taken HAVING count(*) > 0
@@ -51,7 +54,13 @@ _PLACE = idempotency.once(f"""
     ), answer AS (
         SELECT 201 AS status, placed.id::text AS resource, {_document("placed", "taken")} AS body
           FROM placed
-    )""")
+    )"""
+_PLACE = idempotency.once(_EFFECT)
+# The same, its event in the same transaction, and the new versions for whoever keeps copies of the products.
+_PLACE_AND_TELL = idempotency.once(
+    f"{_EFFECT}, {outbox.event('order.placed', of='answer')}",
+    aside="(SELECT json_object_agg(product_id, version)::text FROM taken)",
+)
 
 
 async def order(connection: Connection, order_id: int) -> str:
@@ -63,10 +72,23 @@ async def order(connection: Connection, order_id: int) -> str:
 
 
 async def place(connection: Connection, claim: Claim, order: NewOrder) -> Answer:
+    return await _place(connection, _PLACE, claim, order)
+
+
+async def place_and_tell(connection: Connection, claim: Claim, order: NewOrder) -> tuple[Answer, dict[int, int]]:
+    """With its event in the outbox. Also the version of each product that was ordered, as of now or newer than then."""
+    answer = await _place(connection, _PLACE_AND_TELL, claim, order)
+    if answer.aside is not None:
+        return answer, _versions(answer.aside)
+    # A replay: whoever did it may not have lived to tell anybody.
+    return answer, await catalog.versions(connection, [line.product_id for line in order.lines])
+
+
+async def _place(connection: Connection, statement: str, claim: Claim, order: NewOrder) -> Answer:
     products = [line.product_id for line in order.lines]
     quantities = [line.quantity for line in order.lines]
     try:
-        answer = await idempotency.run(connection, _PLACE, claim, order.customer_id, products, quantities)
+        answer = await idempotency.run(connection, statement, claim, order.customer_id, products, quantities)
     except CheckViolationError:
         raise await _out_of_stock(connection, order) from None
     except NotNullViolationError:

@@ -52,6 +52,10 @@ class OutOfStock(Problem):
 class VersionMismatch(Problem):
     type, title, status = "version-mismatch", "The resource has changed since it was read", 412
 
+    def __init__(self, detail: str, *, version: int, headers: Mapping[str, str]) -> None:
+        super().__init__(detail, headers=headers)
+        self.version = version  # of now
+
 
 class TooLarge(Problem):
     type, title, status = "too-large", "The request is too large", 413

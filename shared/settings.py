@@ -44,6 +44,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     breaker_slow_percent: int
     breaker_open_ms: int
     breaker_open_max_ms: int
+    # Redis and the cache in it
+    redis_connect_timeout_ms: int
+    redis_timeout_ms: int
+    cache_ttl_s: int
+    cache_stale_s: int  # after the TTL: for how long it still stands in for a database that fails
+    cache_negative_ttl_s: int
+    cache_lease_ms: int  # for how long one environment may load before another tries as well
+    cache_wait_ms: int  # for another's load; then everybody loads
     # The API
     deadline_reserve_ms: int
     page_limit_default: int
@@ -114,6 +122,13 @@ KNOBS: dict[str, Knob] = {
     "SHOP_BREAKER_SLOW_PERCENT": _whole(80, 1, 100),
     "SHOP_BREAKER_OPEN_MS": _whole(1_000, 10, 600_000),
     "SHOP_BREAKER_OPEN_MAX_MS": _whole(30_000, 10, 600_000),
+    "SHOP_REDIS_CONNECT_TIMEOUT_MS": _whole(100, 1, 5_000),
+    "SHOP_REDIS_TIMEOUT_MS": _whole(50, 1, 5_000),
+    "SHOP_CACHE_TTL_S": _whole(60, 1, 86_400),
+    "SHOP_CACHE_STALE_S": _whole(600, 0, 86_400),
+    "SHOP_CACHE_NEGATIVE_TTL_S": _whole(2, 1, 60),
+    "SHOP_CACHE_LEASE_MS": _whole(2_000, 10, 60_000),
+    "SHOP_CACHE_WAIT_MS": _whole(250, 0, 10_000),
     "SHOP_DEADLINE_RESERVE_MS": _whole(200, 0, 5_000),
     "SHOP_PAGE_LIMIT_DEFAULT": _whole(20, 1, 1_000),
     "SHOP_PAGE_LIMIT_MAX": _whole(100, 1, 1_000),

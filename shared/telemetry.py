@@ -16,11 +16,17 @@ CONNECT_TIME = "ConnectTime"
 CONNECTIONS_LOST = "ConnectionsLost"
 CIRCUIT_TRANSITIONS = "CircuitTransitions"
 CIRCUIT_REJECTED = "CircuitRejected"
+CACHE_HIT = "CacheHit"
+CACHE_MISS = "CacheMiss"
+CACHE_STALE = "CacheStale"
+CACHE_BYPASS = "CacheBypass"
+CACHE_NOT_INVALIDATED = "CacheNotInvalidated"
 
 REFUSED = "request refused"
 UNEXPECTED = "unexpected error"
 CIRCUIT_MOVED = "circuit moved"
 DATABASE_LOST = "database call failed"
+REDIS_LOST = "redis call failed"
 
 UNITS: dict[str, MetricUnit] = {
     LATENCY: MetricUnit.Milliseconds,
@@ -31,6 +37,11 @@ UNITS: dict[str, MetricUnit] = {
     CONNECTIONS_LOST: MetricUnit.Count,
     CIRCUIT_TRANSITIONS: MetricUnit.Count,
     CIRCUIT_REJECTED: MetricUnit.Count,
+    CACHE_HIT: MetricUnit.Count,
+    CACHE_MISS: MetricUnit.Count,
+    CACHE_STALE: MetricUnit.Count,
+    CACHE_BYPASS: MetricUnit.Count,
+    CACHE_NOT_INVALIDATED: MetricUnit.Count,
 }
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "shop")

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from local.backing.postgres import Postgres
+from local.backing.redis import Redis
 from shared import environment, settings
 
 PRODUCTS, ORDERS = 300, 300
-VARIANTS = ("naive", "pooled")
+VARIANTS = ("naive", "pooled", "distributed")
 GOLDEN = Path(__file__).parent / "golden"
 CURSOR_KEY = "only-for-these-tests"
 
@@ -133,8 +134,9 @@ def server() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def migrate(server: Postgres) -> Iterator[Function]:
-    function = load("migrate", "functions.migrate.app", shop_environ(server, "postgres"))
+def migrate(server: Postgres, redis: Redis) -> Iterator[Function]:
+    environ = shop_environ(server, "postgres") | {"REDIS_URL": redis.url()}
+    function = load("migrate", "functions.migrate.app", environ)
     event = {"action": "seed", "databases": list(VARIANTS), "products": PRODUCTS, "orders": ORDERS}
     function.invoke(event)
     yield function
@@ -154,6 +156,19 @@ def pooled(server: Postgres, migrate: Function) -> Iterator[Function]:
     environment.reset()
 
 
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    with Redis.start({}, origin="wheel") as redis:
+        yield redis
+
+
+@pytest.fixture
+def distributed(server: Postgres, redis: Redis, migrate: Function) -> Iterator[Function]:
+    migrate.invoke({"action": "reset", "databases": ["distributed"]})
+    yield load("distributed", "functions.distributed.app", distributed_environ(server, redis))
+    environment.reset()
+
+
 @pytest.fixture(params=VARIANTS)
 def variant(request: pytest.FixtureRequest) -> Function:
     function: Function = request.getfixturevalue(request.param)
@@ -162,3 +177,7 @@ def variant(request: pytest.FixtureRequest) -> Function:
 
 def shop_environ(server: Postgres, database: str) -> dict[str, str]:
     return {"DATABASE_URL": server.url(database), "SHOP_CURSOR_KEY": CURSOR_KEY}
+
+
+def distributed_environ(server: Postgres, redis: Redis) -> dict[str, str]:
+    return shop_environ(server, "distributed") | {"REDIS_URL": redis.url()}
