@@ -10,6 +10,7 @@ older than `poll_s`. Nothing runs in between: a frozen environment runs no timer
 """
 
 import math
+import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -107,6 +108,7 @@ class VotingBreaker:
         environment_id: str,
         settings: VoteSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
         on_event: Callable[[VoteEvent], None] | None = None,
     ) -> None:
         self.breaker = breaker
@@ -121,7 +123,7 @@ class VotingBreaker:
         self._enforces = breaker.settings.mode is Mode.ENFORCE
         self._timeout_s = max(settings.budget_s - TIMER_LATE_S, settings.budget_s / 2)
         own = BreakerSettings(slow_s=self._timeout_s, call_timeout_s=self._timeout_s, calls_min=3)
-        self._own = CircuitBreaker(f"{breaker.name}-votes", own, clock=clock)
+        self._own = CircuitBreaker(f"{breaker.name}-votes", own, clock=clock, rng=rng)
         self._fresh_until_s = -math.inf  # until then the last verdict stands
         self._reject_until_s = -math.inf  # the last verdict: in the past, it was closed
         self._fleet_open = False

@@ -221,7 +221,7 @@ class VotesMachine(RuleBasedStateMachine):
             assert self.now_s <= latest_s
 
 
-VotesMachine.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None)
+VotesMachine.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestVotesMachine = VotesMachine.TestCase
 
 
