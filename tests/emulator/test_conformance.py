@@ -3,14 +3,17 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.emulator.harness import in_thread
-from tests.emulator.served import Answer, Exchange, Served, ask, request_bytes, serve, until
+from tests.emulator.harness import PATIENCE_S, in_thread
+from tests.emulator.serving import READY, Served, serve
+from tests.emulator.wire import Answer, Exchange
 from tests.gateway.golden import (
     CASES,
     Case,
@@ -26,6 +29,9 @@ TEMPLATES = CASES / "templates"
 PROCESSES: dict[str, Any] = json.loads((CASES / "processes" / "failures.json").read_text())
 KINDS = ("http", "rest", "url")
 FLAGS = {"enforce_auth": "--enforce-auth", "trust_tokens": "--trust-tokens", "enforce_throttles": "--enforce-throttles"}
+FUNCTION = "    Type: AWS::Serverless::Function\n    Properties:\n"
+Event = tuple[str, dict[str, Any]]
+"""The function that saw it, and the event."""
 Key = tuple[str, tuple[str, ...]]
 """What cases must have in common to share an emulator: template and flags."""
 
@@ -35,29 +41,33 @@ def key_of(case: Case) -> Key:
     return case["template"] + ("+throttled" if "throttled" in case.get("handler", {}) else ""), flags
 
 
+def in_order() -> list[Case]:
+    """The golden cases, those that share an emulator together."""
+    keys = {key_of(case): None for case in load_cases()}
+    return [case for key in keys for case in load_cases() if key_of(case) == key]
+
+
 class Stage:
     """Where cases are played: one emulator at a time, and the folder that their handler reads and writes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._all = contextlib.ExitStack()
+        self._started: list[Served] = []
         self._key: Key | None = None
-        self._served: Served | None = None
-        self._ending: list[Served] = []
+        (folder / "variables.json").write_text(json.dumps({"Parameters": {"GOLDEN_CASES": str(folder)}}))
         os.mkfifo(folder / "gate")
 
     def emulator(self, key: Key) -> Served:
-        """The emulator for that key; the one for another key is asked to stop."""
-        if key != self._key or self._served is None:
-            self._retire()
+        """The emulator for that key; the one for another key is told to stop, and waited for at the end."""
+        if key != self._key:
+            self._stop()
             name, flags = key
-            self._served = serve(
-                self.folder / f"emulator-{len(self._ending)}",
-                self._template(name),
-                *flags,
-                variables={"GOLDEN_CASES": str(self.folder)},
-            )
+            files = ("--env-vars", self.folder / "variables.json", "--log-file", self.folder / "log")
+            served = self._all.enter_context(serve(self._template(name), *flags, *map(str, files)))
+            self._started.append(served)
             self._key = key
-        return self._served
+        return self._started[-1]
 
     def _template(self, name: str) -> Path:
         path = TEMPLATES / f"{name.removesuffix('+throttled')}.yaml"
@@ -65,34 +75,49 @@ class Stage:
             return path
         # The same template, whose functions may not run at all: that is what throttles them for certain.
         text = path.read_text().replace("CodeUri: code/", f"CodeUri: {TEMPLATES / 'code'}")
-        reserved = text.replace("    Type: AWS::Serverless::Function\n    Properties:\n", RESERVED_NONE)
-        assert reserved != text
+        assert FUNCTION in text
         copy = self.folder / f"{name}.yaml"
-        copy.write_text(reserved)
+        copy.write_text(text.replace(FUNCTION, f"{FUNCTION}      ReservedConcurrentExecutions: 0\n"))
         return copy
 
-    def _retire(self) -> None:
-        if self._served is not None:
-            self._served.end()
-            self._ending.append(self._served)
-            self._served = None
+    def _stop(self) -> None:
+        if self._started:
+            self._started[-1].process.terminate()
 
     def close(self) -> None:
-        self._retire()
-        assert [served.ended() for served in self._ending] == [0] * len(self._ending)
-        assert [served.errors.read_text() for served in self._ending if served.errors.stat().st_size] == []
+        with self._all:
+            self._stop()
+            assert [served.process.wait(PATIENCE_S) for served in self._started] == [0] * len(self._started)
+        assert [line for served in self._started for line in said_while_serving(served)] == []
 
     def set(self, case: Case) -> None:
         (self.folder / "case.json").write_text(json.dumps(case))
         (self.folder / "events").write_text("")
 
-    def events(self) -> list[tuple[str, dict[str, Any]]]:
-        """What handlers have seen since the case was set: function and event."""
+    def events(self) -> list[Event]:
+        """What handlers have seen since the case was set."""
         lines = [json.loads(line) for line in (self.folder / "events").read_text().splitlines()]
         return [(line["function"], line["event"]) for line in lines]
 
 
-RESERVED_NONE = "    Type: AWS::Serverless::Function\n    Properties:\n      ReservedConcurrentExecutions: 0\n"
+def said_while_serving(served: Served) -> list[str]:
+    """Logs go to a file, so there is nothing to say but what went wrong inside."""
+    ready = next(index for index, line in enumerate(served.lines) if line.startswith(READY))
+    return served.lines[ready + 1 :]
+
+
+def port_of(served: Served, key: str = ".+", function: str = ".+") -> int:
+    """The port of the API with that route, or of the first one, from the start-up table."""
+    pattern = re.compile(rf"route +http://[^:]+:(\d+) {key} -> {function}")
+    return next(int(found[1]) for line in served.lines if (found := pattern.fullmatch(line)))
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait, bounded, for what a handler does after its client has gone."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up, "waited too long"
+        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -104,21 +129,24 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 # -- the cases that the gateway's own tests run without sockets ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", sorted(load_cases(), key=key_of), ids=lambda case: case["id"])
+@pytest.mark.parametrize("case", in_order(), ids=lambda case: case["id"])
 def test_a_golden_case_holds_over_http(stage: Stage, case: Case) -> None:
     emulator = stage.emulator(key_of(case))
     stage.set(case)
     request = case["request"]
-    status, headers, body = ask(
-        emulator.port(), request["method"], request["path"], request_headers(case), request_body(case)
+    exchange = Exchange(
+        port_of(emulator), request["method"], request["path"], request_headers(case), request_body(case)
     )
-    if "sleeps_s" in case.get("handler", {}):  # the gateway gave up; the handler must have read this case before the next
+    status, headers, body = exchange.answer()
+    if "sleeps_s" in case.get(
+        "handler", {}
+    ):  # the gateway gave up; the handler must have read this case before the next
         until(stage.events)
     assert_response(case, status, headers, body)
     _assert_events(case, stage.events())
 
 
-def _assert_events(case: Case, events: list[tuple[str, dict[str, Any]]]) -> None:
+def _assert_events(case: Case, events: Sequence[Event]) -> None:
     authorizer_events = [event for function, event in events if function == "Authorizer"]
     handler_events = [(function, event) for function, event in events if function != "Authorizer"]
     if case.get("invoked") is False or "throttled" in case.get("handler", {}):
@@ -139,17 +167,12 @@ def _assert_events(case: Case, events: list[tuple[str, dict[str, Any]]]) -> None
 # -- what only real processes do -----------------------------------------------------------------------------------------
 
 
-def call(emulator: Served, kind: str, function: str, body: bytes = b"") -> Answer:
+def send(emulator: Served, kind: str, function: str, body: bytes = b"") -> Exchange:
     """A request to that function through its HTTP API, its REST API or its URL."""
-    port, method, request = _call(emulator, kind, function, body)
-    return Exchange(port, method, request).answer()
-
-
-def _call(emulator: Served, kind: str, function: str, body: bytes = b"") -> tuple[int, str, bytes]:
     target = "/" if kind == "url" else f"/{kind}/{function}"
-    port = emulator.port("$default" if kind == "url" else f"ANY {target}", function)
+    port = port_of(emulator, r"\$default" if kind == "url" else f"ANY {target}", function)
     headers = [("Host", "127.0.0.1:3000"), ("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
-    return port, "POST", request_bytes("POST", target, headers, body)
+    return Exchange(port, "POST", target, headers, body)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,13 +181,13 @@ def test_an_end_of_a_handler_is_an_answer_and_the_next_request_works(stage: Stag
     emulator = stage.emulator(("processes", ()))
     function = case.get("function", "Echo")
     stage.set(case)
-    answer = call(emulator, kind, function, b"x" * case.get("body_bytes", 0))
+    answer = send(emulator, kind, function, b"x" * case.get("body_bytes", 0)).answer()
     assert_response({"response": PROCESSES["outcomes"][case["outcome"]][kind]}, *answer)
     if case.get("invoked") is False:
         assert stage.events() == []
     if case.get("recovers", True):
         stage.set({})
-        status, _, body = call(emulator, kind, function, b"again")
+        status, _, body = send(emulator, kind, function, b"again").answer()
         assert (status, json.loads(body)["body"]) == (200, "again")
 
 
@@ -174,10 +197,11 @@ def test_over_the_reserved_concurrency_a_request_is_throttled_and_the_one_under_
 ) -> None:
     emulator = stage.emulator(("processes", ()))
     stage.set({"handler": {"waits": True}})
-    first = Exchange(*_call(emulator, kind, "One"))
+    first = send(emulator, kind, "One")
     # Opening the gate waits for its reader: the handler is busy from there to the gate's end.
     with in_thread(lambda: (stage.folder / "gate").open("wb")).join():
-        assert_response({"response": PROCESSES["outcomes"]["throttled"][kind]}, *call(emulator, kind, "One"))
+        second: Answer = send(emulator, kind, "One").answer()
+    assert_response({"response": PROCESSES["outcomes"]["throttled"][kind]}, *second)
     assert first.answer()[0] == 200
     assert len(stage.events()) == 1
 
@@ -188,7 +212,7 @@ def test_there_are_enough_cases() -> None:
 
 def test_an_event_that_differs_is_found() -> None:
     """The comparison of events can fail: in what is there, what is absent, who ran and whether anybody did."""
-    seen = [("Echo", {"rawPath": "/a", "body": None}), ("Authorizer", {"type": "REQUEST"})]
+    seen: list[Event] = [("Echo", {"rawPath": "/a", "body": None}), ("Authorizer", {"type": "REQUEST"})]
     _assert_events({"event": {"rawPath": "/a"}, "function": "Echo", "authorizer_event": {"type": "REQUEST"}}, seen)
     for case in (
         {"event": {"rawPath": "/b"}},

@@ -3,6 +3,7 @@
 GOLDEN_CASES is a folder of the runner's: `case.json` is the case, `events` gets one line per invocation, `gate` is a FIFO.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -48,9 +49,9 @@ def _kill(name: str) -> None:
 
 
 def _close_output(wanted: bool) -> None:
-    if wanted:
-        os.close(1)
-        os.close(2)
+    for descriptor in (1, 2) if wanted else ():
+        with contextlib.suppress(OSError):  # an earlier invocation has closed it
+            os.close(descriptor)
 
 
 def _wait(wanted: bool) -> None:
