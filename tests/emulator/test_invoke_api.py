@@ -295,7 +295,9 @@ def test_the_aws_command_line(served: Served, tmp_path: Path) -> None:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    payload = base64.b64encode(b'{"from": "the command line"}').decode()
+    event = tmp_path / "event.json"
+    event.write_text('{"from": "the command line"}')
+    payload = f"fileb://{event}"  # read alike by both major versions
     answer = run("invoke", "--function-name", "Echo", "--payload", payload, "--log-type", "Tail", str(out))
     assert answer["StatusCode"] == 200
     assert b"REPORT" in base64.b64decode(answer["LogResult"])

@@ -1,0 +1,272 @@
+"""Execution environments under any order of calls, answers, deaths and timeouts: a fake runtime speaks for the process."""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from local.lambda_service import environment as environment_module
+from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.function import Function, Workplace
+from local.lambda_service.invocation import Invocation
+from local.lambda_service.logs import LogSink
+from local.lambda_service.runtime_api import RuntimeConnection
+from local.lambda_service.sandbox import Guard, Launch, SandboxHost
+from local.lambda_service.types import InvocationResult, ServiceError, Throttled
+from local.template import FunctionConfig
+
+LAUNCH = Launch(("fake",), {}, Path("/"))
+
+
+class FakeConnection(RuntimeConnection):
+    """What the runtime's socket would have been given."""
+
+    def __init__(self, host: Environment) -> None:
+        super().__init__(host)
+        self.heard: list[bytes] = []
+        self.closed = False
+        host.runtime_connected(self)
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed, "nobody reads any more"
+        self.heard.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeSandbox:
+    """A process that does only what the machine makes it do."""
+
+    alive: dict[int, "FakeSandbox"] = {}  # noqa: RUF012 - one register, cleared by every machine
+    count = 0
+
+    def __init__(self, launch: Launch, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> None:  # noqa: ARG002
+        assert isinstance(host, Environment)
+        FakeSandbox.count += 1
+        self.pid = FakeSandbox.count
+        self.environment = host
+        self.connection = FakeConnection(host)
+        self.dying = False
+        self.stopped = False
+        FakeSandbox.alive[self.pid] = self
+
+    def watch_output(self, on: bool) -> None: ...
+
+    def read_output(self) -> bytes:
+        return b""
+
+    def memory_peak_bytes(self) -> int:
+        return 1024
+
+    def signal(self, number: signal.Signals) -> None:
+        if number is signal.SIGSTOP:
+            assert self.environment.phase is Phase.FROZEN, "only the idle are stopped"
+            self.stopped = True
+        elif number is signal.SIGCONT:
+            self.stopped = False
+        elif number is signal.SIGTERM:
+            self.dying = True
+
+    def kill(self) -> None:
+        self.dying = True
+
+    def die(self, status: int) -> None:
+        del FakeSandbox.alive[self.pid]
+        self.environment.sandbox_exited(status, 0.0)
+
+
+class EnvironmentsMachine(RuleBasedStateMachine):
+    """One function with its environments; the machine is its callers and its processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.TemporaryDirectory()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(environment_module, "Sandbox", FakeSandbox)
+        FakeSandbox.alive.clear()
+        self.function: Function | None = None
+        self.calls: list[asyncio.Task[InvocationResult]] = []
+        self.upkeep: list[asyncio.Task[int]] = []
+        self.sent = 0
+        self.limit: int | None = None
+
+    @initialize(limit=st.one_of(st.none(), st.integers(1, 3)))
+    def begin(self, limit: int | None) -> None:
+        self.limit = limit
+        config = FunctionConfig(
+            "F", "F", "app.handler", "python3.13", Path("/"), timeout_s=900, reserved_concurrency=limit
+        )
+        workplace = Workplace(LogSink(None), Path(self.folder.name), shutdown_grace_s=0.0)
+        self.function = Function(config, LAUNCH, workplace, None)
+
+    def do(self, action: Callable[..., object], *arguments: object, **named: object) -> None:
+        """On the loop; then everything happens that can happen without a process."""
+
+        async def act() -> None:
+            action(*arguments, **named)
+            for _ in range(6):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(act())
+
+    def sandboxes(self, *phases: Phase) -> list[FakeSandbox]:
+        return [each for each in FakeSandbox.alive.values() if each.environment.phase in phases and not each.dying]
+
+    # -- callers -------------------------------------------------------------------------------------------------------
+
+    @rule()
+    def call(self) -> None:
+        assert self.function is not None
+        self.sent += 1
+        invocation = Invocation(
+            b"{}", request_id=f"r{self.sent}", trace_id="", arn="arn", version="$LATEST", client_context=None, tail=False
+        )  # fmt: skip
+        self.calls.append(self.loop.create_task(self.function.invoke(invocation)))
+        self.do(lambda: None)
+
+    @rule()
+    def retire(self) -> None:
+        assert self.function is not None
+        self.upkeep.append(self.loop.create_task(self.function.retire()))
+        self.do(lambda: None)
+
+    # -- processes -----------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.sandboxes(Phase.INIT))
+    @rule(data=st.data())
+    def become_ready(self, data: st.DataObject) -> None:
+        each = self._pick(data, Phase.INIT)
+        self.do(each.environment.runtime_asks_next, each.connection)
+
+    @precondition(lambda self: self.sandboxes(Phase.INIT))
+    @rule(data=st.data())
+    def fail_to_init(self, data: st.DataObject) -> None:
+        each = self._pick(data, Phase.INIT)
+        self.do(each.environment.runtime_init_failed, each.connection, b'{"errorType":"E"}', "E")
+
+    @precondition(lambda self: self.sandboxes(Phase.INVOKE))
+    @rule(data=st.data(), failed=st.booleans(), ask_at_once=st.booleans())
+    def answer(self, data: st.DataObject, failed: bool, ask_at_once: bool) -> None:
+        each = self._pick(data, Phase.INVOKE)
+        request_id = each.connection.running
+        assert request_id is not None
+        environment, connection = each.environment, each.connection
+
+        def speak() -> None:
+            environment.runtime_answers(connection, request_id, b"{}", failed=failed, error_type=None)
+            if ask_at_once:
+                environment.runtime_asks_next(connection)
+
+        self.do(speak)
+
+    @precondition(lambda self: self.sandboxes(Phase.RETURNING))
+    @rule(data=st.data())
+    def come_back(self, data: st.DataObject) -> None:
+        each = self._pick(data, Phase.RETURNING)
+        self.do(each.environment.runtime_asks_next, each.connection)
+
+    @precondition(lambda self: self.sandboxes(Phase.INVOKE))
+    @rule(data=st.data())
+    def answer_somebody_elses(self, data: st.DataObject) -> None:
+        each = self._pick(data, Phase.INVOKE)
+        self.do(each.environment.runtime_answers, each.connection, "r0", b"{}", failed=False, error_type=None)
+        assert b"400 Bad Request" in each.connection.heard[-1]
+
+    @precondition(lambda self: self.sandboxes(Phase.INVOKE))
+    @rule(data=st.data())
+    def time_out(self, data: st.DataObject) -> None:
+        each = self._pick(data, Phase.INVOKE)
+        assert self.function is not None
+        (invocation,) = each.environment.running
+        self.do(self.function._timed_out, invocation)
+        assert each.dying
+
+    @precondition(lambda _: bool(FakeSandbox.alive))
+    @rule(data=st.data(), status=st.sampled_from([0, 1, -9]))
+    def die(self, data: st.DataObject, status: int) -> None:
+        """Any process, at any time: of its own accord, or because it was told to."""
+        dying = [each for each in FakeSandbox.alive.values() if each.dying]
+        each = data.draw(st.sampled_from(dying or list(FakeSandbox.alive.values())))
+        self.do(each.die, status)
+
+    @precondition(lambda self: self.sandboxes(Phase.FROZEN))
+    @rule(data=st.data())
+    def freeze(self, data: st.DataObject) -> None:
+        """As the freezer does when an environment stays idle; its next event must continue it."""
+        self.do(self._pick(data, Phase.FROZEN).environment.freeze)
+
+    @precondition(lambda self: self.sandboxes(Phase.FROZEN))
+    @rule(data=st.data())
+    def hang_up(self, data: st.DataObject) -> None:
+        """A frozen process loses its connection before its death is known."""
+        each = self._pick(data, Phase.FROZEN)
+        each.dying = True
+        self.do(each.environment.runtime_disconnected, each.connection)
+
+    # -- what always holds ---------------------------------------------------------------------------------------------
+
+    @invariant()
+    def concurrency_is_never_over_its_limit(self) -> None:
+        if self.limit is not None:
+            assert len(self.sandboxes(Phase.INVOKE)) <= self.limit
+
+    @invariant()
+    def an_environment_runs_one_invocation_exactly_while_it_is_in_invoke(self) -> None:
+        for each in FakeSandbox.alive.values():
+            environment = each.environment
+            assert len(environment.running) == (environment.phase is Phase.INVOKE)
+            if environment.phase is not Phase.FROZEN:
+                assert not each.stopped
+
+    @invariant()
+    def the_books_are_true(self) -> None:
+        if self.function is None:
+            return
+        scaling = self.function._scaling
+        environments = list(self.function.environments.values())
+        assert scaling.returning == sum(each.phase is Phase.RETURNING for each in environments)
+        assert scaling.waiting == len(self.function._waiters) <= scaling.returning
+        assert scaling.in_flight == sum(not call.done() for call in self.calls)
+
+    def teardown(self) -> None:
+        if self.function is not None:
+            self.loop.run_until_complete(asyncio.wait_for(self._close(self.function), 10))
+            self.every_call_has_exactly_one_answer()
+            assert all(task.done() for task in self.upkeep)
+            assert not self.function.environments
+        assert not FakeSandbox.alive
+        self.patch.undo()
+        self.folder.cleanup()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+    async def _close(self, function: Function) -> None:
+        closing = asyncio.ensure_future(function.close())
+        while not closing.done():
+            for each in list(FakeSandbox.alive.values()):
+                if each.dying:
+                    each.die(-9)
+            await asyncio.sleep(0)
+        await closing
+
+    def every_call_has_exactly_one_answer(self) -> None:
+        self.do(lambda: None)
+        assert all(call.done() for call in self.calls), "somebody waits for ever"
+        for call in self.calls:
+            outcome = call.exception() or call.result()
+            assert isinstance(outcome, InvocationResult | Throttled | ServiceError), outcome
+
+    def _pick(self, data: st.DataObject, *phases: Phase) -> FakeSandbox:
+        return data.draw(st.sampled_from(self.sandboxes(*phases)))
+
+
+TestEnvironments = EnvironmentsMachine.TestCase
+TestEnvironments.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
