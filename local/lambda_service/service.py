@@ -97,6 +97,16 @@ class LambdaService:
         self._launcher: Launcher | None = None
 
     async def __aenter__(self) -> "LambdaService":
+        try:
+            self._lay_out()
+        except BaseException:
+            self._xray.close()
+            raise
+        self._schedule_reaper()
+        return self
+
+    def _lay_out(self) -> None:
+        """Make a Function of every function that this machine can run."""
         options = self.options
         xray_address = f"127.0.0.1:{self._xray.getsockname()[1]}"
         surroundings = Surroundings(
@@ -128,8 +138,6 @@ class LambdaService:
             for name in (config.function_name, logical_id):
                 self._by_name[name] = function
                 self._arns[name] = self.arn(config)
-        self._schedule_reaper()
-        return self
 
     def _unreserved_limit(self) -> AccountLimit:
         """What the account has left for functions without a reservation (docs: lambda/latest/dg/configuration-concurrency.html)."""
