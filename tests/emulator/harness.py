@@ -85,9 +85,9 @@ class Harness:
         self.chunks: list[tuple[str, bytes]] = []
         service.options.sink.listeners.append(lambda name, chunk: self.chunks.append((name, chunk)))
 
-    def run[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run[T](self, coroutine: Coroutine[Any, Any, T], *, within_s: float = PATIENCE_S) -> T:
         async def bounded() -> T:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(within_s):
                 return await coroutine
 
         return self.runner.run(bounded())
@@ -101,7 +101,7 @@ class Harness:
         return self.run(on_loop())
 
     def log(self, name: str, since: int = 0) -> str:
-        return b"".join(chunk for function, chunk in self.chunks[since:] if function == name).decode()
+        return b"".join(chunk for function, chunk in self.chunks[since:] if function == name).decode(errors="replace")
 
     def invoke(self, name: str, event: object = None, **more: Any) -> Outcome:
         return self.run(self.invoke_async(name, event, **more))
