@@ -259,7 +259,7 @@ class Cache:
         except Problem as problem:
             await self._release(deadline, key, token)
             return self._instead(problem, known, Outcome.MISS)
-        load_ms = math.ceil((self._monotonic() - begun_s) * 1000)
+        load_ms = max(1, math.ceil((self._monotonic() - begun_s) * 1000))
         ttl_ms = math.ceil(self._ttl_ms * (1.0 - JITTER * self._rng()))
         entry = Entry(version, False, self._now_ms() + ttl_ms, load_ms, text)
         status = await self._fill(deadline, key, entry, ttl_ms + self._stale_ms, token)
