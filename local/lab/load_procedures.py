@@ -16,7 +16,7 @@ import msgspec
 
 from local.bench.load_process import LoadProcess, Order
 from local.bench.samples import Outcome, Plan, Recording, Target
-from local.lab.experiments import ExperimentError, Load
+from local.lab.experiments import ExperimentError, Load, Phases
 from local.lab.faults import applied
 from local.lab.http_client import Client, NoAnswer, Reply
 from local.lab.measures import Curve, Sample, curves, measure
@@ -114,7 +114,7 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
     observed.spans = [run.fault, *breaker]
     opened_s = min((span.start_s for span in breaker), default=math.inf)
     observed.measures["breaker_opens_after_s"] = opened_s - run.fault.start_s
-    observed.measures |= _dial_measures(observed.measures, run.stats)
+    observed.measures |= _dial_measures(samples, phases, run.stats)
     observed.measures |= _probe_measures(watch, run.fault) | await _aftermath(scene, log)
     return observed
 
@@ -138,7 +138,7 @@ def plans(scene: Scene, spec: Load) -> list[Plan]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The load's recordings, when the fault was on, and the proxy's counts at its start, its end and the run's."""
+    """The load's recordings, when the fault was on, and the proxy's counts at its start, half-time and end, and at the end."""
 
     recordings: Sequence[Recording]
     fault: Span
@@ -160,6 +160,8 @@ async def _break_and_mend(scene: Scene, running: Sequence[LoadProcess], began_s:
         scene.say("fault on" if faults else "overload")
         async with applied(*faults):
             on_s = time.monotonic() - began_s
+            await reach(phases.fault_on_s + phases.during_s / 2)
+            stats.append(await scene.stage.proxies.stats(POSTGRES))
             off_s = await reach(phases.fault_off_s)
             stats.append(await scene.stage.proxies.stats(POSTGRES))
         scene.say("fault off")
@@ -253,14 +255,18 @@ def _probe_measures(watch: Watch, fault: Span) -> dict[str, float]:
     return {"during.probes": float(len(during)), "during.unplanned_share": ratio(unplanned, len(during))}
 
 
-def _dial_measures(measures: dict[str, float], stats: Sequence[ProxyStats]) -> dict[str, float]:
-    before, during, after = stats
-    dials = during.accepted - before.accepted
+def _dial_measures(samples: Sequence[Sample], phases: Phases, stats: Sequence[ProxyStats]) -> dict[str, float]:
+    """How often the database was asked for a connection; late: in the fault's second half, when all have learned."""
+    at_start, at_half, at_end, after = (each.accepted for each in stats)
+    half_s = phases.fault_on_s + phases.during_s / 2
+    early = sum(phases.fault_on_s <= sample.due_s < half_s for sample in samples)
+    late = sum(half_s <= sample.due_s < phases.fault_off_s for sample in samples)
     return {
-        "during.dials": float(dials),
-        "during.dials_per_request": ratio(dials, measures["during.requests"]),
-        "after.dials": float(after.accepted - during.accepted),
-        "connections_max": float(after.open_max),
+        "during.dials": float(at_end - at_start),
+        "during.dials_per_request": ratio(at_end - at_start, early + late),
+        "during.late_dials_per_request": ratio(at_end - at_half, late),
+        "after.dials": float(after - at_end),
+        "connections_max": float(stats[-1].open_max),
     }
 
 
