@@ -4,9 +4,15 @@ Names and dimensions are what alarms, dashboards and reports look for.
 """
 
 import os
+import sys
+import time
+from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics.functions import is_metrics_disabled
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
+from msgspec.json import encode
 
 LATENCY = "Latency"
 CONNECTIONS_OPEN = "ConnectionsOpen"
@@ -21,12 +27,16 @@ CACHE_MISS = "CacheMiss"
 CACHE_STALE = "CacheStale"
 CACHE_BYPASS = "CacheBypass"
 CACHE_NOT_INVALIDATED = "CacheNotInvalidated"
+EVENTS_PUBLISHED = "EventsPublished"
+EVENTS_REFUSED = "EventsRefused"
+EVENTS_PENDING = "EventsPending"
 
 REFUSED = "request refused"
 UNEXPECTED = "unexpected error"
 CIRCUIT_MOVED = "circuit moved"
 DATABASE_LOST = "database call failed"
 REDIS_LOST = "redis call failed"
+EVENT_REFUSED = "event refused by the queue"
 
 UNITS: dict[str, MetricUnit] = {
     LATENCY: MetricUnit.Milliseconds,
@@ -42,16 +52,53 @@ UNITS: dict[str, MetricUnit] = {
     CACHE_STALE: MetricUnit.Count,
     CACHE_BYPASS: MetricUnit.Count,
     CACHE_NOT_INVALIDATED: MetricUnit.Count,
+    EVENTS_PUBLISHED: MetricUnit.Count,
+    EVENTS_REFUSED: MetricUnit.Count,
+    EVENTS_PENDING: MetricUnit.Count,
 }
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "shop")
 NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or "Warmfront"
 
-logger = Logger(service=SERVICE)
-metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
-
-
 _KINDS = {name: {"Unit": unit.value, "StorageResolution": 60} for name, unit in UNITS.items()}
+_DEFINITIONS = {name: {"Name": name, "Unit": unit.value} for name, unit in UNITS.items()}
+
+
+class Emf(AmazonCloudWatchEMFProvider):
+    """Powertools' EMF with a shorter way out for the lines we write ourselves: 6 us instead of 45, in one write.
+
+    Whatever is not plainly ours (another metric, dimension or timestamp) takes Powertools' own way.
+    """
+
+    def __init__(self, *, namespace: str, service: str) -> None:
+        super().__init__(namespace=namespace, service=service)
+        self._ours = {"service": service}
+        self._disabled = is_metrics_disabled()
+
+    def flush_metrics(self, raise_on_empty_metrics: bool = False) -> None:
+        measured = self.metric_set
+        try:
+            definitions = [_DEFINITIONS[name] for name in measured]
+        except KeyError:
+            definitions = []
+        dimensions = self.dimension_set
+        strange = self.dimension_sets or self.timestamp or (dimensions and dimensions != self._ours)
+        if not definitions or strange or self._disabled:
+            super().flush_metrics(raise_on_empty_metrics)
+            return
+        directive = {"Namespace": self.namespace, "Dimensions": [["service"]], "Metrics": definitions}
+        document: dict[str, Any] = {
+            "_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [directive]}
+        }
+        document |= self._ours | self.metadata_set | {name: metric["Value"] for name, metric in measured.items()}
+        sys.stdout.write(encode(document).decode() + "\n")
+        measured.clear()
+        self.metadata_set.clear()
+
+
+logger = Logger(service=SERVICE)
+emf = Emf(namespace=NAMESPACE, service=SERVICE)
+metrics = Metrics(provider=emf)
 
 
 def measure(name: str, value: float) -> None:
@@ -59,13 +106,13 @@ def measure(name: str, value: float) -> None:
 
     What Metrics.add_metric would do, without checking a name and a unit of ours each time: 0.4 us instead of 5.
     """
-    metric = metrics.metric_set.get(name)
+    metric = emf.metric_set.get(name)
     if metric is None:
-        metrics.metric_set[name] = {**_KINDS[name], "Value": [value]}
+        emf.metric_set[name] = {**_KINDS[name], "Value": [value]}
     else:
         metric["Value"].append(value)
 
 
 def describe(**facts: object) -> None:
     """What is searched for but not counted: fields of the EMF line, no dimensions."""
-    metrics.metadata_set.update(facts)
+    emf.metadata_set.update(facts)

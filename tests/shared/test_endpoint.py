@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import logging
+import time
 from collections.abc import Iterator
 from io import StringIO
 from typing import Any, cast
@@ -144,6 +145,28 @@ def test_measuring_writes_what_powertools_own_way_of_adding_a_metric_writes(
         del line["_aws"]["Timestamp"]
         lines.append(line)
     assert lines[0] == lines[1]
+
+
+def test_a_line_of_ours_is_the_one_powertools_own_way_out_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = []
+    for flush in (telemetry.emf.flush_metrics, super(telemetry.Emf, telemetry.emf).flush_metrics):
+        telemetry.measure(telemetry.LATENCY, 1.25)
+        telemetry.measure(telemetry.CONNECTIONS_OPEN, 1)
+        telemetry.describe(route="GET /x", status=200, request_id="r-1")
+        flush()
+        line = json.loads(capsys.readouterr().out)
+        assert abs(line["_aws"].pop("Timestamp") / 1000 - time.time()) < 60
+        lines.append(line)
+    assert lines[0] == lines[1]
+
+
+def test_a_metric_that_is_not_ours_takes_powertools_own_way(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.measure(telemetry.LATENCY, 1.25)
+    telemetry.metrics.add_metric("Theirs", "Count", 3)
+    telemetry.metrics.add_dimension("tenant", "t")
+    telemetry.metrics.flush_metrics()
+    line = json.loads(capsys.readouterr().out)
+    assert (line["Theirs"], line["Latency"], line["tenant"]) == ([3.0], [1.25], "t")
 
 
 def test_a_body_may_come_in_base64() -> None:
