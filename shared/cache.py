@@ -332,7 +332,7 @@ async def forget(settings: Settings, database: str) -> int:
             scan = ("SCAN", cursor, "MATCH", f"{database}:*", "COUNT", 1_000)
             ((cursor, keys),) = await redis.ask(scan, remaining_s=math.inf)
             if keys:
-                await redis.ask(("UNLINK", *keys), remaining_s=math.inf)
+                await redis.ask(*(("UNLINK", key) for key in keys), remaining_s=math.inf)  # each in its own slot
                 count += len(keys)
             if cursor == b"0":
                 return count

@@ -59,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     body_max_bytes: int
     cursor_key: bytes
     idempotency_ttl_h: int
+    events_queue_url: str | None  # where the relay sends what happened
 
     def __repr__(self) -> str:
         """Without the URLs and the key: settings end up in logs."""
@@ -94,6 +95,12 @@ def _one_of(default: str, *others: str) -> Knob:
         return text
 
     return Knob("one of " + ", ".join(choices), parse, default)
+
+
+def _queue_url(text: str) -> str | None:
+    if text and urlsplit(text).scheme not in ("http", "https"):
+        raise ValueError(text)
+    return text or None
 
 
 def _cursor_key(text: str) -> bytes:
@@ -135,6 +142,7 @@ KNOBS: dict[str, Knob] = {
     "SHOP_BODY_MAX_BYTES": _whole(65_536, 256, 10_485_760),
     "SHOP_CURSOR_KEY": Knob(f"at least {CURSOR_KEY_BYTES_MIN} bytes of secret", _cursor_key, None),
     "SHOP_IDEMPOTENCY_TTL_H": _whole(24, 1, 720),
+    "SHOP_EVENTS_QUEUE_URL": Knob("the URL of an SQS queue, or nothing", _queue_url, ""),
 }
 
 SECRET = frozenset({"SHOP_CURSOR_KEY"})

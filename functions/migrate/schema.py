@@ -56,6 +56,11 @@ STEPS: tuple[tuple[int, str], ...] = (
         CREATE INDEX outbox_unpublished ON outbox (id) WHERE published_at IS NULL;
         """,
     ),
+    (
+        2,
+        # Is there an earlier one of the same aggregate? One look for each event, however many are waiting.
+        "CREATE INDEX outbox_unpublished_of ON outbox (aggregate_id, id) WHERE published_at IS NULL",
+    ),
 )
 VERSION = STEPS[-1][0]
 
