@@ -15,7 +15,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-emulator lab test serve check clean lock
+.PHONY: help setup bench bench-emulator lab test test-slow serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -40,6 +40,9 @@ lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--v
 
 test: $(READY) ## all tests but stress, deploy and browser
 	$(PY) -m pytest -m "not stress and not deploy and not browser" $(TEST_ARGS)
+
+test-slow: $(READY) ## stress and mutation tests (a quarter of an hour)
+	$(PY) -m pytest -s -m stress $(TEST_ARGS)
 
 test-deploy: $(READY) $(READY_DEPLOY) ## build, check and deploy with SAM CLI to an account on loopback (4 minutes)
 	$(PY) -m pytest -m deploy $(TEST_ARGS) tests/deploy

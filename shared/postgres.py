@@ -30,6 +30,7 @@ from shared.breaker import (
     Mode,
     Outcome,
     Permit,
+    Rejected,
     Transition,
 )
 from shared.deadline import Deadline
@@ -343,7 +344,7 @@ class Database:
                 to_state=event.to_state.value,
                 reason=event.reason,
             )
-        else:
+        elif isinstance(event, Rejected):
             self._measure(telemetry.CIRCUIT_REJECTED, 1)
 
 

@@ -212,7 +212,8 @@ def test_a_killed_benchmark_leaves_nothing_running(tmp_path: Path) -> None:
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        process.stderr.close()
+        if process.stderr is not None:
+            process.stderr.close()
     deadline = time.monotonic() + 2.0
     while (left := commands(set(children))) and time.monotonic() < deadline:
         time.sleep(0.02)  # the condition is another process's end, and those are not our children to wait for
