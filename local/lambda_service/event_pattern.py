@@ -83,6 +83,6 @@ def _text(name: str, rule: Any, value: Any) -> bool:
 
 
 def _numeric(conditions: list[Any], value: Any) -> bool:
-    if isinstance(text, bool) or not isinstance(text, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return all(_COMPARE[conditions[i]](text, conditions[i + 1]) for i in range(0, len(conditions) - 1, 2))
+    return all(_COMPARE[conditions[i]](value, conditions[i + 1]) for i in range(0, len(conditions) - 1, 2))
