@@ -15,7 +15,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-emulator lab test test-slow serve check clean lock
+.PHONY: help setup bench bench-emulator lab test test-slow test-browser test-deploy serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -43,6 +43,10 @@ test: $(READY) ## all tests but stress, deploy and browser
 
 test-slow: $(READY) ## stress and mutation tests (a quarter of an hour)
 	$(PY) -m pytest -s -m stress $(TEST_ARGS)
+
+test-browser: $(READY) ## pages in a headless Chromium
+	@command -v chromium >/dev/null || { echo "make test-browser needs chromium on PATH (Debian: apt-get install chromium)" >&2; exit 1; }
+	$(PY) -m pytest -m browser $(TEST_ARGS)
 
 test-deploy: $(READY) $(READY_DEPLOY) ## build, check and deploy with SAM CLI to an account on loopback (4 minutes)
 	$(PY) -m pytest -m deploy $(TEST_ARGS) tests/deploy
