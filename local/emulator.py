@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +18,38 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.applications import Starlette
 
+from local.backing.aws import Aws
 from local.backing.postgres import Postgres
 from local.backing.redis import Redis
 from local.backing.watcher import get_watcher
 from local.gateway.app import GatewayApp, GatewayOptions, create_apps
 from local.gateway.protocol import OneWriteProtocol
 from local.lambda_service.api import invoke_routes
+from local.lambda_service.aws_clients import AwsClients
 from local.lambda_service.control import control_routes
-from local.lambda_service.logs import LogSink
+from local.lambda_service.event_sources import EventSources, SourceError, create_resources
+from local.lambda_service.logs import LogSink, as_json, for_people
+from local.lambda_service.reload import SourceWatch
 from local.lambda_service.service import ACCOUNT_CONCURRENCY, LambdaService, ServiceOptions
-from local.template import FunctionConfig, Template, load_template, read_parameter_overrides
+from local.lambda_service.staging import StagingError
+from local.lambda_service.variables import fake_credentials, host_credentials
+from local.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
+
+AWS_TYPES = (
+    "AWS::DynamoDB::",
+    "AWS::Events::",
+    "AWS::Kinesis::",
+    "AWS::S3::",
+    "AWS::SNS::",
+    "AWS::SQS::",
+    "AWS::SSM::",
+    "AWS::SecretsManager::",
+    "AWS::Serverless::SimpleTable",
+    "AWS::Serverless::StateMachine",
+    "AWS::StepFunctions::",
+)
+"""A template with a resource of these types gets a local AWS unless the command line says otherwise."""
+REGION = "us-east-1"
 
 
 class StartError(Exception):
@@ -47,7 +70,15 @@ class EmulatorOptions:
     account_concurrency: int = ACCOUNT_CONCURRENCY
     time_scale: float = 1.0
     """How many times sooner than on AWS asynchronous invocations are tried again."""
+    aws: Literal["auto", "local", "real", "none"] = "auto"
+    """Which AWS handlers and event sources talk to; auto: a local one where the template needs it, else none."""
+    event_sources: bool = True
+    reload: bool = True
+    warm: int = 0
+    debug: Sequence[str] = ()
+    """NAME or NAME=PORT of functions that wait for a debugger."""
     log_file: Path | None = None
+    log_format: Literal["auto", "text", "color", "json"] = "auto"
     env_vars: Path | None = None
     state_dir: Path | None = None
     token: str = field(default_factory=lambda: os.environ.get("WARMFRONT_TOKEN") or secrets.token_urlsafe(18))
@@ -64,17 +95,18 @@ class EmulatorOptions:
 
 @dataclass(slots=True)
 class Backing:
-    """The Postgres and Redis that the template's functions ask for; None where none does."""
+    """The Postgres, Redis and AWS that the template's functions ask for; None where none does."""
 
     postgres: Postgres | None = None
     redis: Redis | None = None
+    aws: Aws | None = None
 
     def describe(self) -> dict[str, object]:
-        parts = {"postgres": self.postgres, "redis": self.redis}
+        parts = {"postgres": self.postgres, "redis": self.redis, "aws": self.aws}
         return {name: part.describe() for name, part in parts.items() if part is not None}
 
     def stop(self) -> None:
-        for part in (self.redis, self.postgres):
+        for part in (self.aws, self.redis, self.postgres):
             if part is not None:
                 part.stop()
 
@@ -115,21 +147,22 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         def environment(config: FunctionConfig) -> Mapping[str, str]:
             return {**_local_variables(config, backing, urls), **overrides.get(config.logical_id, {})}
 
-        sink = (
-            LogSink.to_file(options.log_file)
-            if options.log_file
-            else LogSink(None)
-            if options.quiet_logs
-            else LogSink.to_terminal()
-        )
+        sink = _sink(options)
+        aws = _aws_clients(options, backing)
+        if aws is not None and backing.aws is not None:
+            await create_resources(template, aws)
         service_options = ServiceOptions(
             state_dir,
             sink,
+            region=REGION,
             freeze=options.freeze,
             idle_s=options.idle_s,
             account_concurrency=options.account_concurrency,
             time_scale=options.time_scale,
+            debug=_debug_ports(options.debug, template),
             environment=environment,
+            credentials=host_credentials() if options.aws == "real" else fake_credentials(),
+            aws=aws,
             note=_noting(sink),
             on_spawn=watcher.register,
             on_gone=watcher.unregister,
@@ -143,14 +176,100 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
             )
             apps = create_apps(template, service, _gateway_options(options, internal, sink))
             emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
-            async with _serving(apps or [internal], sockets):
+            async with _serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
                 yield emulator
+    except (SourceError, StagingError) as error:
+        raise StartError(str(error)) from None
     finally:
         await asyncio.to_thread(backing.stop)
         for each in sockets:
             each.close()
         if options.state_dir is None:
             shutil.rmtree(state_dir, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def _attending(emulator: Emulator, options: EmulatorOptions, *, with_sources: bool) -> AsyncIterator[None]:
+    """What goes on beside requests: event sources, hot reload, environments started ahead."""
+    service = emulator.service
+    async with contextlib.AsyncExitStack() as stack:
+        if options.warm:
+            await service.warm(options.warm)
+        if options.reload and with_sources:
+            stack.callback(_watch_sources(emulator, options).close)
+        if options.event_sources and with_sources:
+            await stack.enter_async_context(EventSources(service))
+        yield
+
+
+def _watch_sources(emulator: Emulator, options: EmulatorOptions) -> SourceWatch:
+    service, note = emulator.service, emulator.service.options.note
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def reload(logical_ids: set[str], name: str) -> None:
+        if _TEMPLATE in logical_ids:
+            note(f"{name} has changed: start again to serve what it says now")
+        changed = sorted(logical_ids - {_TEMPLATE})
+        if not changed:
+            return
+        try:
+            await service.reload(changed)
+        except StagingError as error:
+            note(f"{error}; {', '.join(changed)} run their old code")
+            return
+        note(f"{name} has changed: new environments of {', '.join(changed)} take it")
+        if options.warm:
+            await service.warm(options.warm)
+
+    def on_change(logical_ids: set[str], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(reload(logical_ids, name))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    sources = {**service.watched(), _TEMPLATE: [emulator.template.path.resolve()]}
+    return SourceWatch(sources, on_change, note)
+
+
+_TEMPLATE = ""
+"""Stands for the template among the logical ids of what has changed."""
+
+
+def _sink(options: EmulatorOptions) -> LogSink:
+    if options.quiet_logs:
+        return LogSink(None)
+    render = {"json": as_json, "color": for_people}.get(options.log_format)
+    if options.log_file is not None:
+        return LogSink.to_file(options.log_file, render)
+    if options.log_format == "auto" and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        render = for_people
+    return LogSink.to_terminal(render)
+
+
+def _debug_ports(wanted: Sequence[str], template: Template) -> dict[str, int]:
+    """Logical id -> port, counted up from 5678, the port that editors offer for Python."""
+    ports: dict[str, int] = {}
+    for index, text in enumerate(wanted):
+        name, _, port = text.partition("=")
+        config = template.function_named(name)
+        if config is None:
+            raise StartError(f"--debug {name}: no such function; the template has {', '.join(template.functions)}")
+        if port and not port.isdigit():
+            raise StartError(f"--debug {text}: {port!r} is no port; write {name}=5678")
+        ports[config.logical_id] = int(port) if port else 5678 + index
+    return ports
+
+
+def _needs_aws(template: Template) -> bool:
+    uses = any(kind.startswith(AWS_TYPES) for kind in template.resource_types.values())
+    return uses or any(isinstance(source, SqsSource) for source in template.event_sources)
+
+
+def _aws_clients(options: EmulatorOptions, backing: Backing) -> AwsClients | None:
+    if options.aws == "real":
+        return AwsClients(region=REGION, endpoint_url=None, credentials=host_credentials())
+    if backing.aws is None:
+        return None
+    return AwsClients(region=REGION, endpoint_url=backing.aws.endpoint_url, credentials=fake_credentials())
 
 
 def _gateway_options(options: EmulatorOptions, internal: Starlette, sink: LogSink) -> GatewayOptions:
@@ -174,7 +293,7 @@ def _describe(backing: Backing) -> dict[str, object]:
 
 
 async def _start_backing(backing: Backing, template: Template, options: EmulatorOptions) -> None:
-    """Start what any runnable function declares, both at once."""
+    """Start what any runnable function declares or the template holds, all at once."""
     declared = {
         name for config in template.functions.values() if config.not_runnable is None for name in config.environment
     }
@@ -185,9 +304,14 @@ async def _start_backing(backing: Backing, template: Template, options: Emulator
     def start_redis() -> None:
         backing.redis = Redis.start(origin=options.origin)
 
+    def start_aws() -> None:
+        backing.aws = Aws.start()
+
     starts = [
         start for name, start in (("DATABASE_URL", start_postgres), ("REDIS_URL", start_redis)) if name in declared
     ]
+    if options.aws == "local" or (options.aws == "auto" and _needs_aws(template)):
+        starts.append(start_aws)
     await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
 
 
@@ -199,6 +323,8 @@ def _local_variables(config: FunctionConfig, backing: Backing, urls: list[str]) 
         )
     if "REDIS_URL" in variables and backing.redis is not None:
         variables["REDIS_URL"] = backing.redis.url(urlsplit(variables["REDIS_URL"]).path.lstrip("/") or None)
+    if backing.aws is not None:
+        variables.setdefault("AWS_ENDPOINT_URL", backing.aws.endpoint_url)
     if urls:
         variables.setdefault("AWS_ENDPOINT_URL_LAMBDA", urls[0])
     return variables

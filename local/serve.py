@@ -13,7 +13,6 @@ from typing import Any
 from local.backing.errors import BackingError
 from local.emulator import Emulator, EmulatorOptions, StartError, running
 from local.lambda_service.service import ACCOUNT_CONCURRENCY, new_trace_id
-from local.lambda_service.staging import StagingError
 from local.lambda_service.types import ServiceError
 from local.template import TemplateError, parse_parameter_overrides
 
@@ -53,6 +52,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="Postgres and Redis: DATABASE_URL and REDIS_URL, else the machine's, else the wheels' (auto), or one kind only",
     )
     parser.add_argument("--max-connections", type=int, default=200, help="of the local Postgres (default: 200)")
+    parser.add_argument(
+        "--aws",
+        choices=("auto", "local", "real", "none"),
+        default="auto",
+        help="what handlers reach as AWS: a local one where the template needs it (auto), always, yours, or nothing",
+    )
 
 
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +95,27 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="try asynchronous invocations again X times sooner than AWS does",
     )
+    parser.add_argument(
+        "--warm", type=int, default=0, metavar="N", help="start N environments of every function ahead of requests"
+    )
+    parser.add_argument(
+        "--debug",
+        action="append",
+        default=[],
+        metavar="NAME[=PORT]",
+        help="the function waits for a debugger (debugpy) on this port (default: 5678) and never times out",
+    )
+    parser.add_argument("--no-reload", action="store_true", help="keep running the code that was there at the start")
+    parser.add_argument(
+        "--no-event-sources", action="store_true", help="leave the template's schedules and queues alone"
+    )
     parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "text", "color", "json"),
+        default="auto",
+        help="text is what CloudWatch would hold; color is for people, and auto takes it on a terminal; json is a line each",
+    )
 
 
 def add_invoke_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +136,7 @@ def _options(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         state_dir=args.state_dir,
         origin=args.backing,
         max_connections=args.max_connections,
+        aws=args.aws,
         **more,
     )
 
@@ -119,7 +145,7 @@ def _reported(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Known failures are one line on stderr and exit status 1 (2: the template or an option is wrong)."""
     try:
         return run_loop(main)
-    except (TemplateError, StartError, StagingError) as error:
+    except (TemplateError, StartError) as error:
         print(f"warmfront: {error}", file=sys.stderr)
         return 2
     except BackingError as error:
@@ -143,6 +169,11 @@ def serve(args: argparse.Namespace) -> int:
             enforce_throttles=args.enforce_throttles,
             account_concurrency=args.account_concurrency,
             time_scale=args.time_scale,
+            warm=args.warm,
+            debug=args.debug,
+            reload=not args.no_reload,
+            event_sources=not args.no_event_sources,
+            log_format=args.log_format,
         )
         if args.enforce_auth and args.trust_tokens:
             print("warning: --trust-tokens: anybody can sign a token that this emulator accepts", file=sys.stderr)

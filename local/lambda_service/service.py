@@ -25,6 +25,7 @@ from local.template import ACCOUNT_ID, EventInvokeConfig, FunctionConfig, Templa
 ACCOUNT_CONCURRENCY = 1000
 """docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: default concurrent executions of an account."""
 REAP_EVERY_S = 10.0
+WARM_AT_ONCE = 8
 LATEST = "$LATEST"
 PUBLISHED = "1"
 """The version an alias points at: locally there is only one."""
@@ -258,6 +259,16 @@ class LambdaService:
             function = self.functions[logical_id]
             launch, _ = self._launcher.launch(function.config, debug_port=self.options.debug.get(logical_id))
             await function.reload(launch)
+
+    async def warm(self, count: int) -> None:
+        """Start `count` environments of every function ahead of its first invocation, a few at a time."""
+        gate = asyncio.Semaphore(WARM_AT_ONCE)
+
+        async def one(function: Function) -> None:
+            async with gate:
+                await function.warm(1)
+
+        await asyncio.gather(*(one(function) for function in self.functions.values() for _ in range(count)))
 
     def watched(self) -> dict[str, list[Path]]:
         """Logical id -> the files and folders its code comes from."""
