@@ -8,7 +8,7 @@ import contextlib
 import functools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -23,8 +23,10 @@ RECORDED_ONLY = frozenset(
         "AWS::CloudWatch::Alarm",
         "AWS::CodeDeploy::Application",
         "AWS::CodeDeploy::DeploymentGroup",
+        "AWS::EC2::SecurityGroupEgress",
         "AWS::ElastiCache::ServerlessCache",
         "AWS::Lambda::Alias",
+        "AWS::Lambda::EventInvokeConfig",
         "AWS::Lambda::LayerVersion",
         "AWS::Lambda::Permission",
         "AWS::Lambda::Version",
@@ -62,6 +64,15 @@ class Account:
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **keys)
 
+    def deploy(self, stack: str, template: dict[str, Any], parameters: Mapping[str, str]) -> None:
+        """Without SAM CLI, a packaged template: for the many ways in which parameters can be combined."""
+        client = self.client("cloudformation")
+        given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+        names = {"StackName": stack, "ChangeSetName": "made"}
+        body = json.dumps(template)
+        client.create_change_set(**names, ChangeSetType="CREATE", TemplateBody=body, Parameters=given)
+        client.execute_change_set(**names)
+
     def of_type(self, stack: str, kind: str) -> dict[str, dict[str, Any]]:
         """Logical id -> resolved properties."""
         found = self.created[stack]
@@ -87,6 +98,7 @@ def account() -> Iterator[Account]:
         for owner, name, replacement in (
             (CloudFormationBackend, "create_change_set", _create_expanded(CloudFormationBackend.create_change_set)),
             (CloudFormationBackend, "execute_change_set", _execute(CloudFormationBackend.execute_change_set)),
+            (parsing, "clean_json", _mended(parsing.clean_json)),
             (parsing, "resource_class_from_type", _class_of(parsing.resource_class_from_type)),
             (parsing, "parse_resource_and_generate_name", _recorded(parsing.parse_resource_and_generate_name, running)),
         ):
@@ -135,6 +147,18 @@ def _execute(original: Any) -> Any:
             stack.output_map = stack._create_output_map()
 
     return execute_change_set
+
+
+def _mended(original: Any) -> Any:
+    def clean_json(value: Any, resources: Any) -> Any:
+        """AWS::NoValue takes a list's entry away, where moto leaves a None; an attribute's name may hold dots."""
+        match value:
+            case {"Fn::GetAtt": [name, first, *rest]} if rest:
+                value = {"Fn::GetAtt": [name, ".".join((first, *rest))]}
+        cleaned = original(value, resources)
+        return [entry for entry in cleaned if entry is not None] if isinstance(cleaned, list) else cleaned
+
+    return clean_json
 
 
 @contextlib.contextmanager

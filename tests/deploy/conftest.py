@@ -1,6 +1,6 @@
 """One build per architecture, one account and one deployment per stage for all tests of a run; both builds at once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 
 from tests.deploy import tools
 from tests.deploy.account import REGION, Account, account
-from tests.deploy.tools import HOST, OTHER, Built, Project
+from tests.deploy.tools import HOST, OTHER, Built, Project, with_code_in_s3
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +115,20 @@ def dev(project: Project, built: Built, aws: Account) -> Deployment:
 @pytest.fixture(scope="session")
 def prod(project: Project, built: Built, aws: Account) -> Deployment:
     return Deployment(aws, "warmfront-prod", project.deploy(built, "prod", aws.url))
+
+
+@pytest.fixture(scope="session")
+def deploy(project: Project, built: Built, dev: Deployment) -> Callable[..., Deployment]:
+    """The same artefacts with other parameters, as a stack of its own."""
+
+    def with_parameters(stack: str, **parameters: str) -> Deployment:
+        uploaded = {name: function["Code"] for name, function in dev.functions.items()}
+        uris = {name: f"s3://{code['S3Bucket']}/{code['S3Key']}" for name, code in uploaded.items()}
+        template = with_code_in_s3(built.template, uris)
+        dev.account.deploy(stack, template, {**project.parameters("default"), **parameters})
+        return Deployment(dev.account, stack, "")
+
+    return with_parameters
 
 
 @pytest.fixture(scope="session")

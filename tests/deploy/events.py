@@ -1,4 +1,4 @@
-"""One invocation for each function: enough of an event that its handler goes as far as its database."""
+"""Invocations for each function: they go as far as its database, and often enough that its circuit opens."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def _get(path: str, variant: str) -> dict[str, Any]:
 
 EVENTS: dict[str, list[dict[str, Any]]] = {
     "Naive": [_get("/naive/products/1", "naive")],
-    "Pooled": [_get("/pooled/products/1", "pooled")],
-    "Distributed": [_get("/distributed/products/1", "distributed")],
+    "Pooled": [_get("/pooled/products/1", "pooled")] * 8,
+    "Distributed": [_get("/distributed/products/1", "distributed")] * 8,
     "Migrate": [{"action": "apply", "databases": ["pooled"]}],
     "Relay": [{}],
 }

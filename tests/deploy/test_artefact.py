@@ -70,10 +70,10 @@ def test_pooled_says_how_long_to_wait_when_the_database_is_away(
     built: Built, dev: Deployment, runtime: Path, tmp_path: Path
 ) -> None:
     call = _call(built, dev, "Pooled", "functions.pooled.app.handler", runtime, tmp_path)
-    (answer,) = call.answers
-    assert answer["statusCode"] == 503
-    assert "retry-after" in answer["headers"]
-    assert answer["headers"]["content-type"] == "application/problem+json"
+    for answer in call.answers:
+        assert answer["statusCode"] == 503
+        assert "retry-after" in answer["headers"]
+        assert answer["headers"]["content-type"] == "application/problem+json"
 
 
 def test_a_snapshot_is_taken_without_a_loop_or_a_connection(

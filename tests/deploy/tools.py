@@ -22,7 +22,7 @@ HOST = ARCHITECTURES[platform.machine()]
 OTHER = next(name for name in ARCHITECTURES.values() if name != HOST)
 # What Lambda's Python has besides the standard library: docs.aws.amazon.com/lambda/latest/dg/python-package.html
 RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3", "snapshot_restore_py")
-_ONLY_THE_USER_KNOWS = {"CursorKey": "0123456789abcdef0123"}
+_ONLY_THE_USER_KNOWS = {"JwtIssuer": "https://issuer.example", "JwtAudience": "shop"}
 _DEPLOYED = ("template.yaml", "samconfig.toml", ".python-version", "functions", "shared")
 _NOT_A_VALUE = ("AWS_", "SAM_", "VIRTUAL_ENV", "PYTHONPATH")
 
@@ -137,7 +137,10 @@ def run(
 
 def lint(template: Path) -> str:
     """cfn-lint's findings; the empty string when there are none."""
-    command = [str(Path(sys.executable).with_name("cfn-lint")), "--non-zero-exit-code", "none", "--", str(template)]
+    lint = str(Path(sys.executable).with_name("cfn-lint"))
+    # W2001: the transform puts the value of a parameter of the API in its place.
+    # W1028: it nests the condition of a function in itself, once for its path and once for its method.
+    command = [lint, "--non-zero-exit-code", "none", "--ignore-checks", "W1028", "W2001", "--", str(template)]
     return run(command, cwd=template.parent, environ={}).strip()
 
 
