@@ -218,7 +218,7 @@ def test_what_is_older_than_twice_its_time_is_waited_for_instead(scene: Scene) -
 
     assert scene.read(load=during_load).version == 2
     assert sum(slept) == pytest.approx(0.25)
-    assert slept == sorted(slept[:-1]) + slept[-1:]
+    assert slept[1] == pytest.approx(2 * slept[0])
 
 
 def test_who_waits_takes_over_where_the_loader_has_given_up(scene: Scene) -> None:
@@ -266,6 +266,21 @@ def test_redis_lost_after_the_first_look_leaves_what_was_seen(scene: Scene, age_
 
     scene.store.pause = pause
     assert scene.read().outcome is outcome
+    assert scene.loads == (1 if outcome is Outcome.HIT else 2)
+
+
+def test_a_reader_who_finds_it_refreshed_between_its_two_looks_gives_the_lease_back(scene: Scene) -> None:
+    scene.read()
+    scene.now_s += TTL_S
+
+    async def pause(before: str) -> None:
+        if before == "lease":
+            scene.store.entries["key"] = (entry(int(scene.now_s * 1000) + 5_000).encode(), math.inf)
+
+    scene.store.pause = pause
+    assert scene.read().outcome is Outcome.HIT
+    assert scene.loads == 1
+    assert scene.store.leases == {}
 
 
 def test_an_invalidation_that_did_not_arrive_is_counted(scene: Scene) -> None:

@@ -189,6 +189,30 @@ def test_a_connection_that_ended_while_nobody_looked_costs_nothing(server: Serve
     run(server, test)
 
 
+def test_a_connection_that_ends_under_a_question_is_asked_again_on_another() -> None:
+    async def test() -> None:
+        served = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal served
+            served += 1
+            await reader.readuntil(b"GET\r\n$1\r\nk\r\n")
+            if served > 1:
+                writer.write(b"$1\r\nv\r\n")
+                await reader.read()
+            writer.close()
+
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        redis = Redis(settings_with(REDIS_URL=f"redis://127.0.0.1:{port}/0", **PATIENT), measure=lambda *_: None)
+        async with listener, asyncio.timeout(20):
+            assert await get(redis, "k") == b"v"
+            await redis.aclose()
+        assert served == 2
+
+    asyncio.run(test())
+
+
 def test_a_restart_of_redis_costs_a_load_and_no_request(server: Server) -> None:
     async def test(redis: Redis) -> None:
         cache = cache_on(redis)
@@ -305,7 +329,8 @@ def test_a_client_that_breaks_in_its_own_code_is_a_bypass(
         await cache.read(soon(), "k", row)
         assert redis._connection is not None
         monkeypatch.setattr(redis._connection._transport, "write", broken)
-        assert (await cache.read(soon(), "k", row)).outcome is Outcome.BYPASS
+        async with asyncio.timeout(PATIENT["REDIS_TIMEOUT_MS"] / 2_000):  # at once, and not when a reply is overdue
+            assert (await cache.read(soon(), "k", row)).outcome is Outcome.BYPASS
         assert (await cache.read(soon(), "k", row)).outcome is Outcome.HIT
 
     run(server, test)
