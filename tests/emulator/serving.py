@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +34,7 @@ class Served:
     lines: list[str] = field(default_factory=list)
     url: str = ""
     _changed: threading.Condition = field(default_factory=threading.Condition)
+    _clients: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def read(self) -> None:
         assert self.process.stdout is not None
@@ -51,6 +53,13 @@ class Served:
     def _find(self, text: str, since: int) -> str | None:
         return next((line for line in self.lines[since:] if text in line), None)
 
+    def until(self, condition: Callable[[], object]) -> None:
+        """Ask until it holds: what the control surface shows has no event to wait for."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(self.url + path, timeout=PATIENCE_S) as answer:
             return json.load(answer)
@@ -61,7 +70,12 @@ class Served:
     def client(self, service: str = "lambda", **settings: Any) -> Any:
         """boto3 with nothing of its own but the endpoint."""
         config = Config(retries={"total_max_attempts": 1}, **settings)
-        return boto3.client(service, endpoint_url=self.url, config=config, **CREDENTIALS)
+        client = boto3.client(service, endpoint_url=self.url, config=config, **CREDENTIALS)
+        self._clients.callback(client.close)
+        return client
+
+    def hang_up(self) -> None:
+        self._clients.close()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -86,6 +100,7 @@ def serve(template: Path, *options: str, environ: Mapping[str, str] | None = Non
         served.url = served.wait_for(READY).removeprefix(READY)
         yield served
     finally:
+        served.hang_up()
         if process.poll() is None:
             served.stop()
         reader.join(PATIENCE_S)
