@@ -122,6 +122,16 @@ class Emulator:
     urls: list[str]
     warnings: list[str]
 
+    @property
+    def sources(self) -> list[str]:
+        """A line for each event source that starts a function here."""
+        found = [each for each in self.template.event_sources if each.function in self.service.functions]
+        return [
+            (f"queue {each.queue_name}" if isinstance(each, SqsSource) else each.expression)
+            + f" -> {each.function}{'' if each.enabled else ' (disabled)'}"
+            for each in found
+        ]
+
 
 def read_template(options: EmulatorOptions) -> Template:
     """The template with samconfig.toml's local parameters under those of the command line."""

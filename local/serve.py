@@ -208,6 +208,10 @@ def start_table(emulator: Emulator, options: EmulatorOptions) -> list[str]:
         authorizers = sorted({route.authorizer for route in app.routes if route.authorizer})
         if authorizers and not options.enforce_auth:
             lines.append(f"warning    {app.api.logical_id}: {', '.join(authorizers)} not enforced; --enforce-auth does")
+    if options.event_sources:
+        lines += [f"source     {about}" for about in emulator.sources]
+    for logical_id, port in emulator.service.options.debug.items():
+        lines.append(f"debug      {logical_id} waits for a debugger on 127.0.0.1:{port} at its first request")
     lines += [f"warning    {warning}" for warning in emulator.warnings]
     lines.append(f"invoke     aws lambda invoke --endpoint-url {emulator.urls[0]} --function-name NAME out.json")
     lines.append(f"control    {emulator.urls[0]}/_warmfront/state (token for writes: {options.token})")

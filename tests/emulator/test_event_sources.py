@@ -70,6 +70,8 @@ def noted(served: Served, path: Path, count: int) -> list[dict[str, Any]]:
 def test_the_local_aws_is_started_and_listed(served: Served) -> None:
     assert served.get("/_warmfront/state")["backing"]["aws"]["origin"] == "moto"
     assert any(line.startswith("aws ") for line in served.lines)
+    assert any(line.endswith("queue jobs -> Worker") for line in served.lines)
+    assert any(line.startswith("source ") and line.endswith("-> Clock") for line in served.lines)
 
 
 def test_a_message_reaches_the_function_and_one_that_fails_is_buried(served: Served, notes: Path, aws: Any) -> None:
