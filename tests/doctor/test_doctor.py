@@ -271,8 +271,9 @@ def test_units_are_read_from_names(tmp_path: Path, name: str, value: str, second
 
 @pytest.mark.parametrize("environment", ["local", "prod"])
 def test_our_own_template_has_no_mistake(environment: str) -> None:
+    asked_for = {"CursorKey": "a key of the test's own", "JwtIssuer": "https://id.example", "JwtAudience": "shop"}
     given = read_parameter_overrides(ROOT / "samconfig.toml", environment)
-    template = load_template(ROOT / "template.yaml", parameters={"CursorKey": "a key of the test's own", **given})
+    template = load_template(ROOT / "template.yaml", parameters={**asked_for, **given})
     mistakes = [finding for finding in examine(template, Limits()) if finding.severity is not Severity.ADVICE]
     assert mistakes == []
 
