@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.deploy import tools
+from local.backing.postgres import Postgres
+from local.backing.redis import Redis
+from tests.deploy import events, tools
 from tests.deploy.account import REGION, Account, account
-from tests.deploy.tools import HOST, OTHER, Built, Project, with_code_in_s3
+from tests.deploy.tools import HOST, OTHER, Built, Call, Project, environment, with_code_in_s3
 
 
 @pytest.fixture(scope="session")
@@ -80,20 +82,28 @@ class Deployment:
     def functions(self) -> dict[str, dict[str, Any]]:
         return self.of_type("AWS::Lambda::Function")
 
-    def environment(self, name: str) -> dict[str, str]:
-        """A function's, as deployed, but for addresses: nothing listens where these point."""
-        variables: dict[str, str] = self.functions[name]["Environment"]["Variables"]
-        elsewhere = {
-            "DATABASE_URL": f"postgresql://nobody:nothing@127.0.0.1:1/{name.lower()}",
-            "REDIS_URL": "redis://127.0.0.1:1/0",
-        }
+    def environment(self, name: str, **elsewhere: str) -> dict[str, str]:
+        """A function's, as deployed; `elsewhere` takes the place of addresses that only AWS knows."""
+        declared: dict[str, Any] = self.functions[name]["Environment"]["Variables"]
         return {
-            **{key: str(value) for key, value in variables.items()},
-            **{key: value for key, value in elsewhere.items() if key in variables},
+            **{key: str(value) for key, value in declared.items()},
+            **{key: value for key, value in elsewhere.items() if key in declared},
+            **environment({"AWS_ENDPOINT_URL": self.account.url}, only=("AWS_",)),
             "AWS_LAMBDA_FUNCTION_NAME": name,
+            "TIMEOUT_S": str(self.functions[name]["Timeout"]),
             "AWS_REGION": REGION,
             "TZ": ":UTC",
         }
+
+    def alone(self, name: str) -> dict[str, str]:
+        """Nothing listens where its addresses point."""
+        nowhere = f"postgresql://nobody:nothing@127.0.0.1:1/{name.lower()}"
+        return self.environment(name, DATABASE_URL=nowhere, REDIS_URL="redis://127.0.0.1:1/0")
+
+    def logical_ids(self) -> dict[str, str]:
+        """Physical id -> logical id."""
+        found = self.account.client("cloudformation").describe_stack_resources(StackName=self.stack)["StackResources"]
+        return {each["PhysicalResourceId"]: each["LogicalResourceId"] for each in found if "PhysicalResourceId" in each}
 
     @property
     def template(self) -> dict[str, Any]:
@@ -135,6 +145,45 @@ def deploy(project: Project, built: Built, dev: Deployment) -> Callable[..., Dep
 def functions(dev: Deployment) -> dict[str, str]:
     """Logical id -> handler."""
     return {name: properties["Handler"] for name, properties in dev.functions.items()}
+
+
+@pytest.fixture(scope="session")
+def alone(
+    built: Built, dev: Deployment, runtime: Path, functions: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Call]:
+    """Every built handler in a bare interpreter, its database away: it has to run, and to say no."""
+    scratch = tmp_path_factory.mktemp("alone")
+    return {
+        name: tools.call(
+            handler,
+            events.ALONE[name],
+            folders=(built.folder / name, built.layer, runtime),
+            environ=dev.alone(name),
+            scratch=scratch,
+        )
+        for name, handler in functions.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def together(
+    built: Built, dev: Deployment, runtime: Path, functions: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Call]:
+    """The same with a database, a cache and a queue."""
+    scratch = tmp_path_factory.mktemp("together")
+    found = {}
+    with Postgres.start({}, max_connections=30) as postgres, Redis.start({}) as redis:
+        for name, given in events.TOGETHER.items():
+            database = {"Migrate": "postgres", "Relay": "distributed"}.get(name, name.lower())
+            backing = {"DATABASE_URL": postgres.url(database), "REDIS_URL": redis.url(), "SHOP_DB_SSL": "disable"}
+            found[name] = tools.call(
+                functions[name],
+                given,
+                folders=(built.folder / name, built.layer, runtime),
+                environ=dev.environment(name, **backing),
+                scratch=scratch,
+            )
+    return found
 
 
 @pytest.fixture(params=["dev", "prod"])

@@ -1,26 +1,45 @@
-"""Invocations for each function: they go as far as its database, and often enough that its circuit opens."""
+"""Events for each function, as API Gateway, the schedule and a person send them."""
 
+import json
 from typing import Any
 
+PRODUCTS = 50
+VARIANTS = ("Naive", "Pooled", "Distributed")
 
-def _get(path: str, variant: str) -> dict[str, Any]:
-    route_key = f"GET /{variant}/products/{{id}}"
+
+def _http(method: str, route: str, path: str, body: Any = None) -> dict[str, Any]:
     return {
         "version": "2.0",
-        "routeKey": route_key,
+        "routeKey": f"{method} {route}",
         "rawPath": path,
         "rawQueryString": "",
-        "headers": {"accept": "application/json"},
-        "pathParameters": {"id": "1"},
-        "requestContext": {"http": {"method": "GET", "path": path}, "requestId": "1", "routeKey": route_key},
+        "headers": {"accept": "application/json", "content-type": "application/json"},
+        "requestContext": {"http": {"method": method, "path": path}, "requestId": "1", "routeKey": f"{method} {route}"},
+        **({"pathParameters": {"id": path.rpartition("/")[2]}} if "{id}" in route else {}),
+        **({} if body is None else {"body": json.dumps(body)}),
         "isBase64Encoded": False,
     }
 
 
-EVENTS: dict[str, list[dict[str, Any]]] = {
-    "Naive": [_get("/naive/products/1", "naive")],
-    "Pooled": [_get("/pooled/products/1", "pooled")] * 8,
-    "Distributed": [_get("/distributed/products/1", "distributed")] * 8,
+def product(variant: str) -> dict[str, Any]:
+    return _http("GET", f"/{variant}/products/{{id}}", f"/{variant}/products/1")
+
+
+def order(variant: str) -> dict[str, Any]:
+    body = {"customer_id": 1, "lines": [{"product_id": 2, "quantity": 1}]}
+    return _http("POST", f"/{variant}/orders", f"/{variant}/orders", body)
+
+
+# With nothing behind them, and often enough that a circuit opens.
+ALONE: dict[str, list[dict[str, Any]]] = {
+    **{name: [product(name.lower())] * 8 for name in VARIANTS},
     "Migrate": [{"action": "apply", "databases": ["pooled"]}],
+    "Relay": [{}],
+}
+
+# With a database, a cache and a queue; in this order, because each finds what the one before left.
+TOGETHER: dict[str, list[dict[str, Any]]] = {
+    "Migrate": [{"action": "seed", "databases": [*map(str.lower, VARIANTS)], "products": PRODUCTS, "orders": PRODUCTS}],
+    **{name: [product(name.lower()), product(name.lower()), order(name.lower())] for name in VARIANTS},
     "Relay": [{}],
 }

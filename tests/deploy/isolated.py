@@ -5,6 +5,7 @@ argv: the handler, where to write, and the only folders to import from besides t
 
 import importlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ class Context:
         self.invoked_function_arn = f"arn:aws:lambda:us-east-1:123456789012:function:{function}"
         self.memory_limit_in_mb = "1024"
         self.log_group_name, self.log_stream_name = f"/aws/lambda/{function}", "1"
-        self._ends_s = time.monotonic() + 10
+        self._ends_s = time.monotonic() + float(os.environ["TIMEOUT_S"])
 
     def get_remaining_time_in_millis(self) -> int:
         return int((self._ends_s - time.monotonic()) * 1000)
@@ -36,7 +37,7 @@ def main() -> None:
     answers: list[Any] = []
     for number, event in enumerate(json.load(sys.stdin)):
         try:
-            answers.append(handler(event, Context(number, module_name)))
+            answers.append(handler(event, Context(number, os.environ["AWS_LAMBDA_FUNCTION_NAME"])))
         except Exception as error:  # what Lambda would report as a function error
             answers.append({"errorType": type(error).__name__, "errorMessage": str(error)})
     origins = {name: str(module.__file__) for name, module in sys.modules.items() if getattr(module, "__file__", None)}

@@ -1,5 +1,6 @@
 """What `sam build` made: it holds what it should, for the right machine, and runs with nothing else beside it."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.deploy import tools
 from tests.deploy.conftest import Deployment
-from tests.deploy.events import EVENTS
+from tests.deploy.events import ALONE
 from tests.deploy.tools import HOST, OTHER, Built, Call, Failed, Project
 
 pytestmark = pytest.mark.deploy
@@ -53,27 +54,40 @@ def test_layer_and_function_stay_within_lambdas_limit(built: Built, built_for_ot
         assert size < UNZIPPED_BYTES_MAX
 
 
-def test_every_handler_answers_from_its_artefact_alone(
-    built: Built, dev: Deployment, runtime: Path, tmp_path: Path, functions: dict[str, str]
+def test_every_handler_runs_from_its_artefact_and_the_layer_alone(
+    built: Built, alone: dict[str, Call], functions: dict[str, str]
 ) -> None:
-    """The database is where nothing listens: what is asked is whether it runs, and how it says no."""
-    for name, handler in functions.items():
-        call = _call(built, dev, name, handler, runtime, tmp_path)
-        assert "task" in _origin(call, built, f"{handler.rsplit('.', 1)[0]}"), name
+    assert set(alone) == {"Naive", "Pooled", "Distributed", "Relay", "Migrate"}
+    for name, call in alone.items():
+        assert _origin(call, built, functions[name].rpartition(".")[0]) == "task"
         for module in ("shared", "shared.telemetry", "asyncpg", "msgspec", "aws_lambda_powertools"):
             assert _origin(call, built, module) == "layer", (name, module)
-        for answer in call.answers:
-            assert answer.get("statusCode", 0) in (500, 503) or answer["errorType"] == "ConnectionRefusedError", answer
 
 
-def test_pooled_says_how_long_to_wait_when_the_database_is_away(
-    built: Built, dev: Deployment, runtime: Path, tmp_path: Path
-) -> None:
-    call = _call(built, dev, "Pooled", "functions.pooled.app.handler", runtime, tmp_path)
-    for answer in call.answers:
-        assert answer["statusCode"] == 503
-        assert "retry-after" in answer["headers"]
-        assert answer["headers"]["content-type"] == "application/problem+json"
+def test_the_shop_says_how_long_to_wait_when_the_database_is_away(alone: dict[str, Call]) -> None:
+    for name in ("Pooled", "Distributed"):
+        for answer in alone[name].answers:
+            assert answer["statusCode"] == 503
+            assert "retry-after" in answer["headers"]
+            assert answer["headers"]["content-type"] == "application/problem+json"
+    for name in ("Relay", "Migrate"):
+        assert all("errorType" in answer for answer in alone[name].answers), name
+
+
+def test_the_built_functions_work_together(together: dict[str, Call]) -> None:
+    """Schema and seed, reads, an order, and its event on the queue: what is deployed is what was tested."""
+    assert together["Migrate"].answers[0]["databases"].keys() == {"naive", "pooled", "distributed"}
+    for name in ("Naive", "Pooled", "Distributed"):
+        assert [answer["statusCode"] for answer in together[name].answers] == [200, 200, 201], name
+    assert "; hit" in together["Distributed"].answers[1]["headers"]["cache-status"]
+    assert together["Relay"].answers == [{"published": 1, "refused": 0, "pending": 0}]
+
+
+def test_the_orders_event_is_on_the_queue_of_the_stack(dev: Deployment, together: dict[str, Call]) -> None:
+    assert together["Relay"].answers
+    url = dev.functions["Relay"]["Environment"]["Variables"]["SHOP_EVENTS_QUEUE_URL"]
+    (message,) = dev.account.client("sqs").receive_message(QueueUrl=url)["Messages"]
+    assert json.loads(message["Body"])["source"] == "/shop"
 
 
 def test_a_snapshot_is_taken_without_a_loop_or_a_connection(
@@ -124,9 +138,9 @@ def _call(
 ) -> Call:
     return tools.call(
         handler,
-        EVENTS[name],
+        ALONE[name],
         folders=(built.folder / name, layer or built.layer, runtime),
-        environ={**deployment.environment(name), **more},
+        environ={**deployment.alone(name), **more},
         scratch=scratch,
     )
 

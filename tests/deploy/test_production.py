@@ -9,7 +9,7 @@ import pytest
 
 from tests.deploy import tools
 from tests.deploy.conftest import Deployment
-from tests.deploy.events import EVENTS
+from tests.deploy.events import ALONE
 from tests.deploy.tools import Built
 
 pytestmark = pytest.mark.deploy
@@ -108,7 +108,7 @@ def test_the_api_is_throttled_and_logs_one_line_of_json_per_request(deployment: 
 
 
 def test_the_api_gives_up_after_its_functions_do(deployment: Deployment) -> None:
-    behind_it = deployment.functions.keys() - {"Migrate"}
+    behind_it = deployment.functions.keys() - {"Migrate", "Relay"}
     assert all(deployment.functions[name]["Timeout"] < 30 for name in behind_it)
 
 
@@ -117,9 +117,11 @@ def test_a_new_version_is_tried_on_some_requests_first_in_prod(dev: Deployment, 
         "CodeDeployDefault.LambdaCanary10Percent5Minutes"
     )
     for deployment in (dev, prod):
-        group = deployment.of_type("AWS::CodeDeploy::DeploymentGroup")["PooledDeploymentGroup"]
-        assert len(group["AlarmConfiguration"]["Alarms"]) == 2
-        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+        groups = deployment.of_type("AWS::CodeDeploy::DeploymentGroup")
+        assert groups.keys() == {"PooledDeploymentGroup", "DistributedDeploymentGroup"}
+        for group in groups.values():
+            assert len(group["AlarmConfiguration"]["Alarms"]) == 2
+            assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
 
 
 def test_the_three_thresholds_are_the_ones_the_service_is_held_to(deployment: Deployment) -> None:
@@ -164,6 +166,27 @@ def test_who_brings_a_database_gets_none_and_no_network(deploy: Callable[..., De
     assert "VpcConfig" not in brought.functions["Pooled"]
 
 
+def test_without_a_cache_there_is_no_distributed_variant_and_no_queue(deploy: Callable[..., Deployment]) -> None:
+    bare = deploy("bare", Cache="left-out")
+    assert bare.functions.keys() == {"Naive", "Pooled", "Migrate"}
+    assert bare.of_type("AWS::SQS::Queue") == {}
+    assert not [key for key in operations(bare) if "/distributed/" in key]
+
+
+def test_the_relay_may_send_to_its_queue_and_to_no_other(dev: Deployment) -> None:
+    (policy,) = dev.of_type("AWS::IAM::Role")["RelayRole"]["Policies"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Resource"].endswith(":warmfront-dev-order-events.fifo")
+    assert statement["Action"] == "sqs:SendMessage"
+
+
+def test_what_a_consumer_gives_up_on_is_kept_and_told(dev: Deployment) -> None:
+    queue = dev.of_type("AWS::SQS::Queue")["OrderEvents"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"].endswith(":warmfront-dev-order-events-dead.fifo")
+    dead = dev.of_type("AWS::CloudWatch::Alarm")["OrderEventsDeadLetters"]
+    assert dead["Dimensions"] == [{"Name": "QueueName", "Value": "warmfront-dev-order-events-dead.fifo"}]
+
+
 def test_who_brings_a_network_has_the_functions_in_it(deploy: Callable[..., Deployment]) -> None:
     network = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}
     inside = deploy("inside", DatabaseAddress="postgresql://me:mine@db.example:5432", **network)
@@ -173,7 +196,7 @@ def test_who_brings_a_network_has_the_functions_in_it(deploy: Callable[..., Depl
 
 @pytest.fixture(scope="module")
 def everything(deploy: Callable[..., Deployment]) -> Deployment:
-    return deploy("everything", DatabaseProxy="deployed", Cache="deployed", AlarmEmail="somebody@shop.example")
+    return deploy("everything", DatabaseProxy="deployed", AlarmEmail="somebody@shop.example")
 
 
 def test_a_cache_is_reached_with_tls_only(everything: Deployment) -> None:
@@ -197,5 +220,5 @@ def test_the_code_takes_the_settings_of_the_proxy(
     everything: Deployment, built: Built, runtime: Path, tmp_path: Path
 ) -> None:
     folders = (built.folder / "Pooled", built.layer, runtime)
-    environ = everything.environment("Pooled")
-    tools.call("functions.pooled.app.handler", EVENTS["Pooled"], folders=folders, environ=environ, scratch=tmp_path)
+    environ = everything.alone("Pooled")
+    tools.call("functions.pooled.app.handler", ALONE["Pooled"], folders=folders, environ=environ, scratch=tmp_path)

@@ -22,7 +22,7 @@ HOST = ARCHITECTURES[platform.machine()]
 OTHER = next(name for name in ARCHITECTURES.values() if name != HOST)
 # What Lambda's Python has besides the standard library: docs.aws.amazon.com/lambda/latest/dg/python-package.html
 RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3", "snapshot_restore_py")
-_ONLY_THE_USER_KNOWS = {"JwtIssuer": "https://issuer.example", "JwtAudience": "shop"}
+_USERS = {"JwtIssuer": "https://issuer.example", "JwtAudience": "shop", "Cache": "deployed"}
 _DEPLOYED = ("template.yaml", "samconfig.toml", ".python-version", "functions", "shared")
 _NOT_A_VALUE = ("AWS_", "SAM_", "VIRTUAL_ENV", "PYTHONPATH")
 
@@ -73,10 +73,10 @@ class Project:
         return run([str(VENV / "bin" / "sam"), *arguments], cwd=self.folder, environ=environ or {})
 
     def parameters(self, environment: str) -> dict[str, str]:
-        """Those of samconfig.toml, with what only its user can know, for an artefact of this machine's architecture."""
+        """Those of samconfig.toml, with what only its user can decide, for an artefact of this machine's architecture."""
         return {
             **read_parameter_overrides(self.folder / "samconfig.toml", environment),
-            **_ONLY_THE_USER_KNOWS,
+            **_USERS,
             "Architecture": HOST,
         }
 
@@ -96,10 +96,10 @@ class Project:
         return built
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, less anything that could reach a real account, with SAM CLI's Python first."""
+def environment(more: Mapping[str, str] | None = None, *, only: tuple[str, ...] = ("",)) -> dict[str, str]:
+    """This process's, less anything that could reach a real account, with SAM CLI's Python first; `only` these prefixes."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_A_VALUE)}
-    return {
+    everything = {
         **environ,
         "PATH": f"{VENV / 'bin'}{os.pathsep}{environ['PATH']}",
         "SAM_CLI_TELEMETRY": "0",
@@ -112,6 +112,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         **(more or {}),
     }
+    return {name: value for name, value in everything.items() if name.startswith(only)}
 
 
 def run(
