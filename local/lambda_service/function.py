@@ -5,66 +5,26 @@ import random
 import time
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from local.lambda_service import failures, logs
+from local.lambda_service import failures
 from local.lambda_service.environment import Environment, InitFailure, Phase
-from local.lambda_service.freezer import Freezer
+from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.invocation import Invocation
-from local.lambda_service.platform_log import platform_log
-from local.lambda_service.sandbox import Guard, Launch
+from local.lambda_service.logs import without_hang_up
+from local.lambda_service.long_watch import LongWatch
+from local.lambda_service.sandbox import Launch
 from local.lambda_service.scaling import Decision, Scaling
 from local.lambda_service.types import InvocationResult, ServiceError, Status, Throttled
+from local.lambda_service.workplace import Counters, Limits, Workplace
 from local.template import FunctionConfig
 
-INIT_LIMIT_S = 10.0
-"""docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html: the init phase is limited to 10 seconds."""
 RETURNING_WAIT_S = 1.0
 """How long an invocation waits for an environment that has answered but not come back, before a new one is started."""
-LONG_INVOCATION_S = 0.05
-"""From this age an invocation's output is read as it comes and its memory is watched."""
-LIVE_AFTER_S = 1.0
-"""From this age its log is written as it comes, and not when it ends."""
 NO_LIMIT_S = 86_400.0
 """Instead of the timeout, of a function that waits for a debugger."""
 _MB = 1024 * 1024
-
-
-class Limits(Protocol):
-    """The account's books, shared by all functions without a reservation of their own."""
-
-    def take(self) -> bool: ...
-
-    def give_back(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened to a function since the emulator started."""
-
-    invocations: int = 0
-    cold_starts: int = 0
-    errors: int = 0
-    throttles: int = 0
-    exited_cpu_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What all functions share: where logs go, how processes are guarded, and the emulator's choices."""
-
-    sink: logs.LogSink
-    state_dir: Path
-    region: str = "us-east-1"
-    freezer: Freezer | None = None
-    guard: Guard = field(default_factory=Guard)
-    idle_s: float = 600.0
-    shutdown_grace_s: float = 0.5
-    init_limit_s: float = INIT_LIMIT_S
-    max_inits_kept: int = 1000
 
 
 class Function:
@@ -84,17 +44,16 @@ class Function:
         self.counters = Counters()
         self.environments: dict[str, Environment] = {}
         self.inits: deque[dict[str, object]] = deque(maxlen=workplace.max_inits_kept)
-        self._name = config.function_name
         self._launch = launch
         self._workplace = workplace
         self._limits = limits
         self._timeout_s = NO_LIMIT_S if debugged else float(config.timeout_s)
         self._init_limit_s = NO_LIMIT_S if debugged else workplace.init_limit_s
-        self._log = platform_log(config, workplace.region)
+        self._log = FunctionLog(config, workplace.sink, workplace.region)
         self._scaling: Scaling[Environment] = Scaling(1 if debugged else config.reserved_concurrency)
         self._waiters: deque[Invocation] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch = LongWatch(self.environments, self._log)
 
     # -- one invocation ------------------------------------------------------------------------------------------------
 
@@ -152,7 +111,7 @@ class Function:
 
     def _dispatch(self, environment: Environment, invocation: Invocation) -> None:
         environment.dispatch(invocation, deadline_ms=int((time.time() + self._left_s(invocation)) * 1000))
-        self._watch_long_ones()
+        self._watch.begin()
 
     def _wait_no_longer(self, invocation: Invocation) -> None:
         """No environment came back for this invocation (in time): it starts one."""
@@ -191,19 +150,19 @@ class Function:
         self._dispatch(environment, invocation)
 
     async def _init(self, environment: Environment) -> InitFailure | None:
-        self._emit(self._log.init_start(environment.log_stream))
-        self._watch_long_ones()
+        self._log.init_start(environment.log_stream)
+        self._watch.begin()
         failure = await environment.start(limit_s=self._init_limit_s)
         if failure is not None:
-            self._emit(self._log.init_failed(failure, phase="init"))
+            self._log.init_failed(failure, phase="init")
         else:
-            self._emit(self._log.init_done(environment.init_duration_ms or 0.0))
+            self._log.init_done(environment.init_duration_ms or 0.0)
         return failure
 
     async def _init_inside(self, environment: Environment, invocation: Invocation) -> None:
         """Init again within the invocation, after a failed init or a reset: its time counts as the invocation's own."""
         self._arm(invocation)
-        self._watch_long_ones()
+        self._watch.begin()
         failure = await environment.start(limit_s=self._timeout_s)
         left_s = self._left_s(invocation)
         if failure is None and environment.alive and left_s > 0:
@@ -212,7 +171,7 @@ class Function:
         if failure is None and left_s > 0:  # ready, and dead before anybody could use it
             failure = InitFailure(failures.runtime_exited("", 0), "Runtime.ExitError", "error", 0.0)
         if failure is not None:
-            self._emit(self._log.init_failed(failure, phase="invoke"))
+            self._log.init_failed(failure, phase="invoke")
         if failure is None or failure.status == "timeout":
             self._conclude_timeout(environment, invocation)
         else:
@@ -240,7 +199,7 @@ class Function:
     def environment_back(self, environment: Environment) -> None:
         late = environment.read_output()
         if late:
-            self._emit(late)
+            self._log.emit(late)
         if environment.retiring:
             self._scaling.lost_on_return()
             self._let_one_waiter_start()
@@ -271,12 +230,9 @@ class Function:
 
     def environment_output(self, environment: Environment, chunk: bytes) -> None:
         for invocation in environment.running:
-            self._log_output(invocation, chunk)
+            self._log.output(invocation, chunk)
             return
-        if environment.phase is Phase.SHUTDOWN:
-            chunk = logs.without_hang_up(chunk)
-        if chunk:
-            self._emit(chunk)
+        self._log.emit(without_hang_up(chunk) if environment.phase is Phase.SHUTDOWN else chunk)
 
     def _free(self, environment: Environment) -> None:
         """An environment that was not on its way back is free: started ahead or reset."""
@@ -340,8 +296,8 @@ class Function:
         environment.watch_output(False)
         output = environment.read_output()
         if output:
-            self._log_output(invocation, output)
-        end = self._log.end(
+            self._log.output(invocation, output)
+        tail = self._log.end(
             invocation,
             duration_ms=duration_ms,
             memory_used_mb=min(round(environment.memory_peak_bytes / _MB), self.config.memory_mb),
@@ -349,8 +305,6 @@ class Function:
             error_type=error_type,
             from_runtime=from_runtime,
         )
-        text = b"" if invocation.live and not invocation.tail else self._full_log(invocation, end)
-        self._emit(end if invocation.live else text)
         self._scaling.finished()
         if self._limits is not None:
             self._limits.give_back()
@@ -366,57 +320,9 @@ class Function:
                 None if status == "ok" else "Unhandled",
                 error_type,
                 invocation.version,
-                text[-logs.TAIL_BYTES :] if invocation.tail else None,
+                tail,
             )
             future.set_result(result)
-
-    def _full_log(self, invocation: Invocation, end: bytes) -> bytes:
-        return b"".join((self._log.start(invocation), *invocation.log, end))
-
-    def _log_output(self, invocation: Invocation, chunk: bytes) -> None:
-        if invocation.live:
-            self._emit(chunk)
-        if not invocation.live or invocation.tail:
-            invocation.log.append(chunk)
-
-    def _go_live(self, invocation: Invocation) -> None:
-        """From here on the log of this invocation is written as it comes."""
-        invocation.live = True
-        self._emit(self._full_log(invocation, b""))
-        if not invocation.tail:
-            invocation.log.clear()
-
-    def _emit(self, chunk: bytes) -> None:
-        if chunk:
-            self._workplace.sink.write(self._name, chunk)
-
-    # -- long invocations and inits ------------------------------------------------------------------------------------
-
-    def _watch_long_ones(self) -> None:
-        if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(LONG_INVOCATION_S, self._look_at_long_ones)
-
-    def _look_at_long_ones(self) -> None:
-        """Read what they print, so that a full pipe never blocks a handler, and end those that hold too much memory."""
-        self._watch = None
-        now_ns = time.monotonic_ns()
-        busy = False
-        for environment in self.environments.values():
-            if environment.phase in (Phase.FROZEN, Phase.SHUTDOWN):
-                continue
-            busy = True
-            for invocation in environment.running:
-                age_s = (now_ns - invocation.dispatched_ns) / 1e9
-                if age_s > LIVE_AFTER_S and not invocation.live:
-                    self._go_live(invocation)
-                if age_s > LONG_INVOCATION_S:
-                    environment.watch_output(True)
-            if environment.phase is Phase.RETURNING:
-                environment.watch_output(True)
-            elif environment.over_memory(now_ns, since_ns=now_ns):
-                environment.kill()
-        if busy:
-            self._watch_long_ones()
 
     # -- the set of environments ---------------------------------------------------------------------------------------
 
@@ -501,8 +407,7 @@ class Function:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for invocation in running:
             self._abandon(invocation)
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.close()
 
     @staticmethod
     def _abandon(invocation: Invocation) -> None:

@@ -13,13 +13,14 @@ from local.lambda_service.async_invoke import AsyncInvoker, QueuedEvent
 from local.lambda_service.aws_clients import AwsClients
 from local.lambda_service.destinations import Destinations
 from local.lambda_service.freezer import Freezer
-from local.lambda_service.function import INIT_LIMIT_S, Function, Workplace
+from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.launches import Launcher, Surroundings, not_runnable
 from local.lambda_service.logs import LogSink
 from local.lambda_service.sandbox import Guard
 from local.lambda_service.types import FunctionNotFound, InvocationResult, NotRunnable
 from local.lambda_service.variables import fake_credentials
+from local.lambda_service.workplace import INIT_LIMIT_S, Workplace
 from local.template import ACCOUNT_ID, EventInvokeConfig, FunctionConfig, Template
 
 ACCOUNT_CONCURRENCY = 1000

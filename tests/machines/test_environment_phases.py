@@ -13,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from local.lambda_service import environment as environment_module
 from local.lambda_service.environment import Environment, Phase
-from local.lambda_service.function import Function, Workplace
+from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import LogSink
 from local.lambda_service.runtime_api import RuntimeConnection
 from local.lambda_service.sandbox import Guard, Launch, SandboxHost
 from local.lambda_service.types import InvocationResult, ServiceError, Throttled
+from local.lambda_service.workplace import Workplace
 from local.template import FunctionConfig
 
 LAUNCH = Launch(("fake",), {}, Path("/"))
