@@ -33,6 +33,21 @@ while True:
 """
 
 
+NEVER_READS = f"""#!{sys.executable} -S
+# Asks for its event and reads nothing of it.
+import os, socket, time
+
+host, _, port = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
+connection = socket.create_connection((host, int(port)))
+connection.sendall(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+time.sleep(600)
+"""
+NEVER_ASKS = f"""#!{sys.executable} -S
+import time
+time.sleep(600)
+"""
+
+
 def executable(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -45,6 +60,8 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("code")
     executable(root / "own/bootstrap", BOOTSTRAP)
     executable(root / "layer/bootstrap", BOOTSTRAP)
+    executable(root / "never-reads/bootstrap", NEVER_READS)
+    executable(root / "never-asks/bootstrap", NEVER_ASKS)
     (root / "empty").mkdir()
     (root / "foreign").mkdir()
     executable(root / "foreign/bootstrap", "\x7fELF is not what follows")
@@ -71,6 +88,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, code: Path) -> Iterator[Ha
         function("own", "what.ever", code_path=code / "own", environment={"OWN": "1"}, **own),
         function("own_zip", "what.ever", code_path=code / "own.zip", **own),
         function("in_layer", "what.ever", code_path=code / "empty", layers=(LayerConfig("l", code / "layer"),), **own),
+        function("never_reads", "what.ever", code_path=code / "never-reads", timeout_s=1, **own),
+        function("never_asks", "what.ever", code_path=code / "never-asks", timeout_s=1, **own),
         function("foreign", "what.ever", code_path=code / "foreign", **own),
         function("no_bootstrap", "what.ever", code_path=code / "empty", **own),
         function("not_executable", "what.ever", code_path=code / "not-executable", **own),
@@ -80,7 +99,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, code: Path) -> Iterator[Ha
         function("reserved", "surroundings.environment", environment={"AWS_REGION": "mars", "MINE": "1"}),
         function("path", "surroundings.imports", environment={"PYTHONPATH": str(code / "own")}),
     ]
-    with running(tmp_path_factory.mktemp("runtimes"), *functions) as harness:
+    with running(tmp_path_factory.mktemp("runtimes"), *functions, init_limit_s=2.0) as harness:
         yield harness
 
 
@@ -121,6 +140,21 @@ def test_a_bootstrap_that_will_not_start_is_an_invalid_entrypoint(service: Harne
     assert outcome.payload["errorType"] == "Runtime.InvalidEntrypoint"
     assert outcome.payload["errorMessage"].startswith(f"RequestId: {outcome.result.request_id} Error: fork/exec ")
     assert outcome.report.endswith("\tStatus: error\tError Type: Runtime.InvalidEntrypoint")
+
+
+def test_a_runtime_that_never_reads_its_event_times_out(service: Harness) -> None:
+    outcome = service.invoke("never_reads", "x" * 5_000_000)
+    assert outcome.payload["errorType"] == "Sandbox.Timedout"
+    assert "\tDuration: 1000.00 ms\t" in outcome.report
+    assert service.invoke("own", 1).payload["event"] == 1, "nobody else is held up"
+
+
+def test_a_runtime_that_never_asks_for_an_event_times_out_in_its_init(service: Harness) -> None:
+    outcome = service.invoke("never_asks")
+    assert outcome.payload["errorType"] == "Sandbox.Timedout"
+    assert [line.split("Phase: ")[1] for line in outcome.lines if line.startswith("INIT_REPORT")] == [
+        "init\tStatus: timeout", "invoke\tStatus: timeout"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

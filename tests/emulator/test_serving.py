@@ -137,6 +137,35 @@ def test_a_debugger_that_is_not_installed_is_said_in_one_line(warmfront: Callabl
     assert len(done.stderr.splitlines()) == 1
 
 
+DEBUGGER = """
+import socket
+
+def listen(address):
+    global server
+    server = socket.create_server(address)
+
+def wait_for_client():
+    server.accept()
+"""
+
+
+def test_a_function_waits_for_its_debugger_and_does_not_time_out(tmp_path: Path) -> None:
+    """With a debugger that only listens: what it does once somebody has come is its own affair."""
+    (tmp_path / "debugpy.py").write_text(DEBUGGER)
+    (tmp_path / "debugpy-1.0.dist-info").mkdir()
+    (tmp_path / "debugpy-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: debugpy\nVersion: 1.0\n")
+    (tmp_path / "debugpy-1.0.dist-info/RECORD").write_text("debugpy.py,,\n")
+    with port_of_somebody_else() as other:
+        port = other.getsockname()[1]
+    path = template(tmp_path, Handler="outcomes.sleeps", Timeout="1")
+    with serve(path, "--debug", f"F={port}", environ={"PYTHONPATH": str(tmp_path)}) as served:
+        assert any(f"F waits for a debugger on 127.0.0.1:{port}" in line for line in served.lines)
+        answer = in_thread(lambda: invoke(served, "F", 1.2))
+        served.wait_for(f"waiting for a debugger on 127.0.0.1:{port}")
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert answer.join() == "awake", "longer than the function's timeout"
+
+
 # -- comfort -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,3 @@
+"""What the handler beside it reads."""
+
+ITEMS = {"1": "one"}
