@@ -78,10 +78,12 @@ async def _serve(handler: Handler, server: Server, ready: threading.Event, stop:
     ready.set()
     await stop.wait()
     listening.close()
-    for task in clients:
+    for task in list(clients):
         task.cancel()
     await asyncio.gather(*clients, return_exceptions=True)
-    for _ in range(3):  # transports close their sockets in a later turn of the loop
+    if hasattr(listening, "abort_clients"):  # from Python 3.13 on: connections whose conversation had not begun yet
+        listening.abort_clients()
+    for _ in range(10):  # transports close their sockets in a later turn of the loop
         await asyncio.sleep(0)
 
 
