@@ -22,20 +22,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sam build`'s, so that a build of a changed copy fetches nothing again."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def builds(project: Project, cache: Path, pool: ThreadPoolExecutor) -> dict[str, Future[Built]]:
-    return {name: pool.submit(project.build, name, cache=cache / name) for name in (HOST, OTHER)}
+def builds(
+    project: Project, pool: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Future[Built]]:
+    """Each in a folder of its own: what `sam build` keeps in .aws-sam is not for two at a time."""
+    other = Project.copy(tmp_path_factory.mktemp("other") / "project", project.folder)
+    return {name: pool.submit(each.build, name) for name, each in ((HOST, project), (OTHER, other))}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,12 +1,13 @@
 """The command lines a person would type to check, build and deploy, run in a copy of the project. Knows no account."""
 
+import contextlib
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,16 @@ class Project:
         assert old in text, f"{name} has no {old!r} to plant a mistake in"
         path.write_text(text.replace(old, new))
 
+    @contextlib.contextmanager
+    def changed(self, name: str, old: str, new: str) -> Iterator[None]:
+        """For as long as it takes to build it so: what was fetched for the last build need not be fetched again."""
+        before = (self.folder / name).read_text()
+        self.plant(name, old, new)
+        try:
+            yield
+        finally:
+            (self.folder / name).write_text(before)
+
     def sam(self, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
         return run([str(VENV / "bin" / "sam"), *arguments], cwd=self.folder, environ=environ or {})
 
@@ -88,10 +99,10 @@ class Project:
         command = ("deploy", *where, *unasked, *more, "--parameter-overrides", *overrides)
         return self.sam(*command, environ={"AWS_ENDPOINT_URL": url, "SAM_CLI_POLL_DELAY": "0.5"})
 
-    def build(self, architecture: str, *, cache: Path) -> Built:
-        built = Built(self.folder / "built" / architecture)
+    def build(self, architecture: str, name: str = "built") -> Built:
+        built = Built(self.folder / name)
         parameters = f"Stage=dev Architecture={architecture}"
-        where = ("--build-dir", str(built.folder), "--cache-dir", str(cache))
+        where = ("--build-dir", str(built.folder), "--cache-dir", str(self.folder / "cache"))
         self.sam("build", *where, "--parameter-overrides", parameters)
         return built
 
