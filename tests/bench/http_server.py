@@ -57,11 +57,13 @@ def serving(handler: Handler) -> Iterator[Server]:
 
 async def _serve(handler: Handler, server: Server, ready: threading.Event, stop: asyncio.Event) -> None:
     clients: set[asyncio.Task[None]] = set()
+    writers: set[asyncio.StreamWriter] = set()
 
     async def on_client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         clients.add(task)
+        writers.add(writer)
         server.connections += 1
         try:
             await _converse(handler, server, reader, writer)
@@ -78,12 +80,16 @@ async def _serve(handler: Handler, server: Server, ready: threading.Event, stop:
     ready.set()
     await stop.wait()
     listening.close()
-    for task in list(clients):
-        task.cancel()
+    for _ in range(10):  # a connection may still be on its way in, and a transport closes its socket a turn later
+        for writer in list(writers):
+            writer.transport.abort()
+        for task in list(clients):
+            task.cancel()
+        await asyncio.sleep(0)
     await asyncio.gather(*clients, return_exceptions=True)
-    if hasattr(listening, "abort_clients"):  # from Python 3.13 on: connections whose conversation had not begun yet
-        listening.abort_clients()
-    for _ in range(10):  # transports close their sockets in a later turn of the loop
+    for writer in list(writers):
+        writer.transport.abort()
+    for _ in range(3):
         await asyncio.sleep(0)
 
 
