@@ -133,11 +133,22 @@ class EnvironmentsMachine(RuleBasedStateMachine):
         self.calls.append(self.loop.create_task(self.function.invoke(invocation)))
         self.do(lambda: None)
 
-    @rule()
-    def retire(self) -> None:
+    @rule(spared=st.integers(0, 3))
+    def retire(self, spared: int) -> None:
         assert self.function is not None
+        if spared:
+            return
         self.upkeep.append(self.loop.create_task(self.function.retire()))
         self.do(lambda: None)
+
+    @rule()
+    def call_and_be_answered(self) -> None:
+        """A whole invocation, so that there are idle environments to try the rest on."""
+        self.call()
+        for each in self.sandboxes(Phase.INIT):
+            self.do(each.environment.runtime_asks_next, each.connection)
+        for each in self.sandboxes(Phase.INVOKE):
+            self._speak(each, failed=False, ask_at_once=True)
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -156,10 +167,12 @@ class EnvironmentsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.sandboxes(Phase.INVOKE))
     @rule(data=st.data(), failed=st.booleans(), ask_at_once=st.booleans())
     def answer(self, data: st.DataObject, failed: bool, ask_at_once: bool) -> None:
-        each = self._pick(data, Phase.INVOKE)
-        request_id = each.connection.running
-        assert request_id is not None
+        self._speak(self._pick(data, Phase.INVOKE), failed=failed, ask_at_once=ask_at_once)
+
+    def _speak(self, each: FakeSandbox, *, failed: bool, ask_at_once: bool) -> None:
         environment, connection = each.environment, each.connection
+        request_id = connection.running
+        assert request_id is not None
 
         def speak() -> None:
             environment.runtime_answers(connection, request_id, b"{}", failed=failed, error_type=None)
@@ -190,13 +203,19 @@ class EnvironmentsMachine(RuleBasedStateMachine):
         self.do(self.function._timed_out, invocation)
         assert each.dying
 
-    @precondition(lambda _: bool(FakeSandbox.alive))
-    @rule(data=st.data(), status=st.sampled_from([0, 1, -9]))
-    def die(self, data: st.DataObject, status: int) -> None:
-        """Any process, at any time: of its own accord, or because it was told to."""
+    @precondition(lambda _: any(each.dying for each in FakeSandbox.alive.values()))
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """A process that was told to."""
         dying = [each for each in FakeSandbox.alive.values() if each.dying]
-        each = data.draw(st.sampled_from(dying or list(FakeSandbox.alive.values())))
-        self.do(each.die, status)
+        self.do(data.draw(st.sampled_from(dying)).die, -9)
+
+    @precondition(lambda self: self.sandboxes(*Phase))
+    @rule(data=st.data(), status=st.sampled_from([0, 1, -9]), spared=st.integers(0, 3))
+    def die(self, data: st.DataObject, status: int, spared: int) -> None:
+        """Any process of its own accord, now and then: if all died young, nothing else would be tried."""
+        if not spared:
+            self.do(self._pick(data, *Phase).die, status)
 
     @precondition(lambda self: self.sandboxes(Phase.FROZEN))
     @rule(data=st.data())
@@ -235,6 +254,7 @@ class EnvironmentsMachine(RuleBasedStateMachine):
         environments = list(self.function.environments.values())
         assert scaling.returning == sum(each.phase is Phase.RETURNING for each in environments)
         assert scaling.waiting == len(self.function._waiters) <= scaling.returning
+        assert not (scaling.waiting and scaling.free), "somebody waits beside a free environment"
         assert scaling.in_flight == sum(not call.done() for call in self.calls)
 
     def teardown(self) -> None:
@@ -270,4 +290,4 @@ class EnvironmentsMachine(RuleBasedStateMachine):
 
 
 TestEnvironments = EnvironmentsMachine.TestCase
-TestEnvironments.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestEnvironments.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
