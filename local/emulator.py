@@ -141,61 +141,74 @@ def read_template(options: EmulatorOptions) -> Template:
 
 @contextlib.asynccontextmanager
 async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIterator[Emulator]:
-    """Start everything, yield it, and end everything that was started."""
+    """Start everything, yield it, and end everything that was started. Raises StartError, TemplateError and BackingError."""
     template = read_template(options)
+    async with contextlib.AsyncExitStack() as stack:
+        sink = _sink(options)
+        stack.callback(sink.close)
+        sockets = _bind(options, len(template.apis)) if gateway else []
+        for each in sockets:
+            stack.callback(each.close)
+        urls = [f"http://{options.host}:{each.getsockname()[1]}" for each in sockets]
+        backing = Backing()
+        stack.push_async_callback(asyncio.to_thread, backing.stop)
+        try:
+            service_options = await _prepare(options, template, backing, urls, sink, stack)
+            async with LambdaService(template, service_options) as service:
+                internal = Starlette(
+                    routes=[
+                        *control_routes(service, token=options.token, describe=lambda: _describe(backing)),
+                        *invoke_routes(service),
+                    ]
+                )
+                apps = create_apps(template, service, _gateway_options(options, internal, sink))
+                emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
+                async with _serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
+                    yield emulator
+        except (SourceError, StagingError) as error:
+            raise StartError(str(error)) from None
+
+
+async def _prepare(
+    options: EmulatorOptions,
+    template: Template,
+    backing: Backing,
+    urls: list[str],
+    sink: LogSink,
+    stack: contextlib.AsyncExitStack,
+) -> ServiceOptions:
+    """Start what the functions ask for, and put together what the Lambda service has to know."""
     overrides = _read_env_vars(options.env_vars, template)
-    sockets = _bind(options, len(template.apis)) if gateway else []
-    state_dir = options.state_dir or Path(tempfile.mkdtemp(prefix="warmfront-"))
+    debug = _debug_ports(options.debug, template)
     watcher = get_watcher()
+    state_dir = _state_dir(options)
     if options.state_dir is None:
         watcher.remove_on_exit(state_dir)
-    backing = Backing()
-    try:
-        await _start_backing(backing, template, options)
-        urls = [f"http://{options.host}:{each.getsockname()[1]}" for each in sockets]
+        stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
+    await _start_backing(backing, template, options)
+    aws = _aws_clients(options, backing)
+    if aws is not None and backing.aws is not None:
+        await create_resources(template, aws)
 
-        def environment(config: FunctionConfig) -> Mapping[str, str]:
-            return {**_local_variables(config, backing, urls), **overrides.get(config.logical_id, {})}
+    def environment(config: FunctionConfig) -> Mapping[str, str]:
+        return {**_local_variables(config, backing, urls), **overrides.get(config.logical_id, {})}
 
-        sink = _sink(options)
-        aws = _aws_clients(options, backing)
-        if aws is not None and backing.aws is not None:
-            await create_resources(template, aws)
-        service_options = ServiceOptions(
-            state_dir,
-            sink,
-            region=REGION,
-            freeze=options.freeze,
-            idle_s=options.idle_s,
-            account_concurrency=options.account_concurrency,
-            time_scale=options.time_scale,
-            debug=_debug_ports(options.debug, template),
-            environment=environment,
-            credentials=host_credentials() if options.aws == "real" else fake_credentials(),
-            aws=aws,
-            note=_noting(sink),
-            on_spawn=watcher.register,
-            on_gone=watcher.unregister,
-        )
-        async with LambdaService(template, service_options) as service:
-            internal = Starlette(
-                routes=[
-                    *control_routes(service, token=options.token, describe=lambda: _describe(backing)),
-                    *invoke_routes(service),
-                ]
-            )
-            apps = create_apps(template, service, _gateway_options(options, internal, sink))
-            emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
-            async with _serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
-                yield emulator
-    except (SourceError, StagingError) as error:
-        raise StartError(str(error)) from None
-    finally:
-        await asyncio.to_thread(backing.stop)
-        for each in sockets:
-            each.close()
-        if options.state_dir is None:
-            shutil.rmtree(state_dir, ignore_errors=True)
+    return ServiceOptions(
+        state_dir,
+        sink,
+        region=REGION,
+        freeze=options.freeze,
+        idle_s=options.idle_s,
+        account_concurrency=options.account_concurrency,
+        time_scale=options.time_scale,
+        debug=debug,
+        environment=environment,
+        credentials=host_credentials() if options.aws == "real" else fake_credentials(),
+        aws=aws,
+        note=_noting(sink),
+        on_spawn=watcher.register,
+        on_gone=watcher.unregister,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -244,12 +257,26 @@ _TEMPLATE = ""
 """Stands for the template among the logical ids of what has changed."""
 
 
+def _state_dir(options: EmulatorOptions) -> Path:
+    """Absolute: processes begin elsewhere."""
+    if options.state_dir is None:
+        return Path(tempfile.mkdtemp(prefix="warmfront-"))
+    try:
+        options.state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"--state-dir {options.state_dir}: {error.strerror}") from None
+    return options.state_dir.resolve()
+
+
 def _sink(options: EmulatorOptions) -> LogSink:
     if options.quiet_logs:
         return LogSink(None)
     render = {"json": as_json, "color": for_people}.get(options.log_format)
     if options.log_file is not None:
-        return LogSink.to_file(options.log_file, render)
+        try:
+            return LogSink.to_file(options.log_file, render)
+        except OSError as error:
+            raise StartError(f"--log-file {options.log_file}: {error.strerror}") from None
     if options.log_format == "auto" and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         render = for_people
     return LogSink.to_terminal(render)

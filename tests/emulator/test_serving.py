@@ -102,6 +102,8 @@ API, SOURCES = str(TEMPLATES / "api.yaml"), str(TEMPLATES / "sources.yaml")
         (["-t", API, "--debug", "Nobody"], "--debug Nobody: no such function; the template has Echo"),
         (["-t", API, "--debug", "Echo=x"], "--debug Echo=x: 'x' is no port; write Echo=5678"),
         (["-t", API, "--env-vars", "nowhere.json"], "--env-vars nowhere.json"),
+        (["-t", API, "--log-file", "/nowhere/x.log"], "--log-file /nowhere/x.log: No such file or directory"),
+        (["-t", API, "--state-dir", "/dev/null/x"], "--state-dir /dev/null/x: Not a directory"),
         (
             ["-t", SOURCES, "--aws", "none", "--parameter-overrides", "When=cron(1)"],
             "Clock: event Once: cron(1): has 1 fields",
@@ -196,12 +198,12 @@ def test_a_saved_file_is_taken_by_the_next_environment_and_one_in_flight_finishe
         assert invoke(served, "F") == "old 1"
         in_flight = in_thread(lambda: invoke(served, "F", str(go)))
         served.until(lambda: served.functions()["F"]["environments"][0]["phase"] == "invoke")
-        app.write_text(RELOADED % 2)
+        app.write_text(RELOADED % 2 + "\n")  # another size: Python's cache tells one second's versions apart by nothing else
         served.wait_for("app.py has changed: new environments of F take it")
         assert invoke(served, "F") == "old 2"
         go.touch()
         assert in_flight.join() == "old 1"
-        word.write_text("WORD = 'new'\n")
+        word.write_text("WORD = 'new'\n\n")
         served.wait_for("word.py has changed")
         assert invoke(served, "F") == "new 2"
         (tmp_path / "code/.app.py.swp").write_text("an editor's own")
@@ -319,6 +321,15 @@ def test_one_shot_prints_the_payload_and_keeps_logs_apart(warmfront: Callable[..
     done = warmfront("invoke", "Echo", "-t", API, "--event", str(event))
     assert (done.status, done.stdout) == (0, '{"a": 1}\n')
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["INIT_START", "START", "END", "REPORT"]
+
+
+def test_a_state_directory_may_be_relative(
+    warmfront: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = warmfront("invoke", "Echo", "-t", API, "--state-dir", "kept/here")
+    assert (done.status, done.stdout) == (0, "{}\n")
+    assert (tmp_path / "kept/here/runtime/boto3").exists()
 
 
 def test_one_shot_reads_standard_input(warmfront: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
