@@ -286,9 +286,7 @@ class Environment:
     def _on_ready(self) -> None:
         assert self._ready is not None
         self.ready_ns = time.monotonic_ns()
-        late = self.read_output()
-        if late:
-            self._host.environment_output(self, late)
+        self._pass_output_on()
         self.watch_output(False)
         self._set_frozen()
         self._ready.set_result(None)
@@ -297,11 +295,19 @@ class Environment:
         self._phase = Phase.FROZEN
         if self._freezer is not None:
             self._freezer.add(self)
+        else:
+            self.watch_output(True)  # its threads run on, and may print
 
     def freeze(self) -> None:
-        """Stop the group's processes; `dispatch` and `shutdown` continue them."""
+        """Stop the group's processes; `dispatch` and `shutdown` continue them. What they printed since their answer is read now."""
         self._stopped = True
         self._signal(signal.SIGSTOP)
+        self._pass_output_on()
+
+    def _pass_output_on(self) -> None:
+        late = self.read_output()
+        if late:
+            self._host.environment_output(self, late)
 
     def runtime_answers(
         self, connection: RuntimeConnection, request_id: str, body: bytes, *, failed: bool, error_type: str | None

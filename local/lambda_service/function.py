@@ -197,9 +197,6 @@ class Function:
         self._conclude(environment, invocation, body, status=status, error_type=error_type, from_runtime=True)
 
     def environment_back(self, environment: Environment) -> None:
-        late = environment.read_output()
-        if late:
-            self._log.emit(late)
         if environment.retiring:
             self._scaling.lost_on_return()
             self._let_one_waiter_start()

@@ -100,10 +100,10 @@ class RuntimeConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        lowered = name.lower()
-        if lowered == _ERROR_TYPE:
+        length = len(name)  # eight headers an invocation: most are told from the two that matter by their length
+        if length == len(_ERROR_TYPE) and name.lower() == _ERROR_TYPE:
             self._error_type = value
-        elif lowered == b"expect":
+        elif length == 6 and name.lower() == b"expect":
             self._expects_continue = True
 
     def on_headers_complete(self) -> None:

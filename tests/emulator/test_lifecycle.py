@@ -56,11 +56,16 @@ def test_threads_of_a_handler_make_no_progress_between_invocations(service: Harn
     first = service.invoke("background").payload
     assert first > 0
     (pid,) = service.pids("background")
-    service.until(lambda: state_of(pid) == "T")
+    service.until(lambda: {stat.read_text().rpartition(")")[2].split()[0] for stat in stats(pid)} == {"T"})
     frozen = ticks_of_cpu(pid)
     service.run(asyncio.sleep(0.1))
     assert ticks_of_cpu(pid) == frozen
     assert service.invoke("background").payload >= first
+
+
+def stats(pid: int) -> list[Path]:
+    """One for each thread: a signal stops them one after another."""
+    return list(Path(f"/proc/{pid}/task").glob("*/stat"))
 
 
 def ticks_of_cpu(pid: int) -> tuple[str, ...]:

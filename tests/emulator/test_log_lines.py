@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         function("raises", "outcomes.raises"),
         function("sleeps", "outcomes.sleeps", timeout_s=2),
         function("prints", "outcomes.prints"),
+        function("prints_late", "outcomes.prints_late"),
         function("traced", "outcomes.echo", tracing=True),
         function("json", "outcomes.says", **as_json, memory_mb=512),
         function("json_raises", "outcomes.raises", **as_json),
@@ -108,6 +110,19 @@ def test_the_log_of_a_long_invocation_is_written_as_it_comes(service: Harness) -
     assert early.splitlines()[-2].startswith("START ")
     assert whole.startswith(early)
     assert [line.split()[0] for line in whole.splitlines()] == ["INIT_START", "START", "asleep", "END", "REPORT"]
+
+
+def test_what_a_thread_prints_after_the_answer_is_not_lost(service: Harness) -> None:
+    for _ in range(3):
+        before = len(service.chunks)
+        service.invoke("prints_late")
+        service.until(lambda since=before: "late" in service.log("prints_late", since))  # type: ignore[misc]
+
+
+def test_what_is_printed_between_invocations_is_read_where_nothing_freezes(tmp_path: Path) -> None:
+    with running(tmp_path, function("prints_late", "outcomes.prints_late"), freeze=False) as harness:
+        harness.invoke("prints_late")
+        harness.until(lambda: "late" in harness.log("prints_late"))
 
 
 def test_the_tail_of_a_long_invocation_is_whole(service: Harness) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -108,6 +109,11 @@ def says(event: Any, context: Any) -> Any:
     print("one")
     print("two", file=sys.stderr)
     return json.dumps(event)
+
+
+def prints_late(event: Any, context: Any) -> Any:
+    """A thread prints when the answer is on its way, or has left."""
+    threading.Timer(0.002, print, ["late"], {"flush": True}).start()
 
 
 calls = 0
