@@ -198,7 +198,9 @@ def test_a_saved_file_is_taken_by_the_next_environment_and_one_in_flight_finishe
         assert invoke(served, "F") == "old 1"
         in_flight = in_thread(lambda: invoke(served, "F", str(go)))
         served.until(lambda: served.functions()["F"]["environments"][0]["phase"] == "invoke")
-        app.write_text(RELOADED % 2 + "\n")  # another size: Python's cache tells one second's versions apart by nothing else
+        app.write_text(
+            RELOADED % 2 + "\n"
+        )  # another size: Python's cache tells one second's versions apart by nothing else
         served.wait_for("app.py has changed: new environments of F take it")
         assert invoke(served, "F") == "old 2"
         go.touch()
