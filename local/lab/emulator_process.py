@@ -55,7 +55,7 @@ class EmulatorProcess:
     async def __aenter__(self) -> Self:
         template = self._exits.enter_context(overlaid(self.settings.template, self.settings.variables))
         command = [sys.executable, "-m", "local.cli", "serve", "--port", "0", "--template", str(template)]
-        command += ["--log-file", str(self.log_file)]
+        command += ["--log-file", str(self.log_file), "--no-event-sources", "--no-reload"]
         if self.settings.parameters:
             command += ["--parameter-overrides", *self.settings.parameters]
         with self._output.open("wb") as errors:
