@@ -43,6 +43,8 @@ class Variant(msgspec.Struct, frozen=True):
     prefix: str = ""
     function: str = ""
     description: str = ""
+    complexity: str = ""  # what it takes to write and to run, in words of the workload's author
+    best_for: str = ""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -175,6 +177,34 @@ class Cost(msgspec.Struct, frozen=True):
     price_source: str = ""
 
 
+class Sized(msgspec.Struct, frozen=True):
+    """What `size` predicted of a load that was then run: open loop, at a share of the measured knee."""
+
+    workload: str
+    variant: str
+    rate: float
+    formula: str
+    servers: int
+    predicted_p99_ms: float
+    measured_p99_ms: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+class Worth(msgspec.Struct, frozen=True):
+    """What a variant would need at a rate that was not run: from measured service times, prices and the sizing formulas."""
+
+    workload: str
+    variant: str
+    rate: float
+    environments: float
+    connections: float
+    database_cores: float | None
+    usd_per_month: dict[str, float]
+    p50_ms: float
+
+
 class Verdict(msgspec.Struct, frozen=True):
     verdict: str  # pass | fail | n/a
     figure: str | float = ""
@@ -229,6 +259,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
     costs: tuple[Cost, ...] = ()
+    sized: tuple[Sized, ...] = ()
+    worth: tuple[Worth, ...] = ()
     growth: tuple[Growth, ...] = ()
     experiments: tuple[Experiment, ...] = ()
     ways: dict[str, dict[str, dict[str, float]]] = {}  # way -> stage -> p50, p95, ... of `cold`

@@ -114,6 +114,8 @@ class Variant:
     description: str
     cursor_at_depth: Template | None
     """The cursor of a depth, for an API whose cursor is an offset; without it the pages are walked."""
+    complexity: str = ""
+    best_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,8 @@ class _Variant(msgspec.Struct, forbid_unknown_fields=True):
     function: str = ""
     description: str = ""
     cursor_at_depth: str | None = None
+    complexity: str = ""
+    best_for: str = ""
 
 
 class _Workload(msgspec.Struct, forbid_unknown_fields=True):
@@ -380,7 +384,7 @@ class _Reader:
             raise self._error(f"{key}.prefix", f"a prefix starts with '/' and does not end with it: {raw.prefix!r}")
         cursor = raw.cursor_at_depth
         template = None if cursor is None else self._template(cursor, f"{key}.cursor_at_depth", {}, {PAGE_DEPTH})
-        return Variant(raw.name, raw.prefix, raw.function, raw.description, template)
+        return Variant(raw.name, raw.prefix, raw.function, raw.description, template, raw.complexity, raw.best_for)
 
     def _unique(self, key: str, names: list[str]) -> None:
         for name in names:

@@ -1,0 +1,75 @@
+"""What an invocation costs at the prices of a dated file. Knows durations and gigabytes, and nothing of how they were measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+OURS = Path(__file__).with_name("prices.toml")
+MONTH_S = 730 * 3600.0  # as AWS's own calculator counts a month
+MILLION = 1_000_000.0
+
+
+class PriceError(Exception):
+    """A price file that cannot be used; the message names the file and the key."""
+
+
+class _Assumed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    environment_lifetime_s: float
+    memory_mb: float
+
+
+class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """As the file says."""
+
+    on: date
+    source: str
+    init_billed: bool
+    per_million_requests: float
+    per_gb_second: dict[str, float]
+    assumed: _Assumed
+
+
+def read_prices(path: Path = OURS) -> Prices:
+    try:
+        prices = msgspec.toml.decode(path.read_bytes(), type=Prices)
+    except OSError as error:
+        raise PriceError(f"{path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise PriceError(f"{path}: {error}; {OURS.name} beside the bench shows every key") from error
+    if prices.assumed.environment_lifetime_s <= 0 or not prices.per_gb_second:
+        raise PriceError(f"{path}: a lifetime above 0 and the price of one architecture at least are needed")
+    return prices
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a million requests are billed from. `environments` are started anew once in their lifetime."""
+
+    rate: float
+    environments: float
+    billed_ms: float
+    init_ms: float
+    memory_mb: float
+
+    def gb_seconds_per_million(self, prices: Prices) -> float:
+        seconds = self.billed_ms / 1000.0
+        if prices.init_billed and self.rate > 0:
+            inits_per_request = self.environments / (self.rate * prices.assumed.environment_lifetime_s)
+            # Below one request in a lifetime every request is a cold start, and none has more than one.
+            seconds += min(1.0, inits_per_request) * self.init_ms / 1000.0
+        return seconds * self.memory_mb / 1024.0 * MILLION
+
+    def usd_per_million(self, prices: Prices) -> dict[str, float]:
+        gb_seconds = self.gb_seconds_per_million(prices)
+        return {name: prices.per_million_requests + gb_seconds * price for name, price in prices.per_gb_second.items()}
+
+    def usd_per_month(self, prices: Prices) -> dict[str, float]:
+        millions = self.rate * MONTH_S / MILLION
+        return {name: value * millions for name, value in self.usd_per_million(prices).items()}
+
+
+def source_of(prices: Prices) -> Mapping[str, str]:
+    return {"priced_on": prices.on.isoformat(), "price_source": prices.source}
