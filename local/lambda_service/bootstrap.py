@@ -32,13 +32,23 @@ def _like_lambda(paths: list[str]) -> None:
 
 
 def _watch_first_spans(note_path: str) -> None:
-    """Time the first connect and the first query of asyncpg once, then put the originals back: warm invocations see neither."""
+    """Time the first connect and the first query of asyncpg once, then put the originals back: warm invocations see neither.
+
+    `tcp` lies within `connect` (the rest of which is authentication), `prepare` within `first_query`. `secret`: the first call to AWS.
+    """
+    client = sys.modules.get("botocore.client")
+    if client is not None:
+        _time_first_call(client.BaseClient, "_make_api_call", "secret", note_path)
     connect_utils = sys.modules.get("asyncpg.connect_utils")
     connection = sys.modules.get("asyncpg.connection")
     if connect_utils is None or connection is None:
         return
     _time_first(connect_utils, "_connect", "connect", note_path)
     _time_first(connection.Connection, "_do_execute", "first_query", note_path)
+    _time_first(connection.Connection, "_get_statement", "prepare", note_path)
+    loops = sys.modules.get("asyncio.base_events")
+    if loops is not None:
+        _time_first(loops.BaseEventLoop, "create_connection", "tcp", note_path)
 
 
 def _time_first(owner: object, attribute: str, name: str, note_path: str) -> None:
@@ -53,6 +63,30 @@ def _time_first(owner: object, attribute: str, name: str, note_path: str) -> Non
             _note(note_path, span=name, start_ns=start_ns, end_ns=time.monotonic_ns())
 
     setattr(owner, attribute, timed)
+
+
+def _time_first_call(owner: object, attribute: str, name: str, note_path: str) -> None:
+    """The same of a plain function."""
+    original = getattr(owner, attribute)
+
+    def timed(*args: object, **kwargs: object) -> object:
+        setattr(owner, attribute, original)
+        start_ns = time.monotonic_ns()
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _note(note_path, span=name, start_ns=start_ns, end_ns=time.monotonic_ns())
+
+    setattr(owner, attribute, timed)
+
+
+def _record_anatomy(folder: str) -> None:
+    """`warmfront cold` takes this process apart; its recorder lies beside this file, and is no module that anybody could import."""
+    path = os.path.join(os.path.dirname(__file__), "anatomy.py")  # noqa: PTH118, PTH120
+    recorder: dict[str, object] = {"__name__": "anatomy"}
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123
+        exec(compile(file.read(), path, "exec"), recorder)
+    recorder["start"](folder)  # type: ignore[operator]
 
 
 def _wait_for_debugger(where: str) -> None:
@@ -97,6 +131,8 @@ def main() -> None:
     handler = environ["_HANDLER"]
     sys.argv = ["/var/runtime/bootstrap.py", handler]
     _like_lambda(paths)
+    if "WARMFRONT_ANATOMY" in environ:
+        _record_anatomy(environ.pop("WARMFRONT_ANATOMY"))
     if "WARMFRONT_DEBUG" in environ:
         _wait_for_debugger(environ.pop("WARMFRONT_DEBUG"))
     _run(handler, note_path)

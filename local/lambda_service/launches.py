@@ -77,6 +77,9 @@ class Launcher:
         if config.runtime != OWN_PYTHON:
             warnings.append(f"{config.logical_id}: {config.runtime} runs on this machine's {OWN_PYTHON}")
         variables["WARMFRONT_PATHS"] = os.pathsep.join(map(str, self._python_paths(config, root, layers)))
+        folder = os.environ.get("WARMFRONT_ANATOMY")
+        if folder:  # only `warmfront cold` sets it, for an emulator that it does not time
+            variables["WARMFRONT_ANATOMY"] = folder
         if debug_port is not None:
             variables["WARMFRONT_DEBUG"] = f"{debug_port}{os.pathsep}{self._stage_debugger()}"
         return Launch(staging.python_command(BOOTSTRAP), variables, root), warnings
