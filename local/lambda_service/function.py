@@ -12,7 +12,7 @@ from local.lambda_service import failures
 from local.lambda_service.environment import Environment, InitFailure, Phase
 from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.invocation import Invocation
-from local.lambda_service.logs import without_hang_up
+from local.lambda_service.logs import TAIL_BYTES, without_hang_up
 from local.lambda_service.long_watch import LongWatch
 from local.lambda_service.sandbox import Launch
 from local.lambda_service.scaling import Decision, Scaling
@@ -49,7 +49,8 @@ class Function:
         self._limits = limits
         self._timeout_s = NO_LIMIT_S if debugged else float(config.timeout_s)
         self._init_limit_s = NO_LIMIT_S if debugged else workplace.init_limit_s
-        self._log = FunctionLog(config, workplace.sink, workplace.region)
+        self._observer = workplace.observer
+        self._log = FunctionLog(config, workplace.sink, workplace.region, kept=workplace.observer is not None)
         self._scaling: Scaling[Environment] = Scaling(1 if debugged else config.reserved_concurrency)
         self._waiters: deque[Invocation] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,13 +68,13 @@ class Function:
 
     def _admit(self, invocation: Invocation) -> None:
         if self._limits is not None and not self._limits.take():
-            self.counters.throttles += 1
+            self._count_throttle(invocation)
             raise Throttled("ConcurrentInvocationLimitExceeded")
         admitted = self._scaling.admit()
         if admitted is Decision.THROTTLE:
             if self._limits is not None:
                 self._limits.give_back()
-            self.counters.throttles += 1
+            self._count_throttle(invocation)
             raise Throttled()
         self.counters.invocations += 1
         invocation.future = asyncio.get_running_loop().create_future()
@@ -84,6 +85,11 @@ class Function:
             self._waiters.append(invocation)
         else:
             self._begin(self._cold_start(invocation), invocation)
+
+    def _count_throttle(self, invocation: Invocation) -> None:
+        self.counters.throttles += 1
+        if self._observer is not None:
+            self._observer.throttled(self.config.logical_id, invocation)
 
     def _begin(self, start: Coroutine[Any, Any, None], invocation: Invocation) -> None:
         """Run what has to await before the invocation can be dispatched; whatever happens to it, the caller is told."""
@@ -152,18 +158,30 @@ class Function:
     async def _init(self, environment: Environment) -> InitFailure | None:
         self._log.init_start(environment.log_stream)
         self._watch.begin()
-        failure = await environment.start(limit_s=self._init_limit_s)
+        failure = await self._start(environment, self._init_limit_s)
         if failure is not None:
             self._log.init_failed(failure, phase="init")
         else:
             self._log.init_done(environment.init_duration_ms or 0.0)
         return failure
 
+    async def _start(self, environment: Environment, limit_s: float) -> InitFailure | None:
+        if self._observer is None:
+            return await environment.start(limit_s=limit_s)
+        self._observer.init_begun(self.config.logical_id, environment)
+        failed = True
+        try:
+            failure = await environment.start(limit_s=limit_s)
+            failed = failure is not None
+            return failure
+        finally:
+            self._observer.init_ended(self.config.logical_id, environment, failed=failed)
+
     async def _init_inside(self, environment: Environment, invocation: Invocation) -> None:
         """Init again within the invocation, after a failed init or a reset: its time counts as the invocation's own."""
         self._arm(invocation)
         self._watch.begin()
-        failure = await environment.start(limit_s=self._timeout_s)
+        failure = await self._start(environment, self._timeout_s)
         left_s = self._left_s(invocation)
         if failure is None and environment.alive and left_s > 0:
             self._dispatch(environment, invocation)
@@ -226,6 +244,8 @@ class Function:
         # else: it was ready and not yet free: whoever started it finds it dead, and starts it again or drops it
 
     def environment_output(self, environment: Environment, chunk: bytes) -> None:
+        if self._observer is not None:
+            self._observer.printed(self.config.logical_id, environment, chunk)
         for invocation in environment.running:
             self._log.output(invocation, chunk)
             return
@@ -294,10 +314,13 @@ class Function:
         output = environment.read_output()
         if output:
             self._log.output(invocation, output)
-        tail = self._log.end(
+            if self._observer is not None:
+                self._observer.printed(self.config.logical_id, environment, output)
+        memory_used_mb = min(round(environment.memory_peak_bytes / _MB), self.config.memory_mb)
+        log = self._log.end(
             invocation,
             duration_ms=duration_ms,
-            memory_used_mb=min(round(environment.memory_peak_bytes / _MB), self.config.memory_mb),
+            memory_used_mb=memory_used_mb,
             status=status,
             error_type=error_type,
             from_runtime=from_runtime,
@@ -317,11 +340,27 @@ class Function:
                 None if status == "ok" else "Unhandled",
                 error_type,
                 invocation.version,
-                tail,
+                log[-TAIL_BYTES:] if invocation.tail else None,
             )
             future.set_result(result)
+        if self._observer is not None:
+            self._observer.concluded(
+                self.config.logical_id,
+                environment,
+                invocation,
+                status=status,
+                error_type=error_type,
+                duration_ms=duration_ms,
+                memory_used_mb=memory_used_mb,
+                log=log,
+            )
 
     # -- the set of environments ---------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        """Invocations that were admitted and have no answer yet."""
+        return self._scaling.in_flight
 
     @property
     def exited_cpu_s(self) -> float:

@@ -7,13 +7,18 @@ from local.lambda_service.platform_log import platform_log
 from local.lambda_service.types import Status
 from local.template import FunctionConfig
 
+CHUNKS_MAX = 1000
+"""So many of the last chunks are kept of a log that is written as it comes."""
+
 
 class FunctionLog:
     """An invocation's lines are written together when it ends; those of a long one as they come."""
 
-    def __init__(self, config: FunctionConfig, sink: logs.LogSink, region: str) -> None:
+    def __init__(self, config: FunctionConfig, sink: logs.LogSink, region: str, *, kept: bool = False) -> None:
+        """`kept`: somebody wants the whole of an invocation's log, also of one written as it came."""
         self._name = config.function_name
         self._sink = sink
+        self._kept = kept
         self._platform = platform_log(config, region)
 
     def emit(self, chunk: bytes) -> None:
@@ -37,14 +42,16 @@ class FunctionLog:
     def output(self, invocation: Invocation, chunk: bytes) -> None:
         if invocation.live:
             self.emit(chunk)
-        if not invocation.live or invocation.tail:
+        if not invocation.live or invocation.tail or self._kept:
             invocation.log.append(chunk)
+            if invocation.live and len(invocation.log) > CHUNKS_MAX:
+                del invocation.log[: CHUNKS_MAX // 2]
 
     def go_live(self, invocation: Invocation) -> None:
         """From here on the lines of this invocation are written as they come."""
         invocation.live = True
         self.emit(self._whole(invocation, b""))
-        if not invocation.tail:
+        if not invocation.tail and not self._kept:
             invocation.log.clear()
 
     def end(
@@ -56,8 +63,8 @@ class FunctionLog:
         status: Status,
         error_type: str | None,
         from_runtime: bool,
-    ) -> bytes | None:
-        """Write what is left of an invocation; returns its tail where the caller asked for one."""
+    ) -> bytes:
+        """Write what is left of an invocation; returns all of its log that was kept."""
         end = self._platform.end(
             invocation,
             duration_ms=duration_ms,
@@ -66,9 +73,9 @@ class FunctionLog:
             error_type=error_type,
             from_runtime=from_runtime,
         )
-        whole = b"" if invocation.live and not invocation.tail else self._whole(invocation, end)
+        whole = self._whole(invocation, end)
         self.emit(end if invocation.live else whole)
-        return whole[-logs.TAIL_BYTES :] if invocation.tail else None
+        return whole
 
     def _whole(self, invocation: Invocation, end: bytes) -> bytes:
         return b"".join((self._platform.start(invocation), *invocation.log, end))

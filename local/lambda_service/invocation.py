@@ -1,6 +1,7 @@
 """One event on its way through the service, from admission to its answer. Knows neither processes nor logs."""
 
 import asyncio
+import time
 
 
 class Invocation:
@@ -16,6 +17,7 @@ class Invocation:
         "init_ms",
         "live",
         "log",
+        "received_ns",
         "request_id",
         "restore_ms",
         "tail",
@@ -45,6 +47,7 @@ class Invocation:
         self.init_ms: float | None = None
         """Set for an invocation whose environment was started for it: its cold start."""
         self.restore_ms: float | None = None
+        self.received_ns = time.monotonic_ns()
         self.dispatched_ns = 0
         self.environment: object | None = None
         """The Environment that has it; not named here, because that module knows this one."""

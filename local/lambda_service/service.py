@@ -17,7 +17,9 @@ from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.launches import Launcher, Surroundings, not_runnable
 from local.lambda_service.logs import LogSink
+from local.lambda_service.observer import Observer
 from local.lambda_service.sandbox import Guard
+from local.lambda_service.trace_header import Sampler
 from local.lambda_service.types import FunctionNotFound, InvocationResult, NotRunnable
 from local.lambda_service.variables import fake_credentials
 from local.lambda_service.workplace import INIT_LIMIT_S, Workplace
@@ -55,6 +57,11 @@ class ServiceOptions:
     """For destinations, dead letters and queues; None: there is no AWS here."""
     note: Callable[[str], None] = field(default=lambda _: None)
     """Takes one line that somebody at the terminal should see."""
+    observer: Observer | None = None
+    xray_address: str | None = None
+    """Where tracers of handlers send their segments; None: to a socket that nobody reads."""
+    sampler: Sampler | None = None
+    """Which invocations of functions with active tracing are traced where the caller has not decided; None: as the header says."""
     on_spawn: Callable[[int], None] = field(default=lambda _: None)
     on_gone: Callable[[int], None] = field(default=lambda _: None)
 
@@ -93,9 +100,10 @@ class LambdaService:
         self._async = AsyncInvoker(
             self._attempt, Destinations(self._submit_record, options.aws, options.note), time_scale=options.time_scale
         )
-        # Tracers send segments to this address; nobody reads it yet, and a full socket buffer drops them without cost.
+        # Where nobody wants segments, tracers send them to this address: a full socket buffer drops them without cost.
         self._xray = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._xray.bind(("127.0.0.1", 0))
+        self._sampler = options.sampler
         self._launcher: Launcher | None = None
 
     async def __aenter__(self) -> "LambdaService":
@@ -110,7 +118,7 @@ class LambdaService:
     def _lay_out(self) -> None:
         """Make a Function of every function that this machine can run."""
         options = self.options
-        xray_address = f"127.0.0.1:{self._xray.getsockname()[1]}"
+        xray_address = options.xray_address or f"127.0.0.1:{self._xray.getsockname()[1]}"
         surroundings = Surroundings(
             options.state_dir, options.region, options.credentials, options.environment, xray_address
         )
@@ -124,6 +132,7 @@ class LambdaService:
             options.idle_s,
             options.shutdown_grace_s,
             options.init_limit_s,
+            observer=options.observer,
         )
         unreserved = self._unreserved_limit()
         for logical_id, config in self.template.functions.items():
@@ -207,6 +216,8 @@ class LambdaService:
         if qualifier is not None:
             version = version_of(self.config(function, qualifier), qualifier) or LATEST
             arn = f"{arn}:{qualifier}"
+        if self._sampler is not None and found.config.tracing:
+            trace_id = self._sampler.header(trace_id)
         invocation = Invocation(
             event,
             request_id=request_id or new_request_id(),

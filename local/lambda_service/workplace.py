@@ -6,6 +6,7 @@ from typing import Protocol
 
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.logs import LogSink
+from local.lambda_service.observer import Observer
 from local.lambda_service.sandbox import Guard
 
 INIT_LIMIT_S = 10.0
@@ -44,3 +45,4 @@ class Workplace:
     shutdown_grace_s: float = 0.5
     init_limit_s: float = INIT_LIMIT_S
     max_inits_kept: int = 1000
+    observer: Observer | None = None
