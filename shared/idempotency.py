@@ -25,6 +25,10 @@ from shared.problems import KeyInFlight, KeyReused
 PARAMETERS = 4  # taken by the wrapper: the effect's own start at $5
 
 _FORGET = "DELETE FROM idempotency_keys WHERE scope = $1 AND key = $2 AND expires_at <= now()"
+_PURGE = """
+    DELETE FROM idempotency_keys WHERE (scope, key) IN (
+        SELECT scope, key FROM idempotency_keys WHERE expires_at <= now()
+         ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1"""
 
 
 class Claim(Struct, frozen=True):
@@ -83,6 +87,11 @@ async def run(connection: Connection, statement: str, claim: Claim, *args: Any) 
         await connection.execute(_FORGET, claim.scope, claim.key)
         row = await repeat()
     return _answer(claim, row)
+
+
+async def purge(connection: Connection, at_most: int) -> int:
+    """Expired ones, and how many there were."""
+    return len(await connection.fetch(_PURGE, at_most))
 
 
 def _answer(claim: Claim, row: Any) -> Answer | None:

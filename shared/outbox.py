@@ -18,6 +18,11 @@ _TAKE = """
      ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED"""
 _PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY ($1)"
 _PENDING = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
+# Skips what another purge is at; the index gives the oldest first.
+_PURGE = """
+    DELETE FROM outbox WHERE id IN (
+        SELECT id FROM outbox WHERE published_at < now() - $1 * interval '1 hour'
+         ORDER BY published_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1"""
 
 
 class Event(Struct, frozen=True):
@@ -48,3 +53,8 @@ async def published(connection: Connection, event_ids: list[int]) -> None:
 async def pending(connection: Connection) -> int:
     count: int = await connection.fetchval(_PENDING)
     return count
+
+
+async def purge(connection: Connection, keep_h: int, at_most: int) -> int:
+    """Published ones older than that, and how many there were."""
+    return len(await connection.fetch(_PURGE, keep_h, at_most))

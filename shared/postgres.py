@@ -11,11 +11,12 @@ LISTENs or cursors, and a connection whose use did not end cleanly and outside a
 """
 
 import asyncio
+import os
 import select
 import time
 from collections.abc import Awaitable, Callable
 from random import SystemRandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from asyncpg import exceptions as pg
@@ -37,6 +38,12 @@ from shared.deadline import Deadline
 from shared.problems import CircuitIsOpen, Overloaded, Problem, TimedOut, Unavailable
 from shared.settings import Settings
 from shared.tls import tls
+
+if TYPE_CHECKING:
+    from shared.secrets import Logins
+
+if os.environ.get("SHOP_DB_LOGIN", "url") != "url":
+    import shared.secrets  # noqa: F401 - boto3's import (half a second) is for init to pay, not for the first request
 
 type Connection = Any  # asyncpg.Connection; the driver is not annotated
 type Connect = Callable[[float], Awaitable[Connection]]
@@ -199,7 +206,8 @@ class Database:
         clock = clock or FreezeSafeClock()
         self._settings = settings
         self._acquire_s = settings.acquire_timeout_ms / 1000
-        self._connect_s = settings.connect_timeout_ms / 1000
+        self._logins = logins_for(settings)
+        self._connect_s = connect_s(settings)
         self._query_s = settings.statement_timeout_ms / 1000 + CLIENT_MARGIN_S
         self._budget = settings.connection_budget
         self._measure = measure
@@ -320,18 +328,17 @@ class Database:
 
     async def _connect(self, timeout_s: float) -> Connection:
         settings = self._settings
-        return await asyncpg.connect(
-            settings.database_url,
-            ssl=tls(settings.db_ssl, settings.db_ca_file),
-            timeout=timeout_s,
+        sharing = settings.db_mode == "proxy"
+        return await connect(
+            settings,
+            self._logins,
+            timeout_s=timeout_s,
             max_cached_statement_lifetime=0,
-            server_settings={
-                "application_name": telemetry.SERVICE,
-                "statement_timeout": str(settings.statement_timeout_ms),
-                "idle_in_transaction_session_timeout": str(settings.idle_in_transaction_timeout_ms),
-                "client_connection_check_interval": str(ORPHAN_CHECK_MS),
-                "jit": "off",  # compiling costs more than any of these queries
-            },
+            # Through a proxy the next statement may meet another session: one without our statements, and what is set
+            # for a session pins it. Unnamed statements are parsed and run before their one Sync, so in one session;
+            # time-outs are the role's (migrate sees to them).
+            statement_cache_size=0 if sharing else 100,
+            server_settings={} if sharing else session_settings(settings),
         )
 
     def _circuit_event(self, event: Event) -> None:
@@ -348,10 +355,72 @@ class Database:
             self._measure(telemetry.CIRCUIT_REJECTED, 1)
 
 
+def logins_for(settings: Settings) -> "Logins | None":
+    """None: the address has user and password."""
+    if settings.db_login == "url":
+        return None
+    from shared import secrets
+
+    return secrets.logins(settings)
+
+
+async def connect(
+    settings: Settings, logins: "Logins | None", *, timeout_s: float, url: str | None = None, **options: Any
+) -> Connection:
+    """Once more as somebody else if the login is refused: it may have been rotated since it was looked up."""
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + timeout_s
+
+    async def attempt(**login: str) -> Connection:
+        return await asyncpg.connect(
+            url or settings.database_url,
+            ssl=tls(settings.db_ssl, settings.db_ca_file),
+            timeout=max(0.001, min(settings.connect_timeout_ms / 1000, ends_s - loop.time())),
+            **login,
+            **options,
+        )
+
+    if logins is None:
+        return await attempt()
+    login = await logins.known(timeout_s)
+    try:
+        return await attempt(**_spelled(login))
+    except pg.InvalidAuthorizationSpecificationError:
+        other = await logins.renewed(login, ends_s - loop.time())
+        if other is None:
+            raise
+        telemetry.logger.info(telemetry.LOGIN_RENEWED)
+        return await attempt(**_spelled(other))
+
+
+def _spelled(login: Any) -> dict[str, str]:
+    return {"password": login.password, **({} if login.user is None else {"user": login.user})}
+
+
+def session_settings(settings: Settings) -> dict[str, str]:
+    return {"application_name": telemetry.SERVICE, **role_settings(settings)}
+
+
+def role_settings(settings: Settings) -> dict[str, str]:
+    """What the server is to hold everybody to who logs in for the shop."""
+    return {
+        "statement_timeout": str(settings.statement_timeout_ms),
+        "idle_in_transaction_session_timeout": str(settings.idle_in_transaction_timeout_ms),
+        "client_connection_check_interval": str(ORPHAN_CHECK_MS),
+        "jit": "off",  # compiling costs more than any of these queries
+    }
+
+
+def connect_s(settings: Settings) -> float:
+    """The most that connecting may take, a look-up of the login included."""
+    look_up_ms = 0 if settings.db_login == "url" else settings.db_look_up_timeout_ms
+    return (settings.connect_timeout_ms + look_up_ms) / 1000
+
+
 def breaker_settings(settings: Settings) -> BreakerSettings:
     return BreakerSettings(
         slow_s=settings.breaker_slow_ms / 1000,
-        call_timeout_s=(settings.connect_timeout_ms + settings.statement_timeout_ms) / 1000 + CLIENT_MARGIN_S,
+        call_timeout_s=connect_s(settings) + settings.statement_timeout_ms / 1000 + CLIENT_MARGIN_S,
         window_s=settings.breaker_window_s,
         calls_min=settings.breaker_calls_min,
         failure_rate=settings.breaker_failure_percent / 100,

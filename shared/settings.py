@@ -5,6 +5,7 @@ mistyped is otherwise found out in the outage that it was meant for.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal
@@ -25,6 +26,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis_url: str | None
     stage: Literal["local", "dev", "prod"]
     # The database
+    db_login: Literal["url", "secret", "iam"]  # where user and password come from
+    db_secret: str | None  # in Secrets Manager: JSON with username and password
+    db_look_up_timeout_ms: int  # of a login that is not in the address; on top of connecting
+    db_mode: Literal["direct", "proxy"]  # proxy: connections are shared by transaction, nothing of a session may stay
+    db_role: str | None  # whom migrate lets in, for those who log in as somebody else than migrate
     db_ssl: Literal["disable", "require", "verify-full"]
     db_ca_file: str | None
     pool_max: int  # connections per environment: as many as one handler uses at a time
@@ -59,6 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     body_max_bytes: int
     cursor_key: bytes
     idempotency_ttl_h: int
+    outbox_keep_h: int  # published events; expired keys go at once
+    purge_batch: int  # rows of one deletion: few, because it locks them
     events_queue_url: str | None  # where the relay sends what happened
 
     def __repr__(self) -> str:
@@ -103,6 +111,12 @@ def _queue_url(text: str) -> str | None:
     return text or None
 
 
+def _role(text: str) -> str | None:
+    if text and not re.fullmatch("[a-z_][a-z0-9_]{0,62}", text):
+        raise ValueError(text)
+    return text or None
+
+
 def _cursor_key(text: str) -> bytes:
     if len(key := text.encode()) < CURSOR_KEY_BYTES_MIN:
         raise ValueError("too short")
@@ -111,6 +125,11 @@ def _cursor_key(text: str) -> bytes:
 
 KNOBS: dict[str, Knob] = {
     "SHOP_STAGE": _one_of("local", "dev", "prod"),
+    "SHOP_DB_LOGIN": _one_of("url", "secret", "iam"),
+    "SHOP_DB_SECRET": Knob("the name or ARN of a secret, or nothing", lambda text: text or None, ""),
+    "SHOP_DB_LOOK_UP_TIMEOUT_MS": _whole(2_000, 100, 10_000),
+    "SHOP_DB_MODE": _one_of("direct", "proxy"),
+    "SHOP_DB_ROLE": Knob("the name of a role, or nothing", _role, ""),
     "SHOP_DB_SSL": _one_of("disable", "require", "verify-full"),
     "SHOP_DB_CA_FILE": Knob("the path of a PEM file, or nothing", lambda text: text or None, ""),
     "SHOP_POOL_MAX": _whole(1, 1, 20),
@@ -142,6 +161,8 @@ KNOBS: dict[str, Knob] = {
     "SHOP_BODY_MAX_BYTES": _whole(65_536, 256, 10_485_760),
     "SHOP_CURSOR_KEY": Knob(f"at least {CURSOR_KEY_BYTES_MIN} bytes of secret", _cursor_key, None),
     "SHOP_IDEMPOTENCY_TTL_H": _whole(24, 1, 720),
+    "SHOP_OUTBOX_KEEP_H": _whole(168, 1, 8_760),
+    "SHOP_PURGE_BATCH": _whole(500, 1, 10_000),
     "SHOP_EVENTS_QUEUE_URL": Knob("the URL of an SQS queue, or nothing", _queue_url, ""),
 }
 
@@ -202,6 +223,12 @@ def _check_together(settings: Settings) -> None:
         below, above = (getattr(settings, name.removeprefix(PREFIX).lower()) for name in (low, high))
         if below > above:
             raise BadSetting(f"{low}={below} is more than {high}={above}; it must be at most that.")
+    if (settings.db_login == "secret") != (settings.db_secret is not None):
+        raise BadSetting("SHOP_DB_LOGIN=secret and SHOP_DB_SECRET go together: one of them is set without the other.")
+    if settings.db_login == "iam" and settings.db_ssl == "disable":
+        raise BadSetting(
+            "SHOP_DB_LOGIN=iam needs SHOP_DB_SSL=require or verify-full: a token is as good as a password."
+        )
 
 
 def _nearest(name: str) -> str:

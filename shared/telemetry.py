@@ -30,10 +30,12 @@ CACHE_NOT_INVALIDATED = "CacheNotInvalidated"
 EVENTS_PUBLISHED = "EventsPublished"
 EVENTS_REFUSED = "EventsRefused"
 EVENTS_PENDING = "EventsPending"
+ROWS_PURGED = "RowsPurged"
 
 REFUSED = "request refused"
 UNEXPECTED = "unexpected error"
 CIRCUIT_MOVED = "circuit moved"
+LOGIN_RENEWED = "database login renewed"
 DATABASE_LOST = "database call failed"
 REDIS_LOST = "redis call failed"
 EVENT_REFUSED = "event refused by the queue"
@@ -55,6 +57,7 @@ UNITS: dict[str, MetricUnit] = {
     EVENTS_PUBLISHED: MetricUnit.Count,
     EVENTS_REFUSED: MetricUnit.Count,
     EVENTS_PENDING: MetricUnit.Count,
+    ROWS_PURGED: MetricUnit.Count,
 }
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "shop")

@@ -14,13 +14,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 from msgspec import Struct, convert
 
 from functions.migrate import schema, seed
 from shared import environment, settings, telemetry
-from shared.postgres import Connection
-from shared.tls import tls
+from shared.postgres import Connection, connect, connect_s, logins_for, role_settings
 
 SETTINGS = settings.current()
 TEMPLATE = "shop_template"
@@ -66,6 +64,8 @@ async def migrate(request: Event) -> dict[str, Any]:
     report: dict[str, Any] = {"action": request.action, "schema": schema.VERSION, "databases": {}}
     async with connected() as admin:
         await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        if SETTINGS.db_role is not None:
+            report["role"] = {"name": SETTINGS.db_role, "made": await _keep_role(admin, SETTINGS.db_role)}
         if request.action == "seed":
             report["template"] = await make_template(admin, request.products, request.orders)
         for name in request.databases:
@@ -87,6 +87,7 @@ async def apply(admin: Connection, name: str) -> dict[str, Any]:
         steps = await _apply_steps(connection)
         if name not in schema.UNCHECKED_DATABASES:
             await _add_constraints(connection)
+        await _let_in(connection, name)
     return {"created": created, "steps": steps}
 
 
@@ -119,9 +120,10 @@ async def copy(admin: Connection, name: str) -> dict[str, Any]:
     # FILE_COPY: through the log, the default, a copy of this size takes several times as long.
     await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} STRATEGY FILE_COPY')
     dropped = 0
-    if name in schema.UNCHECKED_DATABASES:
-        async with connected(name) as connection:
+    async with connected(name) as connection:
+        if name in schema.UNCHECKED_DATABASES:
             dropped = await _drop_constraints(connection)
+        await _let_in(connection, name)
     return {"copied": True, "constraints_dropped": dropped}
 
 
@@ -130,6 +132,31 @@ async def empty_cache(name: str) -> int:
     from shared.cache import forget  # only where there is a cache
 
     return await forget(SETTINGS, name)
+
+
+async def _keep_role(admin: Connection, role: str) -> bool:
+    """The role of those who log in through a proxy, with the time-outs that nobody may set for a session there.
+
+    On RDS it has no password, IAM lets it in: docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.html
+    """
+    made = not await admin.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role)
+    if made:
+        await admin.execute(f'CREATE ROLE "{role}" LOGIN')
+    if await admin.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')"):
+        await admin.execute(f'GRANT rds_iam TO "{role}"')
+    for name, value in role_settings(SETTINGS).items():
+        await admin.execute(f"ALTER ROLE \"{role}\" SET {name} = '{value}'")
+    return made
+
+
+async def _let_in(connection: Connection, database: str) -> None:
+    """It may use what there is and what a later step makes, and change none of it."""
+    if SETTINGS.db_role is None:
+        return
+    role, rights = f'"{SETTINGS.db_role}"', "SELECT, INSERT, UPDATE, DELETE ON TABLES"
+    await connection.execute(f'GRANT CONNECT ON DATABASE "{database}" TO {role}')
+    await connection.execute(f"GRANT {rights.replace('ON', 'ON ALL')} IN SCHEMA public TO {role}")
+    await connection.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {rights} TO {role}")
 
 
 async def _apply_steps(connection: Connection) -> list[int]:
@@ -181,14 +208,21 @@ async def _exists(admin: Connection, name: str) -> bool:
     return bool(await admin.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name))
 
 
+def logins() -> Any:
+    return environment.keep(open_logins)
+
+
+def open_logins() -> Any:
+    return logins_for(SETTINGS)
+
+
 @asynccontextmanager
 async def connected(name: str | None = None) -> AsyncIterator[Connection]:
     """To another database of the same server. No statement timeout: only Lambda's own ends a migration."""
     parts = urlsplit(SETTINGS.database_url)
-    url = SETTINGS.database_url if name is None else urlunsplit(parts._replace(path=f"/{name}"))
-    connection = await asyncpg.connect(
-        url, ssl=tls(SETTINGS.db_ssl, SETTINGS.db_ca_file), timeout=SETTINGS.connect_timeout_ms / 1000
-    )
+    url = None if name is None else urlunsplit(parts._replace(path=f"/{name}"))
+    patient = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}  # whatever the role is held to
+    connection = await connect(SETTINGS, logins(), timeout_s=connect_s(SETTINGS), url=url, server_settings=patient)
     try:
         yield connection
     finally:

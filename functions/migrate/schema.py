@@ -61,6 +61,11 @@ STEPS: tuple[tuple[int, str], ...] = (
         # Is there an earlier one of the same aggregate? One look for each event, however many are waiting.
         "CREATE INDEX outbox_unpublished_of ON outbox (aggregate_id, id) WHERE published_at IS NULL",
     ),
+    (
+        3,
+        # Those to be purged are found without a look at the others.
+        "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
+    ),
 )
 VERSION = STEPS[-1][0]
 

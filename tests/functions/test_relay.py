@@ -104,7 +104,7 @@ def test_what_was_ordered_arrives_as_a_cloud_event(
     relay: Function, distributed: Function, server: Postgres, sqs: Any, queue: str
 ) -> None:
     placed = distributed.request("POST", "/orders", body=BODY)
-    assert run(relay) == {"published": 1, "refused": 0, "pending": 0}
+    assert run(relay) == {"published": 1, "refused": 0, "pending": 0, "purged": 0}
     (message,) = received(sqs, queue)
     assert message["data"] == placed.json
     assert message["time"].endswith("Z")
@@ -125,7 +125,7 @@ def test_many_events_go_out_in_batches_and_those_of_one_aggregate_in_order(
     relay: Function, server: Postgres, sqs: Any, queue: str
 ) -> None:
     happened(server, *([1, 2, 1, 3, 1] * 7))
-    assert run(relay) == {"published": 35, "refused": 0, "pending": 0}
+    assert run(relay) == {"published": 35, "refused": 0, "pending": 0, "purged": 0}
     numbers: dict[str, list[int]] = {}
     for message in received(sqs, queue):
         numbers.setdefault(message["subject"], []).append(message["data"]["n"])
@@ -164,10 +164,10 @@ def test_what_the_queue_refuses_is_kept_and_keeps_back_only_what_follows_it(
 ) -> None:
     first, second, other, *rest = happened(server, 1, 1, 2, *range(3, 15))
     refusing({first})
-    assert run(relay) == {"published": 13, "refused": 1, "pending": 2}
+    assert run(relay) == {"published": 13, "refused": 1, "pending": 2, "purged": 0}
     assert unpublished(server) == [first, second]
     batches = refusing(set())
-    assert run(relay) == {"published": 2, "refused": 0, "pending": 0}
+    assert run(relay) == {"published": 2, "refused": 0, "pending": 0, "purged": 0}
     assert batches == [[first], [second]]
     assert {other, *rest}.isdisjoint(unpublished(server))
 
@@ -177,7 +177,7 @@ def test_a_head_of_refused_events_does_not_stop_the_others(
 ) -> None:
     events = happened(server, *range(1, 26))
     refusing(set(events[:12]))
-    assert run(relay) == {"published": 13, "refused": 12, "pending": 12}
+    assert run(relay) == {"published": 13, "refused": 12, "pending": 12, "purged": 0}
 
 
 def test_a_queue_that_cannot_be_reached_fails_the_run_and_loses_nothing(
@@ -237,9 +237,53 @@ def test_two_relays_take_different_events_and_none_out_of_turn(relay: Function, 
 
 def test_with_too_little_time_no_batch_is_begun(relay: Function, server: Postgres) -> None:
     happened(server, 1)
-    assert run(relay, remaining_ms=5_000) == {"published": 0, "refused": 0, "pending": 1}
+    assert run(relay, remaining_ms=5_000) == {"published": 0, "refused": 0, "pending": 1, "purged": 0}
 
 
 def test_without_a_queue_it_refuses_to_start(server: Postgres) -> None:
     with pytest.raises(BadSetting, match="SHOP_EVENTS_QUEUE_URL is not set"):
         load("relay", "functions.relay.app", shop_environ(server, "distributed"))
+
+
+def test_what_was_published_long_ago_and_expired_keys_are_purged_in_batches(relay: Function, server: Postgres) -> None:
+    statements = (
+        """INSERT INTO outbox (aggregate_id, type, payload, published_at)
+           SELECT n, 'order.placed', '{}', now() - (CASE WHEN n <= 7 THEN 169 ELSE 167 END) * interval '1 hour'
+             FROM generate_series(1, 10) AS n""",
+        """INSERT INTO idempotency_keys (scope, key, fingerprint, status, resource, body, expires_at)
+           SELECT 's', n::text, '', 201, '1', '', now() + (CASE WHEN n <= 8 THEN -1 ELSE 1 END) * interval '1 hour'
+             FROM generate_series(1, 10) AS n""",
+    )
+
+    async def store() -> None:
+        connection = await asyncpg.connect(server.url("distributed"))
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    async def left() -> tuple[int, int]:
+        connection = await asyncpg.connect(server.url("distributed"))
+        counts = [await connection.fetchval(f"SELECT count(*) FROM {t}") for t in ("outbox", "idempotency_keys")]
+        await connection.close()
+        return counts[0], counts[1]
+
+    asyncio.run(store())
+    unhurried = load("relay", "functions.relay.app", {**relay.environ, "SHOP_PURGE_BATCH": "3"})
+    assert run(unhurried)["purged"] == 15
+    assert asyncio.run(left()) == (3, 2)
+    assert run(unhurried)["purged"] == 0
+
+
+def test_without_time_nothing_is_purged_and_the_events_of_this_run_are_kept(relay: Function, server: Postgres) -> None:
+    happened(server, 1)
+    assert run(relay) == {"published": 1, "refused": 0, "pending": 0, "purged": 0}
+    statement = "UPDATE outbox SET published_at = now() - interval '1 year'"
+
+    async def age() -> None:
+        connection = await asyncpg.connect(server.url("distributed"))
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(age())
+    assert relay.invoke({}, Context(remaining_ms=1_900))["purged"] == 0
+    assert run(relay)["purged"] == 1
