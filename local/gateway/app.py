@@ -24,6 +24,7 @@ from local.gateway.dialects import (
 from local.gateway.exchange import RAW_NAMES, Call, Head, Request, Response, Stamps, api_context, encode_json, read_head
 from local.gateway.jwt_authorizer import KeySource
 from local.gateway.limits import TokenBucket, buckets
+from local.gateway.observer import RequestObserver
 from local.gateway.routes import Router, strip_stage
 from local.lambda_service.types import InvocationResult, ServiceError, Throttled
 from local.template import Api, ApiKind, Route, Template, TemplateError
@@ -35,6 +36,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OWN_PREFIX: Final = "/_warmfront/"
 INVOKE_PREFIX: Final = "/2015-03-31/"
+_CALL: Final = "warmfront.call"
 _PROTOCOLS: Final = {version: f"HTTP/{version}" for version in ("1.0", "1.1", "2", "3")}
 _logger: Final = logging.getLogger("warmfront.gateway")
 
@@ -65,6 +67,8 @@ class GatewayOptions:
     """Measures throttles and how long an authorizer's answer is remembered."""
     note: Callable[[str], None] = field(default=lambda text: _logger.warning("%s", text))
     """Takes one line that explains an answer the handler did not give."""
+    observer: RequestObserver | None = None
+    """Is told of each answer; responses of every kind of API then carry their trace id."""
 
 
 @dataclass(slots=True)
@@ -95,6 +99,7 @@ class GatewayApp:
         self._options = options
         self._stamps = options.stamps
         self._internal = options.internal
+        self._observer = options.observer
         self._context = api_context(api)
         self._failures = FAILURES[api.kind]
         self._cors = Cors(api.cors, api.kind) if api.cors is not None else None
@@ -145,11 +150,15 @@ class GatewayApp:
         if self._internal is not None and path.startswith((OWN_PREFIX, INVOKE_PREFIX)):
             await self._internal(scope, receive, send)
             return
-        kind = self.api.kind
+        kind, began_ns = self.api.kind, time.monotonic_ns()
         request_uuid = self._stamps.uuid() if kind != "http" else ""
         request_id = request_uuid if kind == "url" else self._stamps.request_id()
         response = await self._answer(scope, receive, path, request_id, request_uuid)
         await _send(response, _id_headers(kind, request_id, request_uuid), send)
+        if self._observer is not None:
+            self._observer.answered(
+                self.api, scope["method"], path, scope.get(_CALL), response, request_id=request_id, began_ns=began_ns
+            )
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._internal is not None:
@@ -187,10 +196,11 @@ class GatewayApp:
             request, self._context, endpoint.route, below, path_parameters,
             request_id, trace_id, time_text, time_ms, request_uuid,
         )  # fmt: skip
+        scope[_CALL] = call
         response = await (self._invoke(endpoint, call) if endpoint.open else self._guarded(endpoint, call))
         if self._cors is not None:
             response = self._cors.apply(response, head.fields.get("origin", ""))
-        if request_uuid:
+        if request_uuid or self._observer is not None:
             response = response._replace(headers=[*response.headers, (b"x-amzn-trace-id", call.trace_id.encode())])
         return response
 
