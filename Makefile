@@ -15,7 +15,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-emulator lab test test-slow test-browser test-deploy serve check clean lock
+.PHONY: help setup bench bench-emulator bench-peer lab test test-slow test-browser test-deploy serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -33,6 +33,12 @@ bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_
 
 bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
 	$(PY) -m local.bench.cost $(BENCH_ARGS)
+
+bench-peer: $(READY) ## the same beside serverless-offline, which npm brings into .peer/ (needs node)
+	@command -v npm >/dev/null || { echo "make bench-peer needs node and npm on PATH (Debian: apt-get install npm)" >&2; exit 1; }
+	@mkdir -p .peer && cp local/bench/cost/peer/package.json .peer/
+	npm install --prefix .peer --no-package-lock --no-audit --no-fund --loglevel=error
+	$(PY) -m local.bench.cost --peer .peer $(BENCH_ARGS)
 
 lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--variant pooled" for one)
 	@mkdir -p results
@@ -68,5 +74,5 @@ lock: $(READY) ## resolve requirements.lock again from pyproject.toml
 	$(VENV)/bin/uv pip compile -q --universal --python-version 3.12 --generate-hashes --extra local --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) .venv-* .warmfront results .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) .venv-* .peer .warmfront results .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

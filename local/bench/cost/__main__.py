@@ -1,4 +1,7 @@
-"""`make bench-emulator`: the emulator's own cost per warm invocation beside a bare Starlette route, interleaved in one run."""
+"""`make bench-emulator`: the emulator's own cost per warm invocation beside a bare Starlette route, interleaved in one run.
+
+`make bench-peer` adds the fastest peer known to the same run.
+"""
 
 import argparse
 import random
@@ -6,11 +9,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.bench.accounting import process_cpu_s
+from local.bench.cost.peer import PeerError, peer_server
 from local.bench.emulator import EmulatorProcess
 from local.bench.load_process import LoadProcess, Order
 from local.bench.samples import Outcome, Plan, Recording, Target
@@ -18,6 +22,10 @@ from local.bench.samples import Outcome, Plan, Recording, Target
 HERE = Path(__file__).parent
 CPU_BUDGET_MS = 0.20
 P50_BUDGET = 3.5
+PEER_P50 = 0.9
+PEER_RATE = 1.3
+Site = tuple[Target, int]
+"""Where a server answers, and its process id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +73,13 @@ class Tally:
 
 
 class Bench:
-    """The two servers, the load generator, and the books."""
+    """The servers, the load generator, and the books."""
 
-    def __init__(self, load: LoadProcess, bare: tuple[Target, int], emulator: EmulatorProcess, seed: int) -> None:
+    def __init__(self, load: LoadProcess, bare: Site, emulator: EmulatorProcess, peer: Site | None, seed: int) -> None:
         self._load = load
         self._sites = {"starlette": bare, "emulator": (emulator.control.target, emulator.pid)}
+        if peer is not None:
+            self._sites["peer"] = peer
         self._random = random.Random(seed)
         self.tallies: dict[Scene, Tally] = {}
 
@@ -86,6 +96,10 @@ class Bench:
         if counted:
             self.tallies.setdefault(scene, Tally()).add(recording, spent_s)
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return tuple(self._sites)
+
     def interleave(self, scenes: list[Scene], *, rounds: int, duration_s: float) -> None:
         for scene in scenes:
             self.run(scene, 0.3, counted=False)
@@ -101,7 +115,7 @@ class Bench:
 
 
 @contextmanager
-def bare_server() -> Iterator[tuple[Target, int]]:
+def bare_server() -> Iterator[Site]:
     process = subprocess.Popen([sys.executable, str(HERE / "bare.py")], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -114,10 +128,10 @@ def bare_server() -> Iterator[tuple[Target, int]]:
         process.stdout.close()
 
 
-def scenes() -> list[Scene]:
+def scenes(sites: tuple[str, ...]) -> list[Scene]:
     return [
         Scene(site, handler, connections, keep_alive)
-        for site in ("starlette", "emulator")
+        for site in sites
         for handler, connections, keep_alive in (
             ("silent", 1, True),
             ("silent", 10, True),
@@ -125,7 +139,7 @@ def scenes() -> list[Scene]:
             ("printing", 10, True),
             ("silent", 10, False),
         )
-        if site == "emulator" or handler == "silent"
+        if site != "starlette" or handler == "silent"
     ]
 
 
@@ -137,12 +151,29 @@ def main() -> int:
         "--environments", type=int, default=200, help="environments for the dispatch comparison (default: 200)"
     )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="also measure the serverless-offline npm put there")
     args = parser.parse_args()
-    with LoadProcess.start() as load, bare_server() as bare, EmulatorProcess.start(HERE / "template.yaml") as emulator:
-        bench = Bench(load, bare, emulator, args.seed)
-        bench.interleave(scenes(), rounds=args.rounds, duration_s=args.block)
+    try:
+        return measure(args)
+    except PeerError as error:
+        print(f"bench-emulator: {error}", file=sys.stderr)
+        return 2
+
+
+def measure(args: argparse.Namespace) -> int:
+    with (
+        LoadProcess.start() as load,
+        bare_server() as bare,
+        peer_server(args.peer) if args.peer else nullcontext() as peer,
+        EmulatorProcess.start(HERE / "template.yaml") as emulator,
+    ):
+        bench = Bench(load, bare, emulator, peer, args.seed)
+        bench.interleave(scenes(bench.sites), rounds=args.rounds, duration_s=args.block)
         few, many = dispatch(bench, emulator, args.environments, rounds=args.rounds, duration_s=args.block)
     show(bench, few, many, args.environments)
+    if wrong := sum(tally.errors for tally in bench.tallies.values()) + few.errors + many.errors:
+        print(f"bench-emulator: {wrong:,} answers were wrong: no figure above counts", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -179,6 +210,21 @@ def show(bench: Bench, few: Tally, many: Tally, environments: int) -> None:
         f"CPU of the emulator process at ten connections: {cpu_ms:.3f} ms an invocation (aim: at most {CPU_BUDGET_MS:.2f})"
     )
     print(f"CPU an invocation, {environments} environments against 10: {growth:.2f} x (aim: at most 1.10 x)")
+    if "peer" in bench.sites:
+        show_peer(bench)
+
+
+def show_peer(bench: Bench) -> None:
+    for handler in ("silent", "printing"):
+        p50, rate = (
+            bench.middle(Scene("emulator", handler, connections), figure)
+            / bench.middle(Scene("peer", handler, connections), figure)
+            for connections, figure in ((1, "p50_ms"), (10, "rate"))
+        )
+        print(
+            f"beside serverless-offline, {handler}: p50 at one connection {p50:.2f} x (aim: at most {PEER_P50} x),"
+            f" throughput at ten {rate:.2f} x (aim: at least {PEER_RATE} x)"
+        )
 
 
 if __name__ == "__main__":
