@@ -3,18 +3,19 @@
 from msgspec import UNSET
 
 from shared.contract import Product, ProductChange, etag
-from shared.postgres import Connection
+from shared.postgres import Connection, as_array
 from shared.problems import NotFound, VersionMismatch
 
 _COLUMNS = "id, name, description, price_cents, stock, version"
 _BY_ID = f"SELECT {_COLUMNS} FROM products WHERE id = $1"
 _PAGE = f"SELECT {_COLUMNS} FROM products WHERE id > $1 ORDER BY id LIMIT $2"
+_VERSIONS = "SELECT id, version FROM products WHERE id = ANY ($1::text[]::bigint[])"
 _CHANGE = f"""
     UPDATE products
        SET name = coalesce($3, name), description = coalesce($4, description),
            price_cents = coalesce($5, price_cents), stock = coalesce($6, stock),
            version = version + 1, updated_at = now()
-     WHERE id = $1 AND ($2::int[] IS NULL OR version = ANY ($2))
+     WHERE id = $1 AND ($2::text[] IS NULL OR version = ANY ($2::text[]::int[]))
     RETURNING {_COLUMNS}"""
 
 
@@ -32,13 +33,14 @@ async def page(connection: Connection, after_id: int, limit: int) -> tuple[list[
 
 
 async def versions(connection: Connection, product_ids: list[int]) -> dict[int, int]:
-    return dict(await connection.fetch("SELECT id, version FROM products WHERE id = ANY ($1)", product_ids))
+    return dict(await connection.fetch(_VERSIONS, as_array(product_ids)))
 
 
 async def change(connection: Connection, product_id: int, expected: list[int] | None, change: ProductChange) -> Product:
     """Applies the change if the product still has one of the expected versions (None: any), in one statement."""
     fields = (change.name, change.description, change.price_cents, change.stock)
-    row = await connection.fetchrow(_CHANGE, product_id, expected, *(None if f is UNSET else f for f in fields))
+    versions = None if expected is None else as_array(expected)
+    row = await connection.fetchrow(_CHANGE, product_id, versions, *(None if f is UNSET else f for f in fields))
     if row is not None:
         return Product(*row)
     current = await product(connection, product_id)

@@ -6,7 +6,7 @@ from msgspec.json import Decoder
 from shared import catalog, idempotency, outbox
 from shared.contract import NewOrder
 from shared.idempotency import Answer, Claim
-from shared.postgres import Connection
+from shared.postgres import Connection, as_array
 from shared.problems import Invalid, NotFound, OutOfStock, at
 
 _versions = Decoder(dict[int, int]).decode
@@ -34,7 +34,7 @@ _BY_ID = f"SELECT {_document('o', _LINES_OF)} FROM orders o WHERE o.id = $1"
 _EFFECT = f"""
     wanted AS MATERIALIZED (
         SELECT w.product_id, w.quantity, w.line_no
-          FROM gate, unnest($6::bigint[], $7::int[]) WITH ORDINALITY AS w (product_id, quantity, line_no)
+          FROM gate, unnest($6::text[]::bigint[], $7::text[]::int[]) WITH ORDINALITY AS w (product_id, quantity, line_no)
          WHERE gate.state = 'open'
     ), held AS MATERIALIZED (
         SELECT p.id FROM products p WHERE p.id IN (SELECT product_id FROM wanted) ORDER BY p.id FOR NO KEY UPDATE
@@ -86,9 +86,9 @@ async def place_and_tell(connection: Connection, claim: Claim, order: NewOrder) 
 
 async def _place(connection: Connection, statement: str, claim: Claim, order: NewOrder) -> Answer:
     products = [line.product_id for line in order.lines]
-    quantities = [line.quantity for line in order.lines]
+    quantities = as_array(line.quantity for line in order.lines)
     try:
-        answer = await idempotency.run(connection, statement, claim, order.customer_id, products, quantities)
+        answer = await idempotency.run(connection, statement, claim, order.customer_id, as_array(products), quantities)
     except CheckViolationError:
         raise await _out_of_stock(connection, order) from None
     except NotNullViolationError:
@@ -101,7 +101,8 @@ async def _place(connection: Connection, statement: str, claim: Claim, order: Ne
 async def _out_of_stock(connection: Connection, order: NewOrder) -> OutOfStock:
     """Which lines, as of now. By now there may be enough again: then none is named, and a retry will do."""
     rows = await connection.fetch(
-        "SELECT id, stock FROM products WHERE id = ANY ($1)", [line.product_id for line in order.lines]
+        "SELECT id, stock FROM products WHERE id = ANY ($1::text[]::bigint[])",
+        as_array(line.product_id for line in order.lines),
     )
     stock = dict(rows)
     errors = [
@@ -113,7 +114,7 @@ async def _out_of_stock(connection: Connection, order: NewOrder) -> OutOfStock:
 
 
 async def _unknown_products(connection: Connection, products: list[int]) -> Invalid:
-    known = {row["id"] for row in await connection.fetch("SELECT id FROM products WHERE id = ANY ($1)", products)}
+    known = await catalog.versions(connection, products)
     return Invalid(
         *(
             at(f"/lines/{index}/product_id", f"There is no product {product_id}.")

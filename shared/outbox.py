@@ -6,17 +6,17 @@ takers; events of different aggregates may overtake each other.
 
 from msgspec import Struct
 
-from shared.postgres import Connection
+from shared.postgres import Connection, as_array
 
 _TAKE = """
     SELECT id, type, aggregate_id, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS time,
            payload::text AS data
       FROM outbox o
-     WHERE published_at IS NULL AND id <> ALL ($2::bigint[])
+     WHERE published_at IS NULL AND id <> ALL ($2::text[]::bigint[])
        AND NOT EXISTS (SELECT FROM outbox e
                         WHERE e.aggregate_id = o.aggregate_id AND e.id < o.id AND e.published_at IS NULL)
      ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED"""
-_PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY ($1)"
+_PUBLISHED = "UPDATE outbox SET published_at = now() WHERE id = ANY ($1::text[]::bigint[])"
 _PENDING = "SELECT count(*) FROM outbox WHERE published_at IS NULL"
 # Skips what another purge is at; the index gives the oldest first.
 _PURGE = """
@@ -43,11 +43,11 @@ def event(kind: str, *, of: str) -> str:
 
 async def take(connection: Connection, at_most: int, but: list[int]) -> list[Event]:
     """The oldest that nobody else has taken, theirs until the transaction ends."""
-    return [Event(*row) for row in await connection.fetch(_TAKE, at_most, but)]
+    return [Event(*row) for row in await connection.fetch(_TAKE, at_most, as_array(but))]
 
 
 async def published(connection: Connection, event_ids: list[int]) -> None:
-    await connection.execute(_PUBLISHED, event_ids)
+    await connection.execute(_PUBLISHED, as_array(event_ids))
 
 
 async def pending(connection: Connection) -> int:

@@ -14,7 +14,7 @@ import asyncio
 import os
 import select
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
@@ -353,6 +353,15 @@ class Database:
             )
         elif isinstance(event, Rejected):
             self._measure(telemetry.CIRCUIT_REJECTED, 1)
+
+
+def as_array(numbers: Iterable[int]) -> list[str]:
+    """For a parameter that is a text[], to be cast in SQL: the one array whose type asyncpg knows.
+
+    For any other, each new connection first asks the catalogue, with jit set off for the session meanwhile: three round
+    trips, and a session that a proxy pins.
+    """
+    return [str(number) for number in numbers]
 
 
 def logins_for(settings: Settings) -> "Logins | None":

@@ -174,6 +174,7 @@ def together(
         for name, given in events.TOGETHER.items():
             database = {"Migrate": "postgres", "Relay": "distributed"}.get(name, name.lower())
             backing = {"DATABASE_URL": postgres.url(database), "REDIS_URL": redis.url(), "SHOP_DB_SSL": "disable"}
+            backing |= {"SHOP_DB_LOGIN": "url", "SHOP_DB_SECRET": ""}
             found[name] = tools.call(
                 functions[name],
                 given,

@@ -80,7 +80,7 @@ def test_the_built_functions_work_together(together: dict[str, Call]) -> None:
     for name in ("Naive", "Pooled", "Distributed"):
         assert [answer["statusCode"] for answer in together[name].answers] == [200, 200, 201], name
     assert "; hit" in together["Distributed"].answers[1]["headers"]["cache-status"]
-    assert together["Relay"].answers == [{"published": 1, "refused": 0, "pending": 0}]
+    assert together["Relay"].answers == [{"published": 1, "refused": 0, "pending": 0, "purged": 0}]
 
 
 def test_the_orders_event_is_on_the_queue_of_the_stack(dev: Deployment, together: dict[str, Call]) -> None:
