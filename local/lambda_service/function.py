@@ -10,6 +10,7 @@ from typing import Any
 
 from local.lambda_service import failures
 from local.lambda_service.environment import Environment, InitFailure, Phase
+from local.lambda_service.faults import Fault
 from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import TAIL_BYTES, without_hang_up
@@ -44,6 +45,8 @@ class Function:
         self.counters = Counters()
         self.environments: dict[str, Environment] = {}
         self.inits: deque[dict[str, object]] = deque(maxlen=workplace.max_inits_kept)
+        self.fault: Fault | None = None
+        """What somebody injected and has not ended yet."""
         self._launch = launch
         self._workplace = workplace
         self._limits = limits
@@ -60,6 +63,9 @@ class Function:
 
     async def invoke(self, invocation: Invocation) -> InvocationResult:
         """Run one invocation to its result. Raises Throttled. Cancelling the caller does not stop the invocation, as on Lambda."""
+        if self.fault is not None and await self.fault.arriving():
+            self._count_throttle(invocation)
+            raise Throttled()
         self._admit(invocation)
         assert invocation.future is not None
         result = await invocation.future
@@ -117,6 +123,8 @@ class Function:
 
     def _dispatch(self, environment: Environment, invocation: Invocation) -> None:
         environment.dispatch(invocation, deadline_ms=int((time.time() + self._left_s(invocation)) * 1000))
+        if self.fault is not None:
+            self.fault.dispatched(environment)
         self._watch.begin()
 
     def _wait_no_longer(self, invocation: Invocation) -> None:
