@@ -11,12 +11,23 @@ _began_ns = time.monotonic_ns()
 
 import os  # noqa: E402
 
+TYPE_CHECKING = False  # the module `typing` would be an import of the handler's cold start
+if TYPE_CHECKING:
+    import types
 
-def _note(path: str, **milestones: object) -> None:
+_note_path = ""
+
+
+def _note_to(path: str) -> None:
+    global _note_path
+    _note_path = path
+
+
+def _note(**milestones: object) -> None:
     """Append one line of milestones (CLOCK_MONOTONIC nanoseconds) for the emulator to read when it is asked."""
     import json
 
-    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - pathlib would be an import of the handler's cold start
+    with open(_note_path, "a", encoding="utf-8") as file:  # noqa: PTH123 - pathlib would be an import of the handler's cold start
         file.write(json.dumps(milestones) + "\n")
 
 
@@ -31,27 +42,27 @@ def _like_lambda(paths: list[str]) -> None:
     builtins.help = _sitebuiltins._Helper()
 
 
-def _watch_first_spans(note_path: str) -> None:
+def _watch_first_spans() -> None:
     """Time the first connect and the first query of asyncpg once, then put the originals back: warm invocations see neither.
 
     `tcp` lies within `connect` (the rest of which is authentication), `prepare` within `first_query`. `secret`: the first call to AWS.
     """
     client = sys.modules.get("botocore.client")
     if client is not None:
-        _time_first_call(client.BaseClient, "_make_api_call", "secret", note_path)
+        _time_first_call(client.BaseClient, "_make_api_call", "secret")
     connect_utils = sys.modules.get("asyncpg.connect_utils")
     connection = sys.modules.get("asyncpg.connection")
     if connect_utils is None or connection is None:
         return
-    _time_first(connect_utils, "_connect", "connect", note_path)
-    _time_first(connection.Connection, "_do_execute", "first_query", note_path)
-    _time_first(connection.Connection, "_get_statement", "prepare", note_path)
+    _time_first(connect_utils, "_connect", "connect")
+    _time_first(connection.Connection, "_do_execute", "first_query")
+    _time_first(connection.Connection, "_get_statement", "prepare")
     loops = sys.modules.get("asyncio.base_events")
     if loops is not None:
-        _time_first(loops.BaseEventLoop, "create_connection", "tcp", note_path)
+        _time_first(loops.BaseEventLoop, "create_connection", "tcp")
 
 
-def _time_first(owner: object, attribute: str, name: str, note_path: str) -> None:
+def _time_first(owner: object, attribute: str, name: str) -> None:
     original = getattr(owner, attribute)
 
     async def timed(*args: object, **kwargs: object) -> object:
@@ -60,12 +71,12 @@ def _time_first(owner: object, attribute: str, name: str, note_path: str) -> Non
         try:
             return await original(*args, **kwargs)
         finally:
-            _note(note_path, span=name, start_ns=start_ns, end_ns=time.monotonic_ns())
+            _note(span=name, start_ns=start_ns, end_ns=time.monotonic_ns())
 
     setattr(owner, attribute, timed)
 
 
-def _time_first_call(owner: object, attribute: str, name: str, note_path: str) -> None:
+def _time_first_call(owner: object, attribute: str, name: str) -> None:
     """The same of a plain function."""
     original = getattr(owner, attribute)
 
@@ -75,7 +86,7 @@ def _time_first_call(owner: object, attribute: str, name: str, note_path: str) -
         try:
             return original(*args, **kwargs)
         finally:
-            _note(note_path, span=name, start_ns=start_ns, end_ns=time.monotonic_ns())
+            _note(span=name, start_ns=start_ns, end_ns=time.monotonic_ns())
 
     setattr(owner, attribute, timed)
 
@@ -99,7 +110,25 @@ def _wait_for_debugger(where: str) -> None:
     debugpy.wait_for_client()
 
 
-def _run(handler: str, note_path: str) -> None:
+def _zygote() -> "types.ModuleType":
+    """The module beside this file; by path, as this one is started."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(
+        "warmfront_zygote", os.path.join(os.path.dirname(__file__), "zygote.py")
+    )  # noqa: PTH118, PTH120
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run(handler: str, control_fd: str | None) -> None:
+    zygote = None
+    if control_fd is not None:
+        zygote = _zygote()
+        zygote.hold_native()
     from awslambdaric import bootstrap
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
@@ -110,14 +139,22 @@ def _run(handler: str, note_path: str) -> None:
         try:
             return find_handler(name)
         finally:
-            _note(note_path, bootstrap_ns=_began_ns, client_ns=client_ns, imports_done_ns=time.monotonic_ns())
-            _watch_first_spans(note_path)
+            _note(bootstrap_ns=_began_ns, client_ns=client_ns, imports_done_ns=time.monotonic_ns())
+            _watch_first_spans()
 
     bootstrap._get_handler = find_and_note
-    # AWS_EXECUTION_ENV would make the client poll on a new thread for every invocation, so that signal handlers run while it waits.
-    # Here the emulator wakes a waiting client at shutdown instead: same effect for handlers, without 0.2 ms an invocation.
-    client = LambdaRuntimeClient(os.environ["AWS_LAMBDA_RUNTIME_API"], use_thread_for_polling_next=False)
+    address = os.environ["AWS_LAMBDA_RUNTIME_API"]
     try:
+        # AWS_EXECUTION_ENV would make the client poll on a new thread for every invocation, so that signal handlers run while it waits.
+        # Here the emulator wakes a waiting client at shutdown instead: same effect for handlers, without 0.2 ms an invocation.
+        if (processes := os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY")) is not None:
+            from awslambdaric.lambda_multi_concurrent_utils import MultiConcurrentRunner
+
+            MultiConcurrentRunner.run_concurrent(handler, address, False, None, int(processes))
+            return
+        client = LambdaRuntimeClient(address, use_thread_for_polling_next=False)
+        if zygote is not None:
+            zygote.Zygote(int(control_fd or 0), client, _note, _note_to)
         bootstrap.run(handler, client)
     except RuntimeError:
         time.sleep(0)  # the emulator hung up: a SIGTERM handler that is due runs here
@@ -127,7 +164,8 @@ def _run(handler: str, note_path: str) -> None:
 def main() -> None:
     environ = os.environ
     paths = environ.pop("WARMFRONT_PATHS").split(os.pathsep)
-    note_path = environ.pop("WARMFRONT_MILESTONES")
+    _note_to(environ.pop("WARMFRONT_MILESTONES"))
+    control_fd = environ.pop("WARMFRONT_SNAPSHOT", None)
     handler = environ["_HANDLER"]
     sys.argv = ["/var/runtime/bootstrap.py", handler]
     _like_lambda(paths)
@@ -135,7 +173,7 @@ def main() -> None:
         _record_anatomy(environ.pop("WARMFRONT_ANATOMY"))
     if "WARMFRONT_DEBUG" in environ:
         _wait_for_debugger(environ.pop("WARMFRONT_DEBUG"))
-    _run(handler, note_path)
+    _run(handler, control_fd)
 
 
 main()

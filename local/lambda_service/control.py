@@ -23,7 +23,7 @@ def control_routes(service: LambdaService, *, token: str, describe: Callable[[],
 
     async def inits(request: Request) -> Response:
         try:
-            return _json({"inits": list(service.find(request.path_params["name"]).inits)})
+            return _json({"inits": list(service.find(request.path_params["name"]).fleet.inits)})
         except FunctionNotFound as error:
             return _json({"message": str(error)}, status=404)
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -20,7 +21,8 @@ from local.lambda_service import failures
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.runtime_api import ACCEPTED, RuntimeConnection, next_head, refusal
-from local.lambda_service.sandbox import Guard, Launch, Sandbox
+from local.lambda_service.sandbox import Guard, Sandbox, SandboxHost
+from local.lambda_service.ways import Way
 
 MEMORY_SAMPLE_NS = 50_000_000
 """A busy environment's memory is read no more often: the kernel keeps the peak, and a reading costs a tenth of an invocation."""
@@ -45,6 +47,16 @@ class InitFailure:
     init_ms: float
 
 
+class Starter(Protocol):
+    """Where the processes of an environment come from: a command, or a snapshot."""
+
+    @property
+    def command(self) -> str: ...
+
+    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> Sandbox:
+        """Start with these variables beside the function's own. Raises OSError."""
+
+
 class EnvironmentHost(Protocol):
     """Who is told what happens to an environment: its function."""
 
@@ -67,24 +79,33 @@ class Environment:
     def __init__(
         self,
         environment_id: str,
-        launch: Launch,
+        starter: Starter,
         host: EnvironmentHost,
         *,
+        way: Way,
         log_stream: str,
         tmp: Path,
         memory_limit_bytes: int,
         freezer: Freezer | None,
         guard: Guard,
+        slots: int = 1,
     ) -> None:
+        """`slots`: processes that ask for events, each for one at a time (Managed Instances have several)."""
         self.id = environment_id
+        self.way = way
         self.log_stream = log_stream
         self.tmp = tmp
         self.retiring = False
+        self.ahead = False
+        """It is one of those that are there before any invocation, and replaced when it dies."""
         self.invocations = 0
         self.idle_since_s = 0.0
         self.exited_cpu_s = 0.0
         self.init_duration_ms: float | None = None
+        self.process_ms = 0.0
+        """Of the last init: what the process itself took; after a restore that is what is billed."""
         self.spawned_ns = 0
+        self.process_began_ns = 0
         self.ready_ns = 0
         self.first_invoke_ns = 0
         self.first_response_ns = 0
@@ -93,7 +114,8 @@ class Environment:
         """The process is being ended, or was, because it held more than the function may."""
         self._memory_limit_bytes = memory_limit_bytes
         self._memory_read_ns = 0
-        self._launch = launch
+        self._starter = starter
+        self._slots = slots
         self._host = host
         self._freezer = freezer
         self._guard = guard
@@ -122,6 +144,15 @@ class Environment:
         return self._sandbox.pid if self._sandbox is not None else None
 
     @property
+    def pids(self) -> list[int]:
+        """All processes; the first is `pid`."""
+        return self._sandbox.pids() if self._sandbox is not None else []
+
+    @property
+    def free_slots(self) -> int:
+        return len(self._parked)
+
+    @property
     def alive(self) -> bool:
         """A process is there and can take an event."""
         return bool(self._parked)
@@ -147,16 +178,7 @@ class Environment:
 
     def milestones(self) -> dict[str, object]:
         """What the bootstrap noted of the newest init and the first invocation: nanoseconds of CLOCK_MONOTONIC, and `spans`."""
-        found: dict[str, object] = {}
-        spans = []
-        with contextlib.suppress(FileNotFoundError):
-            for line in self._milestones_path.read_text(encoding="utf-8").splitlines():
-                note = json.loads(line)
-                if "span" in note:
-                    spans.append({"name": note["span"], "start_ns": note["start_ns"], "end_ns": note["end_ns"]})
-                else:
-                    found.update(note)
-        return {**found, "spans": spans}
+        return read_milestones(self._milestones_path)
 
     # -- init ----------------------------------------------------------------------------------------------------------
 
@@ -171,16 +193,16 @@ class Environment:
             self._server = await loop.create_server(lambda: RuntimeConnection(self), "127.0.0.1", 0, backlog=64)
         self._phase = Phase.INIT
         self._ready = loop.create_future()
-        self._gone = loop.create_future()
         self.memory_peak_bytes, self.out_of_memory = 0, False
         self.spawned_ns = time.monotonic_ns()
         try:
-            self._sandbox = Sandbox(self._launch, self._environ(), self, self._guard)
+            self._sandbox = await self._starter.open(self._environ(), self, self._guard)
         except OSError as error:
             self._phase = Phase.SHUTDOWN
-            self._gone = None
-            reason = f"fork/exec {self._launch.argv[0]}: {error.strerror or error}"
+            reason = f"fork/exec {self._starter.command}: {error.strerror or error}"
             return InitFailure(failures.spawn_failed("", reason), "Runtime.InvalidEntrypoint", "error", 0.0)
+        self._gone = loop.create_future()
+        self.process_began_ns = self._sandbox.began_ns
         try:
             async with asyncio.timeout(limit_s):
                 failure = await self._ready
@@ -191,6 +213,7 @@ class Environment:
             raise
         if failure is None:
             self.init_duration_ms = (self.ready_ns - self.spawned_ns) / 1e6
+            self.process_ms = (self.ready_ns - self.process_began_ns) / 1e6
             return None
         self.kill()
         await self.gone()
@@ -204,13 +227,13 @@ class Environment:
     def _environ(self) -> dict[str, str]:
         assert self._server is not None
         environ = {
-            **self._launch.environ,
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": self.log_stream,
             "TMPDIR": str(self.tmp),
+            "WARMFRONT_MILESTONES": str(self._milestones_path),
         }
-        if self._launch.own_bootstrap:
-            environ["WARMFRONT_MILESTONES"] = str(self._milestones_path)
+        if self.way is not Way.SNAP_START:
+            # Restored environments lack it (docs: lambda/latest/dg/snapstart-monitoring.html).
+            environ["AWS_LAMBDA_LOG_STREAM_NAME"] = self.log_stream
         return environ
 
     def _since_spawn_ms(self) -> float:
@@ -240,6 +263,8 @@ class Environment:
         self.invocations += 1
         if not self.first_invoke_ns:
             self.first_invoke_ns = time.monotonic_ns()
+            if self.ahead:  # its REPORT has the init nobody waited for (recorded on AWS)
+                invocation.init_ms = self.init_duration_ms
         head = next_head(
             request_id=invocation.request_id,
             deadline_ms=deadline_ms,
@@ -278,9 +303,13 @@ class Environment:
             return
         self._parked.append(connection)
         if self._ready is not None and not self._ready.done():
-            self._on_ready()
+            if len(self._parked) == self._slots:
+                self._on_ready()
         elif self._phase is Phase.RETURNING:
-            self._set_frozen()
+            if len(self._parked) == self._slots:
+                self._set_frozen()
+            self._host.environment_back(self)
+        elif self._slots > 1 and self._phase is Phase.INVOKE:
             self._host.environment_back(self)
 
     def _on_ready(self) -> None:
@@ -319,7 +348,8 @@ class Environment:
         connection.running = None
         if not self.first_response_ns:
             self.first_response_ns = time.monotonic_ns()
-        self._phase = Phase.RETURNING
+        if not self._running:
+            self._phase = Phase.RETURNING
         if len(body) > failures.RESPONSE_LIMIT_BYTES and not failed:
             body, failed, error_type = failures.response_too_large(), True, "Function.ResponseSizeTooLarge"
             connection.write(refusal(413, "RequestEntityTooLarge", "response exceeds the payload limit"))
@@ -397,3 +427,17 @@ class Environment:
         if self.out_of_memory:
             return InitFailure(failures.out_of_memory(""), "Runtime.OutOfMemory", "error", self._since_spawn_ms())
         return InitFailure(failures.runtime_exited("", status), "Runtime.ExitError", "error", self._since_spawn_ms())
+
+
+def read_milestones(path: Path) -> dict[str, object]:
+    """What a bootstrap noted in this file, newer notes over older ones."""
+    found: dict[str, object] = {}
+    spans = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            note = json.loads(line)
+            if "span" in note:
+                spans.append({"name": note["span"], "start_ns": note["start_ns"], "end_ns": note["end_ns"]})
+            else:
+                found.update(note)
+    return {**found, "spans": spans}

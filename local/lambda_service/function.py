@@ -1,23 +1,31 @@
-"""One function: its environments, and every invocation from admission to its REPORT line. Knows no routes and no Invoke API."""
+"""One function: every invocation from admission to its REPORT line. Knows no routes and no Invoke API."""
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 from local.lambda_service import failures
 from local.lambda_service.environment import Environment, InitFailure, Phase
 from local.lambda_service.faults import Fault
+from local.lambda_service.fleet import Fleet
 from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import TAIL_BYTES, without_hang_up
 from local.lambda_service.long_watch import LongWatch
 from local.lambda_service.sandbox import Launch
 from local.lambda_service.scaling import Decision, Scaling
-from local.lambda_service.types import InvocationResult, ServiceError, Status, Throttled
+from local.lambda_service.types import (
+    InvocationResult,
+    ServiceError,
+    SnapStartFailed,
+    SnapStartTimedOut,
+    Status,
+    Throttled,
+    VersionFailed,
+)
+from local.lambda_service.ways import StartPlan, Way
 from local.lambda_service.workplace import Counters, Limits, Workplace
 from local.template import FunctionConfig
 
@@ -38,26 +46,37 @@ class Function:
         workplace: Workplace,
         limits: Limits | None,
         *,
+        plan: StartPlan | None = None,
+        version: str = "$LATEST",
         debugged: bool = False,
     ) -> None:
         """`limits`: the account's unreserved concurrency; None where the function has its own. `debugged`: nothing times out."""
         self.config = config
         self.counters = Counters()
-        self.environments: dict[str, Environment] = {}
-        self.inits: deque[dict[str, object]] = deque(maxlen=workplace.max_inits_kept)
+        self.plan = plan or StartPlan()
         self.fault: Fault | None = None
         """What somebody injected and has not ended yet."""
-        self._launch = launch
         self._workplace = workplace
         self._limits = limits
         self._timeout_s = NO_LIMIT_S if debugged else float(config.timeout_s)
-        self._init_limit_s = NO_LIMIT_S if debugged else workplace.init_limit_s
         self._observer = workplace.observer
         self._log = FunctionLog(config, workplace.sink, workplace.region, kept=workplace.observer is not None)
+        self.fleet = Fleet(
+            config,
+            launch,
+            workplace,
+            self._log,
+            self,
+            plan=self.plan,
+            version=version,
+            init_limit_s=NO_LIMIT_S if debugged else workplace.init_limit_s,
+        )
+        self.environments = self.fleet.environments
         self._scaling: Scaling[Environment] = Scaling(1 if debugged else config.reserved_concurrency)
         self._waiters: deque[Invocation] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = LongWatch(self.environments, self._log)
+        self._closing = False
 
     # -- one invocation ------------------------------------------------------------------------------------------------
 
@@ -110,6 +129,8 @@ class Function:
         if environment.alive:
             self._arm(invocation)
             self._dispatch(environment, invocation)
+        elif environment.way is Way.SNAP_START:
+            self._begin(self._restore(environment, invocation), invocation)
         else:
             self._begin(self._init_inside(environment, invocation), invocation)
 
@@ -135,51 +156,50 @@ class Function:
 
     # -- init ----------------------------------------------------------------------------------------------------------
 
-    def _new_environment(self) -> Environment:
-        environment_id = f"{random.getrandbits(128):032x}"
-        tmp = self._workplace.state_dir / "tmp" / environment_id
-        tmp.mkdir(parents=True)
-        environment = Environment(
-            environment_id,
-            self._launch,
-            self,
-            log_stream=f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{environment_id}",
-            tmp=tmp,
-            memory_limit_bytes=self.config.memory_mb * _MB,
-            freezer=self._workplace.freezer,
-            guard=self._workplace.guard,
-        )
-        self.environments[environment_id] = environment
-        return environment
-
     async def _cold_start(self, invocation: Invocation) -> None:
-        environment = self._new_environment()
         self.counters.cold_starts += 1
-        failure = await self._init(environment)
+        environment = self.fleet.new(self.plan.spill_over)
+        if environment.way is Way.SNAP_START:
+            await self._restore(environment, invocation)
+            return
+        failure = await self._start(environment)
         if failure is not None or not environment.alive:
             await self._init_inside(environment, invocation)
             return
-        invocation.init_ms = environment.init_duration_ms
+        invocation.init_ms = invocation.billed_ahead_ms = environment.init_duration_ms or 0.0
         self._arm(invocation)
         self._dispatch(environment, invocation)
 
-    async def _init(self, environment: Environment) -> InitFailure | None:
-        self._log.init_start(environment.log_stream)
-        self._watch.begin()
-        failure = await self._start(environment, self._init_limit_s)
-        if failure is not None:
-            self._log.init_failed(failure, phase="init")
-        else:
-            self._log.init_done(environment.init_duration_ms or 0.0)
-        return failure
+    async def _restore(self, environment: Environment, invocation: Invocation) -> None:
+        """A new or a reset environment out of the snapshot; where that fails the caller hears of it, and there is no second try."""
+        error: ServiceError | None = None
+        if await self.fleet.snapshot_failed():
+            error = VersionFailed()
+        elif (failure := await self._start(environment)) is not None or not environment.alive:
+            error = SnapStartTimedOut() if failure is not None and failure.status == "timeout" else SnapStartFailed()
+        if error is not None:
+            self._refuse(invocation, error)
+            self._drop(environment)
+            return
+        invocation.restore_ms = environment.init_duration_ms
+        invocation.billed_ahead_ms = environment.process_ms
+        self._arm(invocation)
+        self._dispatch(environment, invocation)
 
-    async def _start(self, environment: Environment, limit_s: float) -> InitFailure | None:
+    async def _start(self, environment: Environment) -> InitFailure | None:
+        """Init or restore ahead of the invocation."""
+        self._watch.begin()
+        return await self._observed(environment, self.fleet.start(environment))
+
+    async def _observed(
+        self, environment: Environment, start: Coroutine[Any, Any, InitFailure | None]
+    ) -> InitFailure | None:
         if self._observer is None:
-            return await environment.start(limit_s=limit_s)
+            return await start
         self._observer.init_begun(self.config.logical_id, environment)
         failed = True
         try:
-            failure = await environment.start(limit_s=limit_s)
+            failure = await start
             failed = failure is not None
             return failure
         finally:
@@ -189,7 +209,7 @@ class Function:
         """Init again within the invocation, after a failed init or a reset: its time counts as the invocation's own."""
         self._arm(invocation)
         self._watch.begin()
-        failure = await self._start(environment, self._timeout_s)
+        failure = await self._observed(environment, environment.start(limit_s=self._timeout_s))
         left_s = self._left_s(invocation)
         if failure is None and environment.alive and left_s > 0:
             self._dispatch(environment, invocation)
@@ -197,7 +217,7 @@ class Function:
         if failure is None and left_s > 0:  # ready, and dead before anybody could use it
             failure = InitFailure(failures.runtime_exited("", 0), "Runtime.ExitError", "error", 0.0)
         if failure is not None:
-            self._log.init_failed(failure, phase="invoke")
+            self._log.init_failed(failure, environment.way, phase="invoke")
         if failure is None or failure.status == "timeout":
             self._conclude_timeout(environment, invocation)
         else:
@@ -217,8 +237,8 @@ class Function:
             self._free(environment)
             return
         self._scaling.answered()
-        if invocation.init_ms is not None:
-            self._keep_init(environment)
+        if environment.invocations == 1 and (invocation.init_ms is not None or invocation.restore_ms is not None):
+            self.fleet.keep_init(environment)
         status: Status = "error" if failed else "ok"
         self._conclude(environment, invocation, body, status=status, error_type=error_type, from_runtime=True)
 
@@ -229,7 +249,7 @@ class Function:
             self._spawn_task(self._shut_down(environment))
             return
         environment.idle_since_s = time.monotonic()
-        self._scaling.came_back(environment)
+        self._scaling.came_back(environment, ahead=environment.ahead)
         if self._waiters:
             self._serve_waiters()
 
@@ -265,7 +285,7 @@ class Function:
             self._spawn_task(self._shut_down(environment))
             return
         environment.idle_since_s = time.monotonic()
-        self._scaling.add_free(environment)
+        self._scaling.add_free(environment, ahead=environment.ahead)
         self._serve_waiters()
 
     def _serve_waiters(self) -> None:
@@ -363,6 +383,15 @@ class Function:
                 log=log,
             )
 
+    def _refuse(self, invocation: Invocation, error: ServiceError) -> None:
+        """The invocation ends before any handler sees it."""
+        self._scaling.finished()
+        if self._limits is not None:
+            self._limits.give_back()
+        self.counters.errors += 1
+        if invocation.future is not None and not invocation.future.done():
+            invocation.future.set_exception(error)
+
     # -- the set of environments ---------------------------------------------------------------------------------------
 
     @property
@@ -370,29 +399,13 @@ class Function:
         """Invocations that were admitted and have no answer yet."""
         return self._scaling.in_flight
 
-    @property
-    def exited_cpu_s(self) -> float:
-        """CPU time of all processes of this function that have ended."""
-        return self.counters.exited_cpu_s + sum(each.exited_cpu_s for each in self.environments.values())
-
-    def _keep_init(self, environment: Environment) -> None:
-        if environment.invocations != 1:
-            return
-        self.inits.append(
-            {
-                "environment": environment.id,
-                "spawned_ns": environment.spawned_ns,
-                "ready_ns": environment.ready_ns,
-                "first_invoke_ns": environment.first_invoke_ns,
-                "first_response_ns": environment.first_response_ns,
-                **environment.milestones(),
-            }
-        )
-
     def _drop(self, environment: Environment) -> None:
-        if self.environments.pop(environment.id, None) is not None:
-            self.counters.exited_cpu_s += environment.exited_cpu_s
-            environment.close()
+        if self.fleet.drop(environment) and environment.ahead and environment.ready_ns and not self._closing:
+            self._spawn_task(self._replace())
+
+    async def _replace(self) -> None:
+        """Of those that are there before any invocation one has ended."""
+        await self.start(1, ahead=True)
 
     async def _shut_down(self, environment: Environment) -> None:
         environment.retiring = True
@@ -412,7 +425,7 @@ class Function:
 
     async def reload(self, launch: Launch) -> None:
         """New environments start from `launch`; invocations in flight finish in the old ones."""
-        self._launch = launch
+        self.fleet.use(launch)
         await self.retire()
 
     def reap_idle(self, now_s: float) -> None:
@@ -423,20 +436,35 @@ class Function:
             self._scaling.remove(environment)
             self._spawn_task(self._shut_down(environment))
 
-    async def warm(self, count: int) -> None:
-        """Start `count` environments ahead of any invocation."""
+    async def prepare(self) -> None:
+        """What has to be there before invocations come: the snapshot, the environments the plan has ahead."""
+        if not await self.fleet.snapshot_failed():
+            await self.start(self.plan.ahead, ahead=True)
 
-        async def start() -> None:
-            environment = self._new_environment()
-            if await self._init(environment) is None and environment.alive:
-                self._free(environment)
-            else:
-                self._drop(environment)
+    async def start(self, count: int, *, ahead: bool = False) -> list[Environment]:
+        """Start `count` environments at once, without invocations; returns those that are ready.
 
-        await asyncio.gather(*(start() for _ in range(count)))
+        `ahead`: they belong to those the plan has; otherwise they are as if invocations had started them.
+        """
+        if not count or await self.fleet.snapshot_failed():
+            return []
+        way = self.plan.way if ahead else self.plan.spill_over
+        started = await asyncio.gather(*(self._start_free(self.fleet.new(way, ahead=ahead)) for _ in range(count)))
+        return [each for each in started if each is not None]
+
+    async def _start_free(self, environment: Environment) -> Environment | None:
+        if await self._start(environment) is None and environment.alive:
+            self._free(environment)
+            return environment
+        self.fleet.drop(environment)
+        if environment.ahead:
+            about = f"{self.config.logical_id}: a {environment.way} environment could not be started"
+            self._workplace.note(f"{about}; its log says why, and there is one less until the next change of the code")
+        return None
 
     async def close(self) -> None:
         """Shut everything down, whatever it is doing; invocations that have no answer yet end in an error."""
+        self._closing = True
         for environment in self.environments.values():
             environment.retiring = True
         for waiter in list(self._waiters):
@@ -451,6 +479,7 @@ class Function:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for invocation in running:
             self._abandon(invocation)
+        await self.fleet.close()
         self._watch.close()
 
     @staticmethod

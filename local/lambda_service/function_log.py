@@ -5,6 +5,7 @@ from local.lambda_service.environment import InitFailure
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.platform_log import platform_log
 from local.lambda_service.types import Status
+from local.lambda_service.ways import Way
 from local.template import FunctionConfig
 
 CHUNKS_MAX = 1000
@@ -28,14 +29,23 @@ class FunctionLog:
 
     # -- init ----------------------------------------------------------------------------------------------------------
 
-    def init_start(self, log_stream: str) -> None:
-        self.emit(self._platform.init_start(log_stream))
+    def init_start(self, log_stream: str, way: Way) -> None:
+        self.emit(self._platform.init_start(log_stream, way))
 
-    def init_done(self, init_ms: float) -> None:
-        self.emit(self._platform.init_done(init_ms))
+    def init_done(self, init_ms: float, way: Way) -> None:
+        self.emit(self._platform.init_done(init_ms, way))
 
-    def init_failed(self, failure: InitFailure, *, phase: str) -> None:
-        self.emit(self._platform.init_failed(failure, phase=phase))
+    def init_failed(self, failure: InitFailure, way: Way, *, phase: str) -> None:
+        self.emit(self._platform.init_failed(failure, way, phase=phase))
+
+    def restore_start(self, log_stream: str) -> None:
+        self.emit(self._platform.restore_start(log_stream))
+
+    def restore_done(self, restore_ms: float) -> None:
+        self.emit(self._platform.restore_done(restore_ms))
+
+    def restore_failed(self, failure: InitFailure) -> None:
+        self.emit(self._platform.restore_failed(failure))
 
     # -- invocations ---------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ class Invocation:
 
     __slots__ = (
         "arn",
+        "billed_ahead_ms",
         "client_context",
         "dispatched_ns",
         "environment",
@@ -47,6 +48,8 @@ class Invocation:
         self.init_ms: float | None = None
         """Set for an invocation whose environment was started for it: its cold start."""
         self.restore_ms: float | None = None
+        self.billed_ahead_ms = 0.0
+        """What the init or the restore before it adds to its Billed Duration."""
         self.received_ns = time.monotonic_ns()
         self.dispatched_ns = 0
         self.environment: object | None = None

@@ -16,6 +16,7 @@ from typing import Protocol
 from local.lambda_service.environment import InitFailure
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.types import Status
+from local.lambda_service.ways import Way
 from local.template import FunctionConfig
 
 _LEVELS = ("DEBUG", "INFO", "WARN")
@@ -25,12 +26,18 @@ _SEGMENT = re.compile(r"Parent=([0-9a-f]{16})")
 class PlatformLog(Protocol):
     """One function's platform lines."""
 
-    def init_start(self, log_stream: str) -> bytes: ...
+    def init_start(self, log_stream: str, way: Way) -> bytes: ...
 
-    def init_done(self, init_ms: float) -> bytes: ...
+    def init_done(self, init_ms: float, way: Way) -> bytes: ...
 
-    def init_failed(self, failure: InitFailure, *, phase: str) -> bytes:
+    def init_failed(self, failure: InitFailure, way: Way, *, phase: str) -> bytes:
         """`phase` is `init` or `invoke` (a retried init)."""
+
+    def restore_start(self, log_stream: str) -> bytes: ...
+
+    def restore_done(self, restore_ms: float) -> bytes: ...
+
+    def restore_failed(self, failure: InitFailure) -> bytes: ...
 
     def start(self, invocation: Invocation) -> bytes: ...
 
@@ -63,9 +70,10 @@ def runtime_version_arn(runtime: str, region: str) -> str:
     return f"arn:aws:lambda:{region}::runtime:{digest}"
 
 
-def billed_ms(duration_ms: float, init_ms: float | None) -> int:
-    """Since 2025-08-01 the init of an on-demand start is billed (aws.amazon.com/blogs/compute, INIT phase billing)."""
-    return math.ceil(duration_ms + (init_ms or 0.0))
+def billed_ms(duration_ms: float, invocation: Invocation) -> int:
+    """Since 2025-08-01 the init of an on-demand start is billed (aws.amazon.com/blogs/compute, INIT phase billing); of a
+    restore, what Billed Restore Duration says (recorded on AWS)."""
+    return math.ceil(duration_ms + invocation.billed_ahead_ms)
 
 
 class TextLog:
@@ -76,15 +84,28 @@ class TextLog:
         self._timeout_s = config.timeout_s
         self._tracing = config.tracing
         version, arn = runtime_version(config.runtime), runtime_version_arn(config.runtime, region)
-        self._init_start = f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}\n".encode()
+        about = f"Runtime Version: {version}\tRuntime Version ARN: {arn}\n"
+        self._init_start = f"INIT_START {about}".encode()
+        self._restore_start = f"RESTORE_START {about}".encode()
 
-    def init_start(self, log_stream: str) -> bytes:  # noqa: ARG002
+    def init_start(self, log_stream: str, way: Way) -> bytes:  # noqa: ARG002
         return self._init_start
 
-    def init_done(self, init_ms: float) -> bytes:  # noqa: ARG002
-        return b""
+    def init_done(self, init_ms: float, way: Way) -> bytes:
+        # A snapshot's init is in no REPORT (docs: lambda/latest/dg/snapstart-monitoring.html).
+        return f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\n".encode() if way is Way.SNAP_START else b""
 
-    def init_failed(self, failure: InitFailure, *, phase: str) -> bytes:
+    def restore_start(self, log_stream: str) -> bytes:  # noqa: ARG002
+        return self._restore_start
+
+    def restore_done(self, restore_ms: float) -> bytes:
+        return f"RESTORE_REPORT Restore Duration: {restore_ms:.2f} ms\n".encode()
+
+    def restore_failed(self, failure: InitFailure) -> bytes:
+        tail = f"\tError Type: {failure.error_type}" if failure.status == "error" else ""
+        return f"RESTORE_REPORT Restore Duration: {failure.init_ms:.2f} ms\tStatus: {failure.status}{tail}\n".encode()
+
+    def init_failed(self, failure: InitFailure, way: Way, *, phase: str) -> bytes:  # noqa: ARG002
         tail = f"\tError Type: {failure.error_type}" if failure.status == "error" else ""
         return f"INIT_REPORT Init Duration: {failure.init_ms:.2f} ms\tPhase: {phase}\tStatus: {failure.status}{tail}\n".encode()
 
@@ -104,12 +125,13 @@ class TextLog:
         request_id, init_ms, restore_ms = invocation.request_id, invocation.init_ms, invocation.restore_ms
         lines = (
             f"END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
-            f"Billed Duration: {billed_ms(duration_ms, init_ms)} ms\t{self._memory}{memory_used_mb} MB\t"
+            f"Billed Duration: {billed_ms(duration_ms, invocation)} ms\t{self._memory}{memory_used_mb} MB\t"
         )
         if init_ms is not None:
             lines += f"Init Duration: {init_ms:.2f} ms\t"
         if restore_ms is not None:
-            lines += f"Restore Duration: {restore_ms:.2f} ms\tBilled Restore Duration: {math.ceil(restore_ms)} ms\t"
+            billed = math.ceil(invocation.billed_ahead_ms)
+            lines += f"Restore Duration: {restore_ms:.2f} ms\tBilled Restore Duration: {billed} ms\t"
         if status == "timeout":
             lines = f"{_now()} {request_id} Task timed out after {self._timeout_s:.2f} seconds\n{lines}Status: timeout"
         elif not from_runtime:
@@ -146,28 +168,49 @@ class JsonLog:
         body = {"time": _now(), "type": f"platform.{kind}", "record": record}
         return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
-    def init_start(self, log_stream: str) -> bytes:
+    def init_start(self, log_stream: str, way: Way) -> bytes:
+        record = {"initializationType": way.initialization_type, "phase": "init", **self._start_record(log_stream)}
+        return self._line("INFO", "initStart", record)
+
+    def restore_start(self, log_stream: str) -> bytes:
+        return self._line("INFO", "restoreStart", self._start_record(log_stream))
+
+    def restore_done(self, restore_ms: float) -> bytes:
+        done: dict[str, object] = {"status": "success"}
+        metrics = {"metrics": {"durationMs": round(restore_ms, 3)}}
+        return self._line("DEBUG", "restoreRuntimeDone", done) + self._line(
+            "INFO", "restoreReport", {**done, **metrics}
+        )
+
+    def restore_failed(self, failure: InitFailure) -> bytes:
+        about: dict[str, object] = {"status": failure.status}
+        if failure.status == "error":
+            about["errorType"] = failure.error_type
+        metrics = {"metrics": {"durationMs": round(failure.init_ms, 3)}}
+        return self._line("WARN", "restoreRuntimeDone", about) + self._line(
+            "WARN", "restoreReport", {**about, **metrics}
+        )
+
+    def _start_record(self, log_stream: str) -> dict[str, object]:
         config = self._config
         day, _, instance = log_stream.partition("[")
-        record: dict[str, object] = {
-            "initializationType": "on-demand",
-            "phase": "init",
+        return {
             "runtimeVersion": runtime_version(config.runtime),
             "runtimeVersionArn": runtime_version_arn(config.runtime, self._arn_region),
             "functionName": config.function_name,
-            "functionVersion": "$LATEST",
+            "functionVersion": instance.partition("]")[0],
             "instanceId": f"{day}{config.function_name}[{instance}",
             "instanceMaxMemory": config.memory_mb * 1024 * 1024,
         }
-        return self._line("INFO", "initStart", record)
 
-    def init_done(self, init_ms: float) -> bytes:
-        about: dict[str, object] = {"initializationType": "on-demand", "phase": "init", "status": "success"}
+    def init_done(self, init_ms: float, way: Way) -> bytes:
+        about: dict[str, object] = {"initializationType": way.initialization_type, "phase": "init", "status": "success"}
         metrics = {"metrics": {"durationMs": round(init_ms, 3)}}
         return self._line("DEBUG", "initRuntimeDone", about) + self._line("DEBUG", "initReport", {**about, **metrics})
 
-    def init_failed(self, failure: InitFailure, *, phase: str) -> bytes:
-        about: dict[str, object] = {"initializationType": "on-demand", "phase": phase, "status": failure.status}
+    def init_failed(self, failure: InitFailure, way: Way, *, phase: str) -> bytes:
+        kind = way.initialization_type
+        about: dict[str, object] = {"initializationType": kind, "phase": phase, "status": failure.status}
         if failure.status == "error":
             about["errorType"] = failure.error_type
         metrics = {"metrics": {"durationMs": round(failure.init_ms, 3)}}
@@ -197,12 +240,15 @@ class JsonLog:
         duration_ms = round(duration_ms, 3)
         metrics: dict[str, object] = {
             "durationMs": duration_ms,
-            "billedDurationMs": billed_ms(duration_ms, invocation.init_ms),
+            "billedDurationMs": billed_ms(duration_ms, invocation),
             "memorySizeMB": self._config.memory_mb,
             "maxMemoryUsedMB": memory_used_mb,
         }
         if invocation.init_ms is not None:
             metrics["initDurationMs"] = round(invocation.init_ms, 3)
+        if invocation.restore_ms is not None:
+            metrics["restoreDurationMs"] = round(invocation.restore_ms, 3)
+            metrics["billedRestoreDurationMs"] = math.ceil(invocation.billed_ahead_ms)
         report: dict[str, object] = {"requestId": invocation.request_id, "metrics": metrics}
         if self._config.tracing and "Sampled=1" in invocation.trace_id:
             trace_id = invocation.trace_id

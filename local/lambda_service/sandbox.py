@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,14 @@ class Launch:
     own_bootstrap: bool = True
     """It begins in our bootstrap, which notes milestones; False for a `bootstrap` the function brought."""
 
+    @property
+    def command(self) -> str:
+        return self.argv[0]
+
+    async def open(self, environ: Mapping[str, str], host: "SandboxHost", guard: "Guard") -> "Sandbox":
+        """A process with these variables beside the launch's. Raises OSError."""
+        return spawn(self, environ, host, guard)
+
 
 @dataclass(frozen=True, slots=True)
 class Guard:
@@ -44,34 +53,67 @@ class SandboxHost(Protocol):
     def sandbox_exited(self, status: int, cpu_s: float) -> None: ...
 
 
-class Sandbox:
-    """One process in a session of its own, with all it starts. Raises OSError when it cannot be started."""
+type Told = Callable[[int, float], None]
+"""Takes an exit status and the CPU seconds of a process that has ended."""
+type Reap = Callable[[int, Told], None]
+"""Reaps a process that has ended, and tells."""
 
-    def __init__(self, launch: Launch, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> None:
+
+def spawn(
+    launch: Launch, environ: Mapping[str, str], host: SandboxHost, guard: Guard, *, pass_fds: tuple[int, ...] = ()
+) -> "Sandbox":
+    """Start a process in a session of its own. Raises OSError when it cannot be started."""
+    output_fd, write_fd = output_pipe()
+    try:
+        process = subprocess.Popen(
+            launch.argv,
+            env={**launch.environ, **(environ if launch.own_bootstrap else _public(environ))},
+            cwd=launch.working_directory,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=write_fd,
+            stderr=write_fd,
+            pass_fds=pass_fds,
+        )
+    except OSError:
+        os.close(output_fd)
+        raise
+    finally:
+        os.close(write_fd)
+
+    def reap(pid: int, told: Told) -> None:
+        _, wait_status, usage = os.wait4(pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(wait_status)
+        told(process.returncode, usage.ru_utime + usage.ru_stime)
+
+    return Sandbox(process.pid, output_fd, reap, host, guard)
+
+
+def _public(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not name.startswith("WARMFRONT_")}
+
+
+def output_pipe() -> tuple[int, int]:
+    """Read and write end of what a process prints to."""
+    output_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(output_fd, False)
+    with contextlib.suppress(OSError):  # over the user's pipe quota: the default size will do
+        fcntl.fcntl(output_fd, _F_SETPIPE_SZ, _PIPE_BYTES)
+    return output_fd, write_fd
+
+
+class Sandbox:
+    """One process in a session of its own, with all it starts."""
+
+    def __init__(self, pid: int, output_fd: int, reap: Reap, host: SandboxHost, guard: Guard) -> None:
+        self.pid = pid
+        self._output_fd = output_fd
+        self._reap = reap
         self._host = host
         self._guard = guard
         self._loop = asyncio.get_running_loop()
         self._watching = False
-        self._output_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._output_fd, False)
-        with contextlib.suppress(OSError):  # over the user's pipe quota: the default size will do
-            fcntl.fcntl(self._output_fd, _F_SETPIPE_SZ, _PIPE_BYTES)
-        try:
-            self._process = subprocess.Popen(
-                launch.argv,
-                env=environ,
-                cwd=launch.working_directory,
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=write_fd,
-                stderr=write_fd,
-            )
-        except OSError:
-            os.close(self._output_fd)
-            raise
-        finally:
-            os.close(write_fd)
-        self.pid = self._process.pid
+        self.began_ns = time.monotonic_ns()
         # A handler that wakes up must not push the emulator, which just woke it, off the processor: fewer switches, 6 %
         # less CPU per invocation when more environments run than there are cores.
         os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
@@ -116,6 +158,9 @@ class Sandbox:
         if chunk:
             self._host.sandbox_output(chunk)
 
+    def pids(self) -> list[int]:
+        return [self.pid, *_descendants(self.pid)]
+
     # -- memory --------------------------------------------------------------------------------------------------------
 
     def memory_peak_bytes(self) -> int:
@@ -146,21 +191,21 @@ class Sandbox:
                 os.kill(pid, signal.SIGKILL)
 
     def _on_exit(self) -> None:
-        """The process has ended: reap it, read what it left, tell the host."""
+        """The process has ended: have it reaped, read what it left, tell the host."""
         self._loop.remove_reader(self._pidfd)
         self.signal(
             signal.SIGKILL
         )  # before it is reaped: whatever it started must not outlive it, and its id is still its own
-        _, wait_status, usage = os.wait4(self.pid, 0)
-        status = os.waitstatus_to_exitcode(wait_status)
-        self._process.returncode = status
+        self._reap(self.pid, self._on_reaped)
+
+    def _on_reaped(self, status: int, cpu_s: float) -> None:
         self._guard.on_gone(self.pid)
         self._on_output()
         self.watch_output(False)
         for descriptor in (self._pidfd, self._output_fd, self._status_fd):
             os.close(descriptor)
         self._output_fd = self._status_fd = -1
-        self._host.sandbox_exited(status, usage.ru_utime + usage.ru_stime)
+        self._host.sandbox_exited(status, cpu_s)
 
 
 def _memory_of(status_fd: int, field: bytes) -> int:

@@ -23,6 +23,7 @@ class Scaling[E]:
     def __init__(self, concurrency_max: int | None) -> None:
         self.concurrency_max = concurrency_max
         self._free: dict[E, None] = {}  # insertion order: the last one in was used last
+        self._ahead: dict[E, None] = {}  # likewise; these are used before those (provisioned before on demand)
         self.in_flight = 0
         """Invocations between `admit` and `finished`."""
         self.returning = 0
@@ -32,14 +33,14 @@ class Scaling[E]:
 
     @property
     def free(self) -> int:
-        return len(self._free)
+        return len(self._free) + len(self._ahead)
 
     def admit(self) -> E | Decision:
         """Admit one invocation: a free environment (most recently used first), or what to do instead."""
         if self.concurrency_max is not None and self.in_flight >= self.concurrency_max:
             return Decision.THROTTLE
         self.in_flight += 1
-        if self._free:
+        if self._ahead or self._free:
             return self._take()
         if self.returning > self.waiting:
             # An answer has left but its process has not asked for the next event yet: a closed loop of N callers would
@@ -49,11 +50,11 @@ class Scaling[E]:
         return Decision.START
 
     def _take(self) -> E:
-        return self._free.popitem()[0]
+        return (self._ahead or self._free).popitem()[0]
 
     def take_for_waiter(self) -> E | None:
         """A waiting invocation looks again; it stays waiting when nothing is free."""
-        if not self._free:
+        if not (self._ahead or self._free):
             return None
         self.waiting -= 1
         return self._take()
@@ -74,23 +75,27 @@ class Scaling[E]:
         """A returning environment died before it came back."""
         self.returning -= 1
 
-    def came_back(self, environment: E) -> None:
+    def came_back(self, environment: E, *, ahead: bool = False) -> None:
         """A returning environment is free again."""
         self.returning -= 1
-        self.add_free(environment)
+        self.add_free(environment, ahead=ahead)
 
-    def add_free(self, environment: E) -> None:
-        """An environment that was not returning is free: started ahead, reset, or its invocation was withdrawn."""
-        if environment in self._free:
+    def add_free(self, environment: E, *, ahead: bool = False) -> None:
+        """An environment that was not returning is free: started ahead, reset, or its invocation was withdrawn.
+
+        `ahead`: it is used before those that are not, and never `least_recent`.
+        """
+        if environment in self._free or environment in self._ahead:
             raise ValueError("environment is already free")
-        self._free[environment] = None
+        (self._ahead if ahead else self._free)[environment] = None
 
     def remove(self, environment: E) -> bool:
         """Forget a free environment (it died or was retired); False when it was not free."""
-        if environment not in self._free:
-            return False
-        del self._free[environment]
-        return True
+        for free in (self._free, self._ahead):
+            if environment in free:
+                del free[environment]
+                return True
+        return False
 
     def least_recent(self) -> E | None:
         """The free environment that has been idle longest: what the reaper looks at first."""

@@ -278,7 +278,7 @@ class LambdaService:
 
         async def one(function: Function) -> None:
             async with gate:
-                await function.warm(1)
+                await function.start(1)
 
         await asyncio.gather(*(one(function) for function in self.functions.values() for _ in range(count)))
 
@@ -335,7 +335,7 @@ def _function_state(function: Function) -> dict[str, object]:
         "invocations": counters.invocations,
         "throttles": counters.throttles,
         "errors": counters.errors,
-        "exited_cpu_s": function.exited_cpu_s,
+        "exited_cpu_s": function.fleet.exited_cpu_s,
     }
 
 

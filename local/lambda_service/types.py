@@ -68,3 +68,37 @@ class InvalidRequestContent(ServiceError):
 class RequestTooLarge(ServiceError):
     http_status = 413
     code = "RequestTooLargeException"
+
+
+class SnapStartFailed(ServiceError):
+    """An after-restore hook failed: SnapStartException, 400 (docs: lambda/latest/api/API_Invoke.html)."""
+
+    http_status = 400
+    code = "SnapStartException"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The runtime restore hook encountered an error. For more information, check the Amazon CloudWatch logs."
+        )
+
+
+class SnapStartTimedOut(ServiceError):
+    """The restore took too long: SnapStartTimeoutException, 408."""
+
+    http_status = 408
+    code = "SnapStartTimeoutException"
+
+    def __init__(self) -> None:
+        super().__init__("Lambda couldn't restore the snapshot within the timeout limit.")
+
+
+class VersionFailed(ServiceError):
+    """The version's init failed when it was published, so there is no snapshot: ResourceConflictException, 409."""
+
+    http_status = 409
+    code = "ResourceConflictException"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The operation cannot be performed at this time. The function is currently in the following state: Failed"
+        )

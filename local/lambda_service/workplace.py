@@ -1,5 +1,6 @@
 """What all functions share: where logs go, how processes are guarded, the account's books, and the emulator's choices. Does nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +30,6 @@ class Counters:
     cold_starts: int = 0
     errors: int = 0
     throttles: int = 0
-    exited_cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +45,6 @@ class Workplace:
     shutdown_grace_s: float = 0.5
     init_limit_s: float = INIT_LIMIT_S
     max_inits_kept: int = 1000
+    note: Callable[[str], None] = field(default=lambda _: None)
+    """Takes one line that somebody at the terminal should see."""
     observer: Observer | None = None

@@ -93,6 +93,8 @@ class FunctionConfig:
     ephemeral_storage_mb: int = 512
     snap_start: bool = False
     provisioned_concurrency: int | None = None
+    max_concurrency: int | None = None
+    """Managed Instances: invocations an environment runs at once (PerExecutionEnvironmentMaxConcurrency); None: it has none."""
     auto_publish_alias: str | None = None
     event_invoke_config: EventInvokeConfig | None = None
     dead_letter_arn: str | None = None

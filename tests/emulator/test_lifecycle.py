@@ -153,7 +153,7 @@ def test_the_account_limit_is_shared_by_functions_without_a_reservation(tmp_path
 
 def test_environments_can_be_started_ahead(service: Harness) -> None:
     service.run(service.function("pid").retire())
-    service.run(service.function("pid").warm(2))
+    service.run(service.function("pid").start(2))
     assert len(service.function("pid").environments) == 2
     assert not service.invoke("pid").cold
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from local.lambda_service import environment as environment_module
+from local.lambda_service import sandbox as sandbox_module
 from local.lambda_service.environment import Environment, Phase
 from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
@@ -52,6 +52,7 @@ class FakeSandbox:
         assert isinstance(host, Environment)
         FakeSandbox.count += 1
         self.pid = FakeSandbox.count
+        self.began_ns = 0
         self.environment = host
         self.connection = FakeConnection(host)
         self.dying = False
@@ -91,7 +92,7 @@ class EnvironmentsMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(environment_module, "Sandbox", FakeSandbox)
+        self.patch.setattr(sandbox_module, "spawn", FakeSandbox)
         FakeSandbox.alive.clear()
         self.function: Function | None = None
         self.calls: list[asyncio.Task[InvocationResult]] = []
