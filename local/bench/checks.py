@@ -1,9 +1,10 @@
 """Whether a run may be believed: each condition with its figure, its limit and what to do. Knows only what was recorded."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
-from local.results import Block, Check, Cold
+from local.results import Block, Check, Cold, Sweep
 
 from . import stats
 from .options import BLOCKS, COLD_STARTS, BenchOptions
@@ -33,6 +34,27 @@ def all_checks(
     if cold:
         checks.append(cold_count(cold, options))
     return tuple(checks)
+
+
+def sweep_checks(sweeps: Sequence[Sweep], late_ns: Sequence[int], *, baseline: str) -> tuple[Check, ...]:
+    """Of a run that only offered rates. Beyond the knee requests may fail: that is what a knee is."""
+    below = [
+        (sweep, point)
+        for sweep in sweeps
+        for point in sweep.points
+        if sweep.knee_rate and point.offered_rate <= sweep.knee_rate
+    ]
+    failed = sum(point.errors for sweep, point in below if sweep.variant != baseline)
+    advice = "" if failed == 0 else "see the warnings for what they were"
+    found = sum(sweep.knee_rate is not None for sweep in sweeps)
+    hint = "" if found == len(sweeps) else "the lowest rate was not held: use a longer --window"
+    late_ms = stats.percentile(late_ns, 0.99) / 1e6 if late_ns else 0.0
+    share = late_ms / min((point.p99_ms for _, point in below), default=math.inf)
+    return (
+        Check("errors below the knee", failed, 0, "", failed == 0, advice),
+        Check("knees found", found, len(sweeps), "", found == len(sweeps), hint),
+        Check("lateness", round(share, 4), LATENESS_SHARE, "of p99", share <= LATENESS_SHARE, _lateness_advice(share)),
+    )
 
 
 def errors(blocks: Iterable[Block], baseline: str) -> Check:
@@ -89,9 +111,14 @@ def lateness(blocks: Sequence[Block], late_ns: Sequence[int]) -> Check:
         stats.percentile([x for b in own for x in b.latency_us], 0.99) for own in _by_variant(blocks).values()
     )
     share = late_us / smallest if smallest else 0.0
-    passed = share <= LATENESS_SHARE
-    advice = "" if passed else "the load generator could not keep its schedule; lower --rate or free a core for it"
-    return Check("lateness", round(share, 4), LATENESS_SHARE, "of p99", passed, advice)
+    advice = _lateness_advice(share)
+    return Check("lateness", round(share, 4), LATENESS_SHARE, "of p99", share <= LATENESS_SHARE, advice)
+
+
+def _lateness_advice(share: float) -> str:
+    if share <= LATENESS_SHARE:
+        return ""
+    return "the load generator could not keep its schedule; lower --rate or free a core for it"
 
 
 def cold_count(cold: Sequence[Cold], options: BenchOptions) -> Check:

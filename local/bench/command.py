@@ -12,6 +12,7 @@ from local.results import Result, write_result
 from .emulator import EmulatorError
 from .load_process import LoadError
 from .options import OptionError, add_arguments, options_of
+from .prices import PriceError
 from .session import run_bench
 from .workloads import WorkloadError
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace, show: Callable[[Result], None]) -> int:
     try:
         options = options_of(args, command=command, now=datetime.now())
         result = run_bench(options)
-    except (OptionError, WorkloadError) as error:
+    except (OptionError, WorkloadError, PriceError) as error:
         print(f"warmfront bench: {error}", file=sys.stderr)
         return 2
     except (EmulatorError, LoadError, BackingError) as error:

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 from local.backing.watcher import get_watcher
 
 from .accounting import Environments, Parts
+from .report_lines import Report, read_reports
 from .samples import Target
 
 READY = "Warmfront ready on "
@@ -100,6 +101,15 @@ class Control:
         )
         return int(answer["retired"])
 
+    def describe(self) -> dict[str, Any]:
+        """The state as the emulator tells it, with every environment by itself."""
+        return self._ask("GET", "/_warmfront/state")
+
+    def start(self, function: str, count: int) -> dict[str, Any]:
+        """Starts environments without an invocation, all at once, and waits until they are ready."""
+        path = f"/_warmfront/functions/{quote(function)}/start"
+        return self._ask("POST", path, {"X-Warmfront-Token": self._token}, json.dumps({"count": count}))
+
     def inits(self, function: str) -> list[dict[str, Any]]:
         """The milestones of its cold starts, newest last."""
         answer = self._ask("GET", f"/_warmfront/functions/{quote(function)}/inits")
@@ -112,8 +122,10 @@ class Control:
             raise EmulatorError(f"function {function} failed with {body[:2000].decode(errors='replace')}")
         return json.loads(body or b"null")
 
-    def _ask(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-        status, _, body = self._request(method, path, headers or {})
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, sent: str | None = None
+    ) -> dict[str, Any]:
+        status, _, body = self._request(method, path, headers or {}, sent)
         if status != 200:
             raise EmulatorError(f"{method} {path} answered {status}: {body[:500].decode(errors='replace')}")
         answer: dict[str, Any] = json.loads(body)
@@ -148,8 +160,10 @@ class EmulatorProcess:
         *,
         max_connections: int = 200,
         arguments: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
+        """`variables`: for the emulator itself, over those of this process."""
         token = secrets.token_urlsafe(18)
         log = Path(tempfile.mkdtemp(prefix="warmfront-bench-")) / "functions.log"
         get_watcher().remove_on_exit(log.parent)
@@ -170,7 +184,7 @@ class EmulatorProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=_environment(token),
+            env=_environment(token) | dict(variables or {}),
             start_new_session=True,
         )
         get_watcher().register(process.pid, first_signal=signal.SIGTERM)
@@ -187,6 +201,15 @@ class EmulatorProcess:
     def last_log_lines(self, count: int = 20) -> list[str]:
         """What the functions logged last."""
         return self._log.read_text(errors="replace").splitlines()[-count:] if self._log.exists() else []
+
+    @property
+    def log_bytes(self) -> int:
+        """How much the functions have logged: a place to read on from."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def reports(self, offset: int = 0) -> list[Report]:
+        """The REPORT lines logged behind that place; those of the last quarter of a second may not be there yet."""
+        return read_reports(self._log, offset) if self._log.exists() else []
 
     def close(self) -> None:
         _stop(self._process, self._log)

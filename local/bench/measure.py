@@ -6,9 +6,10 @@ from typing import Any, Self
 
 from local.results import Block
 
-from .accounting import MemorySampler, difference, process_cpu_s, spin_ms, wait_until_quiet
+from .accounting import MemorySampler, difference, process_cpu_s, pss_bytes, spin_ms, wait_until_quiet
 from .emulator import Control, State
 from .load_process import LoadError, LoadProcess, Order
+from .offered import Offered
 from .samples import Outcome, Plan, Recording, Target
 from .workloads import Variant, Workload, WorkloadFile
 
@@ -32,6 +33,22 @@ class Site:
             base_path=self.base_path,
             expected=expected,
         )
+
+
+FOOTPRINT_EVERY_S = 0.02  # a backend of the naive kind lives for some ten milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Environments alive and what they hold; the most backends seen at once, and the most that they held."""
+
+    environments: int
+    connections: int
+    pss_bytes: dict[str, int]
+
+    @property
+    def whole_bytes(self) -> int:
+        return sum(self.pss_bytes.values())
 
 
 @dataclass(slots=True)
@@ -90,12 +107,55 @@ class Meter:
             environments=environments,
         )
 
+    def offered(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Offered:
+        """One stretch of open load, with its accounts."""
+        assert plan.rate is not None
+        assert plan.duration_s is not None
+        self.load.prepare(site.order(workload, variant, plan))
+        accounts = None if site.control is None else Accounts.open(site.control)
+        generator_s = process_cpu_s(self.load.pid) or 0.0
+        recording = self.load.run()
+        self.tally.add(workload.name, variant.name, recording, (process_cpu_s(self.load.pid) or 0.0) - generator_s)
+        cpu_s, _ = _closed(accounts, variant.function)
+        return Offered(recording, plan.duration_s, cpu_s)
+
     def untimed(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Recording:
         """Load that only warms: nothing of it enters the result."""
         self.load.prepare(site.order(workload, variant, plan, expected=plan.requests or 0))
         recording = self.load.run()
         _rest(site.control)
         return recording
+
+    def footprint(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Footprint:
+        """What the variant's environments and their Postgres backends hold under this load; nothing else is counted.
+
+        Environments of other functions share pages with these and would make them look smaller, so all are ended first.
+        """
+        control = site.control
+        assert control is not None
+        for function, about in control.state().functions.items():
+            if about.pids:
+                control.retire(function)
+        _rest(control)
+        parts = control.state().parts
+        others = set(parts.backends())  # the server's own processes
+        calm = Plan(workers=plan.workers, requests=3 * plan.workers, seed=plan.seed, timeout_s=plan.timeout_s)
+        self.untimed(site, workload, variant, calm)
+        pids = control.state().functions[variant.function].pids
+        most = 0
+
+        def look() -> dict[str, int]:
+            nonlocal most
+            held = [size for pid in parts.backends() if pid not in others and (size := pss_bytes(pid))]
+            most = max(most, len(held))
+            return {"backends": sum(held)}
+
+        self.load.prepare(site.order(workload, variant, plan))
+        with MemorySampler(look, every_s=FOOTPRINT_EVERY_S) as sampler:
+            self.load.run()
+        held = {"environments": sum(map(pss_bytes, pids)), "backends": sampler.peak.get("backends", 0)}
+        _rest(control)
+        return Footprint(len(pids), most, held)
 
     def memory(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> dict[str, int] | None:
         """The peak of memory under this load: environments of this variant, the emulator, Postgres, Redis."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from .prices import OURS as OUR_PRICES
 from .samples import Arrivals, Target
 from .workloads import OURS
 
@@ -20,6 +21,9 @@ BOX_S = 30.0
 BOX_BLOCKS = 10
 MEMORY_S = 1.2  # of load, beside the blocks, under which memory is sampled
 MEMORY_ROUNDS = 3
+EQUAL_ROUNDS = 6
+WINDOW_S = 2.0  # of each stretch of offered load
+SWEEP_WINDOW_S = 3.0
 WARM_S = 10.0  # a warm-up that has not settled by then is told so by the stationarity check
 
 
@@ -45,6 +49,11 @@ class BenchOptions:
     memory_s: float = MEMORY_S
     memory_rounds: int = MEMORY_ROUNDS
     warm_s: float = WARM_S
+    equal_load: bool = True
+    equal_rounds: int = EQUAL_ROUNDS
+    window_s: float = WINDOW_S
+    sweep: bool = False
+    prices: Path = OUR_PRICES
     rate: float | None = None
     for_s: float | None = None
     arrivals: Arrivals = "poisson"
@@ -91,6 +100,8 @@ QUICK: dict[str, float] = {
     "memory_s": 0.4,
     "memory_rounds": 1,
     "warm_s": 1.0,
+    "equal_rounds": 2,
+    "window_s": 0.8,
 }
 
 
@@ -117,6 +128,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", type=float, metavar="R", help="open loop: so many requests per second, for --for seconds"
     )
     group.add_argument("--for", dest="for_s", type=_seconds, metavar="TIME", help="of each variant at --rate, as 30s")
+    group.add_argument(
+        "--sweep",
+        action="store_true",
+        help="find each variant's knee instead: open loop, rates rising until they are not held",
+    )
+    group.add_argument(
+        "--window", dest="window_s", type=_seconds, metavar="TIME", help="of each rate offered (2s; with --sweep 3s)"
+    )
     group.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="of an open loop")
     group.add_argument("--box", dest="box_s", type=_seconds, metavar="TIME", help="for each other workload (30s)")
     group.add_argument("--new-connections", action="store_true", help="one connection per request")
@@ -128,6 +147,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quick", action="store_true", help="everything, in under a minute: wide intervals")
     group.add_argument("--seed", type=int, default=1, help="of what is asked and in which order (default: 1)")
     group.add_argument("--no-floor", action="store_true", help="leave out the emulator's own floor and the net figures")
+    group.add_argument(
+        "--no-equal-load", action="store_true", help="leave out memory and cost at the same offered rate"
+    )
+    group.add_argument(
+        "--prices", type=Path, default=OUR_PRICES, metavar="FILE", help="of Lambda, as TOML (default: a dated copy)"
+    )
     group.add_argument("-o", "--output", type=Path, metavar="FILE", help="result (default: results/bench-DATE.json)")
 
 
@@ -137,8 +162,11 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         raise OptionError("--rate and --for go together: so many requests per second, for so long")
     if args.rate is not None and args.rate <= 0:
         raise OptionError(f"--rate {args.rate}: a rate is above 0 requests per second")
-    chosen: dict[str, object] = dict(QUICK) if args.quick else {}
-    for name in ("workers", "requests", "blocks", "box_s", "cold_starts"):
+    if args.sweep and args.rate is not None:
+        raise OptionError("--sweep finds its rates itself: leave out --rate and --for")
+    chosen: dict[str, object] = {"window_s": SWEEP_WINDOW_S} if args.sweep else {}
+    chosen |= QUICK if args.quick else {}
+    for name in ("workers", "requests", "blocks", "box_s", "cold_starts", "window_s"):
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
     options = BenchOptions(
@@ -155,6 +183,9 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         seed=args.seed,
         quick=args.quick,
         floor=not args.no_floor,
+        equal_load=not args.no_equal_load,
+        sweep=args.sweep,
+        prices=args.prices,
         output=args.output or Path("results") / f"bench-{now:%Y%m%d-%H%M%S}.json",
         command=command,
         **chosen,  # type: ignore[arg-type]

@@ -12,13 +12,16 @@ from statistics import median
 from typing import TextIO
 
 from local import results
-from local.results import Block, Cold, Result, Validity
+from local.results import Block, Check, Cold, Result, Sized, Sweep, Validity
 
 from . import checks, stats, summary
 from .emulator import Control, EmulatorProcess
+from .equal_load import EqualLoad
 from .load_process import LoadProcess
 from .measure import Meter, Site
 from .options import BenchOptions, OptionError
+from .prices import Prices, read_prices
+from .rates import KNEE_STEPS, Pace, Rates
 from .samples import Plan
 from .workloads import Variant, Workload, WorkloadFile, load_workloads
 
@@ -74,16 +77,27 @@ class Session:
     cold: list[Cold] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     backing: dict[str, object] = field(default_factory=dict)
+    emulator: EmulatorProcess | None = None
+    sweeps: list[Sweep] = field(default_factory=list)
+    sized: list[Sized] = field(default_factory=list)
+    equal: EqualLoad | None = None
 
     def run(self) -> Result:
         workloads = self._chosen(self.file.workloads, self.options.only, "--only")
         variants = self._chosen(self.file.variants, self.options.variants, "--variants")
+        prices = read_prices(self.options.prices)
         meter = Meter(self.stack.enter_context(LoadProcess.start()), time.monotonic())
         self.progress.phase("starting the emulator" if self.options.url is None else f"measuring {self.options.url}")
         site = self._site(variants)
-        floor = self._floor_site()
+        floor = None if self.options.sweep else self._floor_site()
         self._set_up(site, variants)
         rounds = random.Random(f"order {self.options.seed}")
+        if self.options.sweep:
+            workloads = workloads if self.options.only else workloads[:1]
+            self._sweeps(meter, site, workloads, variants)
+            self._equal_load(meter, site, workloads[0], variants, rounds, prices)
+            self.progress.end()
+            return self._result(meter, workloads, variants)
         self._cold_starts(meter, site, workloads[0], variants, rounds)
         for number, workload in enumerate(workloads):
             if workload.fresh and number:
@@ -91,6 +105,8 @@ class Session:
             self._workload(meter, site, workload, variants, rounds, floor)
             if not any(later.counted for later in workloads[number + 1 :]):
                 floor = None
+        if self.options.rate is None:
+            self._equal_load(meter, site, workloads[0], variants, rounds, prices)
         self.progress.end()
         return self._result(meter, workloads, variants)
 
@@ -114,7 +130,7 @@ class Session:
             )
         connections = len(variants) * self.options.connections + RESERVE_CONNECTIONS
         process = EmulatorProcess.start(self.options.template, max_connections=connections)
-        self.stack.enter_context(process)
+        self.emulator = self.stack.enter_context(process)
         state = process.control.state()
         self.backing = {name: dict(about) for name, about in state.backing.items()}
         for variant in variants:
@@ -173,12 +189,7 @@ class Session:
         if floor is not None and workload.counted:
             entries.append(_Entry(floor, floor.file.workloads[0], floor.file.variants[0], self.floor_blocks))
         for entry in entries:
-            self.progress.phase(f"{workload.name}: warming up {entry.variant.name}")
-            if any(request.page_depth for request in entry.workload.requests):
-                meter.load.walk(
-                    entry.site.order(entry.workload, entry.variant, self._plan("walk", workers=1, requests=1))
-                )
-            self._warm_up(meter, entry)
+            self._warm(meter, entry)
         count = self._block_count(workload)
         self.progress.phase(f"{workload.name}: {count} blocks of each variant, in random order")
         for index in range(count):
@@ -195,6 +206,13 @@ class Session:
         expected = self._expected(entry)
         block = meter.block(entry.site, entry.workload, entry.variant, plan, index=index, expected=expected)
         entry.blocks.append(block if memory is None else _with_memory(block, memory))
+
+    def _warm(self, meter: Meter, entry: "_Entry") -> None:
+        self.progress.phase(f"{entry.workload.name}: warming up {entry.variant.name}")
+        if any(request.page_depth for request in entry.workload.requests):
+            plan = self._plan("walk", workers=1, requests=1)
+            meter.load.walk(entry.site.order(entry.workload, entry.variant, plan))
+        self._warm_up(meter, entry)
 
     def _warm_up(self, meter: Meter, entry: "_Entry") -> None:
         """Until there is an environment for every worker and the medians of two rounds are alike."""
@@ -229,6 +247,54 @@ class Session:
             if block.workload == entry.workload.name and block.variant == entry.variant.name
         ]
         return int(own[-1].requests * 1.2) if own else 4 * self.options.workers
+
+    # Offered rates
+
+    def _rates(self, meter: Meter, site: Site, workload: Workload) -> Rates:
+        options = self.options
+        pace = Pace(options.connections, options.window_s, options.seed, options.timeout_s, options.arrivals)
+        return Rates(meter, site, workload, pace, self.progress.step, self.emulator)
+
+    def _sweeps(self, meter: Meter, site: Site, workloads: Sequence[Workload], variants: Sequence[Variant]) -> None:
+        for number, workload in enumerate(workloads):
+            if workload.fresh and number:
+                self._set_up(site, variants)
+            for variant in variants:
+                self._warm(meter, _Entry(site, workload, variant, self.blocks))
+                self.progress.phase(f"{workload.name}: looking for the knee of {variant.name}")
+                sweep, sized = self._rates(meter, site, workload).sweep(variant)
+                self.sweeps.append(sweep)
+                self.sized += [sized] if sized else []
+
+    def _equal_load(
+        self,
+        meter: Meter,
+        site: Site,
+        workload: Workload,
+        variants: Sequence[Variant],
+        order: random.Random,
+        prices: Prices,
+    ) -> None:
+        """At the end: it ends the environments that blocks need. The baseline's knee is the scale, whoever else could do more."""
+        if site.control is None or not self.options.equal_load or not self.options.equal_rounds:
+            return
+        rates = self._rates(meter, site, workload)
+        for variant in variants:
+            self._warm(meter, _Entry(site, workload, variant, self.blocks))
+        knee = next((own.knee_rate for own in self.sweeps if self._is(own, workload, variants[0])), None)
+        if knee is None:
+            self.progress.phase(f"{workload.name}: looking for the knee of {variants[0].name}")
+            found = rates.climb(variants[0], steps=KNEE_STEPS)
+            knee = found.knee_rate
+            self.sweeps.append(Sweep(workload.name, variants[0].name, found.points, knee or None))
+        if not knee:
+            self.warnings.append(f"{variants[0].name} held no rate at all: no memory at equal load")
+            return
+        self.progress.phase(f"{workload.name}: memory and cost at the same offered rate")
+        self.equal = rates.equal_load(variants, knee, prices, rounds=self.options.equal_rounds, order=order)
+
+    def _is(self, sweep: Sweep, workload: Workload, variant: Variant) -> bool:
+        return (sweep.workload, sweep.variant) == (workload.name, variant.name)
 
     # Plans
 
@@ -269,15 +335,8 @@ class Session:
         floor_names = list({block.variant: None for block in self.floor_blocks})
         floor_rows, _ = summary.summarise(self.floor_blocks, floor_names, seed=self.options.seed)
         cold_rows, cold_comparisons = summary.summarise_cold(self.cold, seed=self.options.seed)
-        counted = [workload.name for workload in workloads if workload.counted]
-        found = checks.all_checks(
-            self.options,
-            self.blocks,
-            baseline=names[0],
-            counted=counted,
-            cold=self.cold,
-            late_ns=meter.tally.late_ns,
-        )
+        equal = self.equal
+        found = self._checks(meter, workloads, names[0])
         self.warnings += _failures(meter)
         if (slow := checks.slow_share(self.blocks)) > 0:
             told = (
@@ -295,12 +354,30 @@ class Session:
             backing=self.backing,
             settings=self._settings(meter, floor),
             validity=Validity(all(check.passed for check in found), found),
-            variants=tuple(results.Variant(v.name, v.prefix, v.function, v.description) for v in variants),
+            variants=tuple(
+                results.Variant(v.name, v.prefix, v.function, v.description, v.complexity, v.best_for) for v in variants
+            ),
             blocks=(*self.blocks, *self.floor_blocks),
-            summaries=(*summaries, *floor_rows, *cold_rows),
+            summaries=(*summaries, *(equal.summaries() if equal else ()), *floor_rows, *cold_rows),
             cold=tuple(self.cold),
-            comparisons=(*comparisons, *cold_comparisons),
+            comparisons=(*comparisons, *(equal.comparisons() if equal else ()), *cold_comparisons),
+            sweeps=tuple(self.sweeps),
+            costs=tuple(equal.costs()) if equal else (),
+            sized=tuple(self.sized),
+            worth=tuple(equal.worth()) if equal else (),
             warnings=tuple(self.warnings),
+        )
+
+    def _checks(self, meter: Meter, workloads: Sequence[Workload], baseline: str) -> tuple[Check, ...]:
+        if self.options.sweep:
+            return checks.sweep_checks(self.sweeps, meter.tally.late_ns, baseline=baseline)
+        return checks.all_checks(
+            self.options,
+            self.blocks,
+            baseline=baseline,
+            counted=[workload.name for workload in workloads if workload.counted],
+            cold=self.cold,
+            late_ns=meter.tally.late_ns,
         )
 
     def _floor(self) -> dict[str, float]:
@@ -316,7 +393,7 @@ class Session:
     def _settings(self, meter: Meter, floor: dict[str, float]) -> dict[str, object]:
         options = self.options
         return {
-            "loop": options.loop,
+            "loop": "open" if options.sweep else options.loop,
             "workers": options.connections if options.rate is not None else options.workers,
             "requests": options.requests,
             "blocks": options.blocks,

@@ -159,14 +159,18 @@ class Queue:
             return 0.0
         return _where(lambda t: waiting * sum(p * math.exp(-rate * t) for p, rate in parts) - (1.0 - q))
 
-    def response_percentile_s(self, q: float) -> float:
-        """Service plus wait, convolved over the service's quantiles."""
+    def response_percentile_s(self, q: float, served_s: FloatArray | None = None) -> float:
+        """Service plus wait, convolved over the service's quantiles.
+
+        `served_s`: quantiles of what follows the wait where that is more than the servers' own part of it.
+        """
         if self.utilisation >= 1.0:
             return math.inf
         waiting, parts = self.wait_probability, self._waits()
+        quantiles_s = self.service.quantiles_s if served_s is None else served_s
 
         def beyond(t_s: float) -> float:
-            left = t_s - self.service.quantiles_s
+            left = t_s - quantiles_s
             served = left >= 0
             after_wait = np.zeros_like(left)
             for share, rate in parts:

@@ -119,6 +119,8 @@ def result(project: Path) -> Result:
         memory_s=0.1,
         memory_rounds=2,
         warm_s=0.1,
+        equal_rounds=2,
+        window_s=0.3,
     )
     return run_bench(options, stream=io.StringIO())
 

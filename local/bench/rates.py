@@ -1,0 +1,140 @@
+"""The part of a run that offers rates: capacity, knee, sweep, equal load. Knows the order of its stretches, and no verdict."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from local.results import Sized, Sweep
+
+from . import stats
+from .emulator import EmulatorProcess
+from .equal_load import KNEE_SHARE, EqualLoad, Look, plan_of
+from .measure import Meter, Site
+from .offered import FORMULAS, STEPS, Climb, Offered, climb, model_of, predictions
+from .prices import Prices
+from .samples import Arrivals, Plan
+from .sizing import SizingError
+from .workloads import Variant, Workload
+
+KNEE_STEPS = (0.55, 0.7, 0.85, 1.0, 1.15, 1.35)  # where only the knee is wanted
+CAPACITY_S = 1.0
+LOG_FLUSH_S = 0.35  # the emulator writes its functions' log this often
+SIZED_FORMULA = "G/G/c"
+SIZED_WINDOWS = 3  # the load that `size` is held against is longer: its p99 is a figure to compare
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What every stretch of offered load has in common."""
+
+    workers: int
+    window_s: float
+    seed: int
+    timeout_s: float
+    arrivals: Arrivals = "poisson"
+
+    def plan(self, what: str, rate: float, *, workers: int | None = None, windows: int = 1) -> Plan:
+        return Plan(
+            workers=workers or self.workers,
+            duration_s=self.window_s * windows,
+            rate=rate,
+            arrivals=self.arrivals,
+            seed=f"{self.seed} {what}",
+            timeout_s=self.timeout_s,
+        )
+
+
+@dataclass(slots=True)
+class Rates:
+    """Offers rates to the variants of one workload, whose environments are warm: no stretch waits for a cold start."""
+
+    meter: Meter
+    site: Site
+    workload: Workload
+    pace: Pace
+    step: Callable[[int, int, str], None]
+    emulator: EmulatorProcess | None = None
+
+    def capacity(self, variant: Variant) -> float:
+        """What a closed loop gets answered in a second: the scale of a climb, and no figure."""
+        plan = Plan(workers=self.pace.workers, duration_s=CAPACITY_S, seed=f"{self.pace.seed} capacity")
+        recording = self.meter.untimed(self.site, self.workload, variant, plan)
+        return max(1.0, len(recording) / max(recording.duration_s, CAPACITY_S))
+
+    def offer(self, variant: Variant, what: str, rate: float, *, windows: int = 1) -> Offered:
+        return self.meter.offered(self.site, self.workload, variant, self.pace.plan(what, rate, windows=windows))
+
+    def climb(self, variant: Variant, *, steps: Sequence[float] = STEPS, refinements: int = 2) -> Climb:
+        taken = 0
+
+        def measure(rate: float) -> Offered:
+            nonlocal taken
+            taken += 1
+            self.step(taken, len(steps) + refinements, f"{variant.name}, {rate:,.0f} requests/s")
+            return self.offer(variant, f"climb {taken}", rate)
+
+        return climb(measure, self.capacity(variant), steps=steps, refinements=refinements)
+
+    def sweep(self, variant: Variant) -> tuple[Sweep, Sized | None]:
+        found = self.climb(variant)
+        cores = len(os.sched_getaffinity(0))
+        made = predictions(found, cores) if self.site.control is not None else ()
+        knee = found.knee_rate or None
+        sweep = Sweep(self.workload.name, variant.name, found.points, knee, made)
+        return sweep, self._sized(variant, found, cores) if knee and made else None
+
+    def _sized(self, variant: Variant, found: Climb, cores: int) -> Sized | None:
+        """The prediction first, then a load that it knows nothing of."""
+        try:
+            model = model_of(found, cores)
+        except SizingError:
+            return None
+        offered = self.offer(variant, "sized", KNEE_SHARE * found.knee_rate, windows=SIZED_WINDOWS)
+        if not len(offered.recording):
+            return None
+        around = stats.order_statistics_interval(offered.recording.latency_us(), 0.99)
+        return Sized(
+            workload=self.workload.name,
+            variant=variant.name,
+            rate=offered.rate,
+            formula=SIZED_FORMULA,
+            servers=cores,
+            predicted_p99_ms=model.p99_ms(offered.rate, exponential=FORMULAS[SIZED_FORMULA]),
+            measured_p99_ms=around.value / 1000.0,
+            low=around.low / 1000.0,
+            high=around.high / 1000.0,
+            n=len(offered.recording),
+        )
+
+    # Equal load
+
+    def equal_load(
+        self, variants: Sequence[Variant], knee_rate: float, prices: Prices, *, rounds: int, order: random.Random
+    ) -> EqualLoad:
+        """First what each rate needs, all environments being there; then what just so many environments hold."""
+        whole = EqualLoad(self.workload.name, [variant.name for variant in variants], prices, self.pace.seed)
+        stretches = [
+            (variant, share, rate, number)
+            for share, rate, count in plan_of(knee_rate, rounds)
+            for number in range(count)
+            for variant in order.sample(list(variants), len(variants))
+        ]
+        offered = []
+        for done, (variant, _, rate, number) in enumerate(stretches, 1):
+            self.step(done, 2 * len(stretches), f"{variant.name}, {rate:,.0f} requests/s")
+            offered.append(self.offer(variant, f"equal {rate:.3f} {number}", rate))
+        for done, ((variant, share, rate, number), found) in enumerate(zip(stretches, offered, strict=True), 1):
+            self.step(len(stretches) + done, 2 * len(stretches), f"{variant.name}, memory")
+            whole.looks.append(self._look(variant, share, rate, number, found))
+        return whole
+
+    def _look(self, variant: Variant, share: float, rate: float, number: int, found: Offered) -> Look:
+        begin = self.emulator.log_bytes if self.emulator else 0
+        needed = max(1, found.concurrency[1])
+        plan = self.pace.plan(f"footprint {rate:.3f} {number}", rate, workers=needed)
+        footprint = self.meter.footprint(self.site, self.workload, variant, plan)
+        time.sleep(LOG_FLUSH_S)
+        reports = tuple(self.emulator.reports(begin)) if self.emulator else ()
+        return Look(variant.name, share, rate, found, footprint, reports)
