@@ -24,6 +24,7 @@ COMMANDS = {
     ),
     "invoke": Command("invoke one function once", "local.serve", "add_invoke_arguments", "invoke"),
     "bench": Command("compare the variants of an API: latency, throughput, CPU, memory, cold starts", "local.measure"),
+    "cold": Command("take first invocations apart: ways to start, imports, what to look at first", "local.cold"),
     "lab": Command("break the shop on purpose and see what holds", "local.lab.command"),
     "size": Command("reserved concurrency, pool size and time-outs from a rate and service times", "local.bench.size"),
     "doctor": Command(

@@ -238,6 +238,52 @@ class Growth(msgspec.Struct, frozen=True):
     high: tuple[float, ...] = ()
 
 
+class ImportNode(msgspec.Struct, frozen=True):
+    """A package in the tree of an init's imports, below the one that asked for it first. Cumulative: with all below it."""
+
+    name: str
+    kind: str  # own | package | standard | runtime
+    self_ms: float
+    cumulative_ms: float
+    modules: int
+    memory_kb: float
+    children: tuple["ImportNode", ...] = ()
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """The import to look at first. `saves`: what nothing else asks for; `cumulative`: all that it pulls in."""
+
+    package: str
+    imported_by: tuple[str, ...]
+    cumulative_ms: float
+    saves_ms: float
+    saves_modules: int
+    saves_memory_kb: float
+
+
+class FirstSpan(msgspec.Struct, frozen=True):
+    """What the first invocation waited for, after the instant at which its handler was called."""
+
+    name: str
+    at_ms: float
+    ms: float
+    depth: int = 0
+    detail: str = ""
+
+
+class Anatomy(msgspec.Struct, frozen=True):
+    """One function's init and first invocation from inside, by runs of their own that nothing else was timed in."""
+
+    function: str
+    event: str
+    runs: int
+    imports: tuple[ImportNode, ...]
+    module_code_ms: float
+    spans: tuple[FirstSpan, ...] = ()
+    advice: Advice | None = None
+    n_modules: int = 0
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one run measured. Parts that a run did not measure are empty, and a reader shows nothing for them."""
 
@@ -263,6 +309,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     worth: tuple[Worth, ...] = ()
     growth: tuple[Growth, ...] = ()
     experiments: tuple[Experiment, ...] = ()
+    anatomies: tuple[Anatomy, ...] = ()
     ways: dict[str, dict[str, dict[str, float]]] = {}  # way -> stage -> p50, p95, ... of `cold`
     warnings: tuple[str, ...] = ()
 

@@ -22,7 +22,7 @@ MAY_IMPORT_LOCAL: dict[str, set[str]] = {
     "observe": set(),
     "doctor": {"template"},
 }
-COMPOSERS = {"cli", "serve", "emulator", "measure", "__init__"}
+COMPOSERS = {"cli", "serve", "cold", "emulator", "measure", "__init__"}
 
 
 def source_files() -> list[Path]:
