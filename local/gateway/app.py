@@ -126,7 +126,7 @@ class GatewayApp:
                 route.path,
                 _Endpoint(
                     route,
-                    _builder(api, route),
+                    event_builder(api, route),
                     _parser(api, route),
                     checks.check(route.authorizer),
                     throttles.get(route.key),
@@ -279,7 +279,8 @@ def _id_headers(kind: ApiKind, request_id: str, request_uuid: str) -> tuple[tupl
     return (uuid_header,) if kind == "url" else (uuid_header, (b"x-amz-apigw-id", request_id.encode()))
 
 
-def _builder(api: Api, route: Route) -> Callable[[Call], dict[str, object]]:
+def event_builder(api: Api, route: Route) -> Callable[[Call], dict[str, object]]:
+    """What makes the event of a route."""
     if api.kind == "rest":
         return functools.partial(payload_v1.build_rest_event, binary_media_types=api.binary_media_types)
     if route.payload_format == "1.0":
