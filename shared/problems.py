@@ -78,6 +78,10 @@ class VersionRequired(Problem):
     type, title, status = "version-required", "If-Match is required", 428
 
 
+class RateLimited(Problem):
+    type, title, status = "rate-limited", "Too many requests from this client", 429
+
+
 class Unavailable(Problem):
     """The shop could not do it now, and nothing was done that a retry would do twice unless the detail says so."""
 

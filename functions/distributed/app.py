@@ -96,6 +96,17 @@ async def update_product(request: Request) -> Response:
     return json(200, product, {"etag": contract.etag(product.version)})
 
 
+async def describe(request: Request) -> Response:
+    del request
+    return environment.keep(description)
+
+
+def description() -> Response:
+    from shared import openapi  # for the first who asks, and for no cold start
+
+    return json(200, openapi.document("/distributed", SETTINGS, cached=True), {"cache-control": "public, max-age=3600"})
+
+
 handler = endpoint(
     {
         "GET /distributed/products/{id}": get_product,
@@ -103,6 +114,7 @@ handler = endpoint(
         "GET /distributed/orders/{id}": get_order,
         "POST /distributed/orders": place_order,
         "PATCH /distributed/products/{id}": update_product,
+        "GET /distributed/openapi.json": describe,
     },
     run=environment.run,
     reserve_ms=SETTINGS.deadline_reserve_ms,

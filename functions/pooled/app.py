@@ -64,6 +64,17 @@ async def update_product(request: Request) -> Response:
     return json(200, product, {"etag": contract.etag(product.version)})
 
 
+async def describe(request: Request) -> Response:
+    del request
+    return environment.keep(description)
+
+
+def description() -> Response:
+    from shared import openapi  # for the first who asks, and for no cold start
+
+    return json(200, openapi.document("/pooled", SETTINGS, cached=False), {"cache-control": "public, max-age=3600"})
+
+
 handler = endpoint(
     {
         "GET /pooled/products/{id}": get_product,
@@ -71,6 +82,7 @@ handler = endpoint(
         "GET /pooled/orders/{id}": get_order,
         "POST /pooled/orders": place_order,
         "PATCH /pooled/products/{id}": update_product,
+        "GET /pooled/openapi.json": describe,
     },
     run=environment.run,
     reserve_ms=SETTINGS.deadline_reserve_ms,
