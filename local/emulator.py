@@ -32,7 +32,12 @@ from local.lambda_service.logs import LogSink, as_json, for_people
 from local.lambda_service.reload import SourceWatch
 from local.lambda_service.service import ACCOUNT_CONCURRENCY, LambdaService, ServiceOptions
 from local.lambda_service.staging import StagingError
+from local.lambda_service.trace_header import Sampler
 from local.lambda_service.variables import fake_credentials, host_credentials
+from local.lambda_service.ways import StartChoice
+from local.observe.access import AccessLog
+from local.observe.observatory import Observatory
+from local.observe.routes import observe_routes
 from local.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
 
 AWS_TYPES = (
@@ -75,6 +80,9 @@ class EmulatorOptions:
     event_sources: bool = True
     reload: bool = True
     warm: int = 0
+    start: StartChoice = "template"
+    provisioned: int = 1
+    processes: int = 4
     debug: Sequence[str] = ()
     """NAME or NAME=PORT of functions that wait for a debugger."""
     log_file: Path | None = None
@@ -89,6 +97,8 @@ class EmulatorOptions:
     enforce_throttles: bool = False
     origin: Literal["auto", "system", "wheel"] = "auto"
     """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
+    observe: bool = True
+    """Metrics, traces and the access log."""
     quiet_logs: bool = False
     """Keep function logs off the terminal."""
 
@@ -153,18 +163,28 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         backing = Backing()
         stack.push_async_callback(asyncio.to_thread, backing.stop)
         try:
-            service_options = await _prepare(options, template, backing, urls, sink, stack)
+            observatory = _observatory(options, template, sink) if gateway else None
+            if observatory is not None:
+                stack.callback(observatory.close)
+            service_options = await _prepare(options, template, backing, urls, sink, stack, observatory)
             async with LambdaService(template, service_options) as service:
                 internal = Starlette(
                     routes=[
                         *control_routes(service, token=options.token, describe=lambda: _describe(backing)),
                         *invoke_routes(service),
+                        *(observe_routes(observatory) if observatory is not None else ()),
                     ]
                 )
-                apps = create_apps(template, service, _gateway_options(options, internal, sink))
+                if observatory is not None:
+                    observatory.start(service)
+                apps = create_apps(template, service, _gateway_options(options, internal, sink, observatory))
                 emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
                 async with _serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
-                    yield emulator
+                    try:
+                        yield emulator
+                    finally:
+                        if observatory is not None:
+                            observatory.close()  # before the servers: whoever watches live would keep them waiting
         except (SourceError, StagingError) as error:
             raise StartError(str(error)) from None
 
@@ -176,6 +196,7 @@ async def _prepare(
     urls: list[str],
     sink: LogSink,
     stack: contextlib.AsyncExitStack,
+    observatory: Observatory | None,
 ) -> ServiceOptions:
     """Start what the functions ask for, and put together what the Lambda service has to know."""
     overrides = _read_env_vars(options.env_vars, template)
@@ -201,11 +222,17 @@ async def _prepare(
         idle_s=options.idle_s,
         account_concurrency=options.account_concurrency,
         time_scale=options.time_scale,
+        start=options.start,
+        provisioned=options.provisioned,
+        processes=options.processes,
         debug=debug,
         environment=environment,
         credentials=host_credentials() if options.aws == "real" else fake_credentials(),
         aws=aws,
         note=_noting(sink),
+        observer=observatory,
+        xray_address=observatory.segments.address if observatory is not None else None,
+        sampler=Sampler() if observatory is not None else None,
         on_spawn=watcher.register,
         on_gone=watcher.unregister,
     )
@@ -216,6 +243,7 @@ async def _attending(emulator: Emulator, options: EmulatorOptions, *, with_sourc
     """What goes on beside requests: event sources, hot reload, environments started ahead."""
     service = emulator.service
     async with contextlib.AsyncExitStack() as stack:
+        await service.prepare()
         if options.warm:
             await service.warm(options.warm)
         if options.reload and with_sources:
@@ -309,7 +337,15 @@ def _aws_clients(options: EmulatorOptions, backing: Backing) -> AwsClients | Non
     return AwsClients(region=REGION, endpoint_url=backing.aws.endpoint_url, credentials=fake_credentials())
 
 
-def _gateway_options(options: EmulatorOptions, internal: Starlette, sink: LogSink) -> GatewayOptions:
+def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) -> Observatory | None:
+    if not options.observe:
+        return None
+    return Observatory(template, access=AccessLog(sink, as_objects=options.log_format == "json"))
+
+
+def _gateway_options(
+    options: EmulatorOptions, internal: Starlette, sink: LogSink, observatory: Observatory | None
+) -> GatewayOptions:
     return GatewayOptions(
         internal=internal,
         enforce_auth=options.enforce_auth,
@@ -317,6 +353,7 @@ def _gateway_options(options: EmulatorOptions, internal: Starlette, sink: LogSin
         trust_tokens=options.trust_tokens,
         enforce_throttles=options.enforce_throttles,
         note=_noting(sink),
+        observer=observatory,
     )
 
 

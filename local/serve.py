@@ -99,6 +99,18 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "--warm", type=int, default=0, metavar="N", help="start N environments of every function ahead of requests"
     )
     parser.add_argument(
+        "--start",
+        choices=("template", "on-demand", "snap-start", "provisioned", "managed"),
+        default="template",
+        help="how environments of every function start; template (default): as each function asks for",
+    )
+    parser.add_argument(
+        "--provisioned", type=_count, default=1, metavar="N", help="environments ahead with --start provisioned"
+    )
+    parser.add_argument(
+        "--max-concurrency", type=_count, default=4, metavar="N", help="processes an environment with --start managed"
+    )
+    parser.add_argument(
         "--debug",
         action="append",
         default=[],
@@ -109,6 +121,9 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-event-sources", action="store_true", help="leave the template's schedules and queues alone"
     )
+    parser.add_argument(
+        "--no-observe", action="store_true", help="no metrics, no traces and no access log: not even their small cost"
+    )
     parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
     parser.add_argument(
         "--log-format",
@@ -116,6 +131,12 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="text is what CloudWatch would hold; color is for people, and auto takes it on a terminal; json is a line each",
     )
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
 
 
 def add_invoke_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,10 +191,14 @@ def serve(args: argparse.Namespace) -> int:
             account_concurrency=args.account_concurrency,
             time_scale=args.time_scale,
             warm=args.warm,
+            start=args.start,
+            provisioned=args.provisioned,
+            processes=args.max_concurrency,
             debug=args.debug,
             reload=not args.no_reload,
             event_sources=not args.no_event_sources,
             log_format=args.log_format,
+            observe=not args.no_observe,
         )
         if args.enforce_auth and args.trust_tokens:
             print("warning: --trust-tokens: anybody can sign a token that this emulator accepts", file=sys.stderr)

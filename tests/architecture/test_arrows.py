@@ -19,7 +19,7 @@ MAY_IMPORT_LOCAL: dict[str, set[str]] = {
     "report": {"results"},
     "bench": {"results", "backing"},
     "lab": {"bench", "results", "backing"},
-    "observe": set(),
+    "observe": {"gateway", "lambda_service", "template"},
     "doctor": {"template"},
 }
 COMPOSERS = {"cli", "serve", "cold", "emulator", "measure", "__init__"}
@@ -71,6 +71,8 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         ("local/report/terminal.py", "local.bench.session"),
         ("local/bench/session.py", "local.lambda_service.service"),
         ("local/gateway/app.py", "local.backing.postgres"),
+        ("local/gateway/app.py", "local.observe.observatory"),
+        ("local/lambda_service/function.py", "local.observe.observatory"),
     ],
 )
 def test_a_planted_wrong_import_is_found(path: str, planted: str) -> None:

@@ -1,0 +1,202 @@
+"""What is noted while requests run: counts, histograms, last records, all bounded. Adding is a few array steps; reading does the work."""
+
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Upper bounds of the latency histograms: 1 ms to 1 s, with 0.5 s among them because an alarm looks there."""
+SECONDS_KEPT = 60
+_RING = 64
+LATENCIES_PER_SECOND_MAX = 10_000
+THINNED = 100
+RECORDS_MAX = 1000
+FAILED_MAX = 100
+
+
+class Histogram:
+    """Counts by upper bound, and the sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS_S) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+    def quantile(self, share: float) -> float | None:
+        """Interpolated within its bucket, as Prometheus does; the last bound for what lies above it."""
+        wanted = share * self.count
+        below, low = 0, 0.0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            if count and below + count >= wanted:
+                return low + (bound - low) * (wanted - below) / count
+            below, low = below + count, bound
+        return self.bounds[-1] if below < self.count else None
+
+
+class Ended(NamedTuple):
+    """One invocation that has its answer. Times are nanoseconds of CLOCK_MONOTONIC."""
+
+    ended_ns: int
+    request_id: str
+    trace_header: str
+    status: str
+    error_type: str | None
+    received_ns: int
+    dispatched_ns: int
+    duration_ms: float
+    init_ms: float | None
+    restore_ms: float | None
+    memory_used_mb: int
+    environment: str
+    spawned_ns: int
+    """When the newest process of its environment was started, and when that was ready."""
+    ready_ns: int
+    log: bytes
+
+
+class Answered(NamedTuple):
+    """One request that a route took and that has its answer."""
+
+    ended_ns: int
+    began_ns: int
+    api: str
+    route: str
+    function: str
+    method: str
+    path: str
+    status: int
+    request_id: str
+    trace_header: str
+
+
+class Records[R]:
+    """The newest records, and of the failed ones some that are older."""
+
+    __slots__ = ("all", "failed")
+
+    def __init__(self) -> None:
+        self.all: deque[R] = deque(maxlen=RECORDS_MAX)
+        self.failed: deque[R] = deque(maxlen=FAILED_MAX)
+
+    def __iter__(self) -> Iterator[R]:
+        newest = set(map(id, self.all))
+        yield from (record for record in self.failed if id(record) not in newest)
+        yield from self.all
+
+
+class FunctionBook:
+    """One function: its invocations."""
+
+    __slots__ = ("durations", "inits", "records", "seconds")
+
+    def __init__(self) -> None:
+        self.durations = Histogram()
+        self.inits = Histogram((0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0))
+        self.seconds = Seconds()
+        self.records: Records[Ended] = Records()
+
+    def add(self, ended: Ended) -> None:
+        self.durations.add(ended.duration_ms / 1000)
+        if ended.init_ms is not None:
+            self.inits.add(ended.init_ms / 1000)
+        self.seconds.at(ended.ended_ns // 1_000_000_000).requests += 1
+        self.records.all.append(ended)
+        if ended.status != "ok":
+            self.records.failed.append(ended)
+
+
+class RouteBook:
+    """One route of one API: its answers by class of status, and their latency."""
+
+    __slots__ = ("answers", "latency")
+
+    def __init__(self) -> None:
+        self.answers = [0] * 6
+        """Index: the first digit of the status."""
+        self.latency = Histogram()
+
+
+class Second:
+    """What happened in one second."""
+
+    __slots__ = ("cold_starts", "errors", "latencies_ms", "number", "requests", "summary", "throttles")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.requests = 0
+        self.errors = 0
+        self.throttles = 0
+        self.cold_starts = 0
+        self.latencies_ms = array("f")
+        self.summary: list[float] | None = None
+
+    def sorted_ms(self) -> list[float]:
+        """Its latencies in order, at most THINNED of them, evenly taken."""
+        if self.summary is None or len(self.latencies_ms) > len(self.summary):
+            values = sorted(self.latencies_ms)
+            step = max(len(values) / THINNED, 1.0)
+            self.summary = [values[int((i + 0.5) * step)] for i in range(min(len(values), THINNED))]
+            if len(values) > THINNED:
+                self.latencies_ms = array("f", self.summary)
+        return self.summary
+
+
+class Seconds:
+    """The last minute by seconds."""
+
+    __slots__ = ("_ring",)
+
+    def __init__(self) -> None:
+        self._ring: list[Second] = [Second(-1)] * _RING
+
+    def at(self, number: int) -> Second:
+        index = number % _RING
+        found = self._ring[index]
+        if found.number != number:
+            found = self._ring[index] = Second(number)
+        return found
+
+    def last(self, now: int, count: int = SECONDS_KEPT) -> list[Second]:
+        """The `count` whole seconds before `now`, oldest first; empty ones where nothing happened."""
+        found = []
+        for number in range(now - count, now):
+            second = self._ring[number % _RING]
+            found.append(second if second.number == number else Second(number))
+        return found
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """The nearest rank of values in order."""
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
+
+
+def weighted_percentiles(seconds: Iterable[Second], shares: Sequence[float]) -> list[float | None]:
+    """Percentiles over several seconds, each of which counts with all its requests."""
+    points = []
+    for second in seconds:
+        values = second.sorted_ms()
+        points += [(value, second.requests / len(values)) for value in values]
+    points.sort()
+    total = sum(weight for _, weight in points)
+    found: list[float | None] = []
+    for share in shares:
+        below, at = 0.0, None
+        for value, weight in points:
+            at = value
+            below += weight
+            if below > share * total:
+                break
+        found.append(at)
+    return found
