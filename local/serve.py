@@ -122,7 +122,10 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-event-sources", action="store_true", help="leave the template's schedules and queues alone"
     )
     parser.add_argument(
-        "--no-observe", action="store_true", help="no metrics, no traces and no access log: not even their small cost"
+        "--observe",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="metrics, traces and an access log (--no-observe: not even their small cost)",
     )
     parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
     parser.add_argument(
@@ -198,7 +201,7 @@ def serve(args: argparse.Namespace) -> int:
             reload=not args.no_reload,
             event_sources=not args.no_event_sources,
             log_format=args.log_format,
-            observe=not args.no_observe,
+            observe=args.observe,
         )
         if args.enforce_auth and args.trust_tokens:
             print("warning: --trust-tokens: anybody can sign a token that this emulator accepts", file=sys.stderr)
