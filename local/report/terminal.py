@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
-from local.report import figures
+from local.report import cold_text, figures
 from local.report.figures import Index, number
 from local.results import Check, Comparison, Result, Summary
 
@@ -33,6 +33,9 @@ def wants_colour(stream: TextIO) -> bool:
 def render(result: Result, *, colour: bool = False) -> str:
     paint = _Paint(colour)
     index = Index.of(result)
+    if result.kind == "cold":
+        told = [_headed(section, paint) for section in cold_text.sections(result)]
+        return _joined([_head(result, paint), *told, _foot(result, paint)])
     sections = [
         _head(result, paint),
         _warm(index, paint),
@@ -42,7 +45,15 @@ def render(result: Result, *, colour: bool = False) -> str:
         _experiments(result, paint),
         _foot(result, paint),
     ]
+    return _joined(sections)
+
+
+def _joined(sections: Sequence[Sequence[str]]) -> str:
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _headed(lines: Sequence[str], paint: "_Paint") -> list[str]:
+    return [paint(lines[0], BOLD), *lines[1:]] if lines else []
 
 
 class _Paint:
@@ -268,8 +279,11 @@ def _foot(result: Result, paint: _Paint) -> list[str]:
     lines += [f"  {paint('note', YELLOW)} {_folded(warning, 7)}" for warning in result.warnings]
     index = Index.of(result)
     if result.comparisons:
-        lines.append("  intervals: 95 %, by bootstrap over blocks")
-    if any(figures.too_few(row) for row in index.summaries.values() if row.metric in LATENCIES):
+        what = "first invocations" if result.kind == "cold" else "blocks"
+        lines.append(f"  intervals: 95 %, by bootstrap over {what}")
+    if result.kind != "cold" and any(
+        figures.too_few(row) for row in index.summaries.values() if row.metric in LATENCIES
+    ):
         grey = "grey" if paint("x", DIM) != "x" else "in brackets"
         lines.append(
             f"  {paint('note', YELLOW)} {grey}: fewer than {figures.SAMPLES_BEYOND} samples lie beyond this percentile"

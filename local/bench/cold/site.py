@@ -50,7 +50,7 @@ class Sites:
     def emulator(self, way: str, variables: Mapping[str, str] | None = None) -> EmulatorProcess:
         process = EmulatorProcess.start(
             self._options.template,
-            arguments=(*(("--start", way) if way != "on-demand" else ()), "--no-reload"),
+            arguments=("--start", way, "--no-reload"),
             variables=self._variables | dict(variables or {}),
         )
         return self._stack.enter_context(process)

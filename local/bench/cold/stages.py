@@ -5,27 +5,11 @@ itself (bootstrap, client, imports done, spans) and of the caller (sent, first b
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 WHOLE = "spawn_to_first_byte"
-INIT_STAGES = ("process_start", "runtime_client", "imports", "restore", "runtime", "init")
 FIRST_INVOKE = ("secret", "connect", "authentication", "prepare", "query", "handler")
-TITLES = {
-    "process_start": "process start",
-    "runtime_client": "runtime client",
-    "imports": "imports, module code",
-    "restore": "after-restore hooks",
-    "runtime": "to the first /next",
-    "init": "init",
-    "dispatch": "event handed over",
-    "secret": "secret",
-    "connect": "connect",
-    "authentication": "authentication",
-    "prepare": "first prepare",
-    "query": "first query",
-    "handler": "handler itself",
-    "answer": "answer to first byte",
-}
 # The order in which an environment passes its milestones, and the stage that each ends.
 ON_DEMAND = (
     ("bootstrap_ns", "process_start"),
@@ -103,9 +87,8 @@ def ready_ms(init: Mapping[str, Any]) -> float:
 
 
 def unaccounted(samples: Sequence[tuple[Mapping[str, float], float]]) -> float:
-    """The largest share by which the stages of a sample miss what its caller measured: (stages, latency as the caller saw it)."""
-    found = 0.0
-    for stages, latency_ms in samples:
-        parts = sum(value for name, value in stages.items() if name != WHOLE)
-        found = max(found, abs(parts - latency_ms) / latency_ms)
-    return found
+    """The share by which the stages of a sample miss what its caller measured, in the median: (stages, caller's latency)."""
+    return median(
+        abs(sum(value for name, value in stages.items() if name != WHOLE) - latency_ms) / latency_ms
+        for stages, latency_ms in samples
+    )
