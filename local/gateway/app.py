@@ -82,11 +82,20 @@ class _Endpoint:
     bucket: TokenBucket | None
     limit_s: float | None
     """The integration's limit, or None where the function's own timeout comes first."""
+    integration: str
+    """What is invoked: the function, by the alias that SAM publishes it under where it has one."""
     open: bool = field(init=False)
     """Nothing stands before the invocation."""
 
     def __post_init__(self) -> None:
         self.open = self.check is None and self.bucket is None
+
+
+def _integration(route: Route, template: Template) -> str:
+    config = template.functions.get(route.function)
+    if config is None or config.auto_publish_alias is None:
+        return route.function
+    return f"{route.function}:{config.auto_publish_alias}"
 
 
 class GatewayApp:
@@ -131,6 +140,7 @@ class GatewayApp:
                     checks.check(route.authorizer),
                     throttles.get(route.key),
                     self._limit_s(route, template),
+                    _integration(route, template),
                 ),
             )
             for route in api.routes
@@ -233,9 +243,9 @@ class GatewayApp:
             return self._fail(Failure.EVENT_TOO_LARGE, call, f"{len(event)} bytes")
         try:
             if endpoint.limit_s is None:
-                result = await self._service.invoke(endpoint.route.function, event, trace_id=call.trace_id)
+                result = await self._service.invoke(endpoint.integration, event, trace_id=call.trace_id)
             else:
-                result = await self._bounded(endpoint.route.function, event, call.trace_id, endpoint.limit_s)
+                result = await self._bounded(endpoint.integration, event, call.trace_id, endpoint.limit_s)
         except Throttled as error:
             return self._fail(Failure.THROTTLED, call, error.reason)
         except TimeoutError:

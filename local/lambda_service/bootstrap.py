@@ -114,9 +114,8 @@ def _zygote() -> "types.ModuleType":
     """The module beside this file; by path, as this one is started."""
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location(
-        "warmfront_zygote", os.path.join(os.path.dirname(__file__), "zygote.py")
-    )  # noqa: PTH118, PTH120
+    path = os.path.join(os.path.dirname(__file__), "zygote.py")  # noqa: PTH118, PTH120
+    spec = importlib.util.spec_from_file_location("warmfront_zygote", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -145,8 +145,10 @@ class Environment:
 
     @property
     def pids(self) -> list[int]:
-        """All processes; the first is `pid`."""
-        return self._sandbox.pids() if self._sandbox is not None else []
+        """The processes that take events, and before them the one that started them."""
+        if self._sandbox is None:
+            return []
+        return [self._sandbox.pid] if self._slots == 1 else self._sandbox.pids()
 
     @property
     def free_slots(self) -> int:

@@ -68,11 +68,12 @@ class EventSources:
 
     async def _invoke(self, function: str, event: bytes) -> InvocationResult:
         tracing = self._service.functions[function].config.tracing
-        return await self._service.invoke(function, event, trace_id=new_trace_id(sampled=tracing))
+        alias = self._service.alias(function)
+        return await self._service.invoke(function, event, trace_id=new_trace_id(sampled=tracing), qualifier=alias)
 
     def _submit(self, function: str, event: bytes) -> None:
         try:
-            self._service.submit(function, event)
+            self._service.submit(function, event, qualifier=self._service.alias(function))
         except ServiceError as error:
             self._note(f"schedule of {function}: {error}")
 

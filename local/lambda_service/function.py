@@ -94,7 +94,7 @@ class Function:
     def _admit(self, invocation: Invocation) -> None:
         if self._limits is not None and not self._limits.take():
             self._count_throttle(invocation)
-            raise Throttled("ConcurrentInvocationLimitExceeded")
+            raise Throttled(self._limits.reason)
         admitted = self._scaling.admit()
         if admitted is Decision.THROTTLE:
             if self._limits is not None:

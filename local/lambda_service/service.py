@@ -6,8 +6,9 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from local.lambda_service.async_invoke import AsyncInvoker, QueuedEvent
 from local.lambda_service.aws_clients import AwsClients
@@ -18,10 +19,11 @@ from local.lambda_service.invocation import Invocation
 from local.lambda_service.launches import Launcher, Surroundings, not_runnable
 from local.lambda_service.logs import LogSink
 from local.lambda_service.observer import Observer
-from local.lambda_service.sandbox import Guard
+from local.lambda_service.sandbox import Guard, Launch
 from local.lambda_service.trace_header import Sampler
 from local.lambda_service.types import FunctionNotFound, InvocationResult, NotRunnable
 from local.lambda_service.variables import fake_credentials
+from local.lambda_service.ways import StartChoice, StartPlan, Way, plan_start
 from local.lambda_service.workplace import INIT_LIMIT_S, Workplace
 from local.template import ACCOUNT_ID, EventInvokeConfig, FunctionConfig, Template
 
@@ -57,6 +59,12 @@ class ServiceOptions:
     """For destinations, dead letters and queues; None: there is no AWS here."""
     note: Callable[[str], None] = field(default=lambda _: None)
     """Takes one line that somebody at the terminal should see."""
+    start: StartChoice = "template"
+    """How environments start; `template`: as each function asks for."""
+    provisioned: int = 1
+    """Environments started ahead, with start `provisioned`."""
+    processes: int = 4
+    """Of one environment, with start `managed`."""
     observer: Observer | None = None
     xray_address: str | None = None
     """Where tracers of handlers send their segments; None: to a socket that nobody reads."""
@@ -69,7 +77,8 @@ class ServiceOptions:
 class AccountLimit:
     """Concurrent invocations over all functions of the account."""
 
-    def __init__(self, concurrency_max: int) -> None:
+    def __init__(self, concurrency_max: int, reason: str = "ConcurrentInvocationLimitExceeded") -> None:
+        self.reason = reason
         self._max = concurrency_max
         self._taken = 0
 
@@ -83,6 +92,14 @@ class AccountLimit:
         self._taken -= 1
 
 
+class Target(NamedTuple):
+    """What a function's name, with or without a qualifier, stands for."""
+
+    function: Function
+    arn: str
+    version: str
+
+
 class LambdaService:
     """Runs the functions of a template. Use as an async context manager; leaving it ends every process it started."""
 
@@ -90,11 +107,13 @@ class LambdaService:
         self.template = template
         self.options = options
         self.functions: dict[str, Function] = {}
-        """By logical id."""
+        """By logical id; the published version where that starts otherwise than $LATEST."""
+        self.latest: dict[str, Function] = {}
+        """By logical id: $LATEST of those."""
         self.not_runnable: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._by_name: dict[str, Function] = {}
-        self._arns: dict[str, str] = {}
+        self._targets: dict[str, Target] = {}
+        """By every name they can be invoked by: NAME and NAME:QUALIFIER."""
         self._freezer = Freezer() if options.freeze else None
         self._reaper: asyncio.TimerHandle | None = None
         self._async = AsyncInvoker(
@@ -132,6 +151,7 @@ class LambdaService:
             options.idle_s,
             options.shutdown_grace_s,
             options.init_limit_s,
+            note=options.note,
             observer=options.observer,
         )
         unreserved = self._unreserved_limit()
@@ -140,15 +160,44 @@ class LambdaService:
             if reason is not None:
                 self.not_runnable[logical_id] = reason
                 continue
-            debug_port = options.debug.get(logical_id)
-            launch, warnings = self._launcher.launch(config, debug_port=debug_port)
+            launch, warnings = self._launcher.launch(config, debug_port=options.debug.get(logical_id))
             self.warnings += [warning for warning in warnings if warning not in self.warnings]
-            limit = unreserved if config.reserved_concurrency is None else None
-            function = Function(config, launch, workplace, limit, debugged=debug_port is not None)
-            self.functions[logical_id] = function
-            for name in (config.function_name, logical_id):
-                self._by_name[name] = function
-                self._arns[name] = self.arn(config)
+            self._add(config, launch, workplace, unreserved)
+
+    def _add(self, config: FunctionConfig, launch: Launch, workplace: Workplace, unreserved: AccountLimit) -> None:
+        """The function's one set of environments, or two where its published version starts otherwise than $LATEST."""
+        plan, logical_id = self._plan(config), config.logical_id
+        limit = unreserved if config.reserved_concurrency is None else None
+        debugged = logical_id in self.options.debug
+        two = self.options.start == "template" and plan.way in (Way.SNAP_START, Way.PROVISIONED)
+        if two and config.reserved_concurrency is not None:
+            limit = AccountLimit(config.reserved_concurrency, "ReservedFunctionConcurrentInvocationLimitExceeded")
+            config = replace(config, reserved_concurrency=None)
+        version = PUBLISHED if two else LATEST
+        function = Function(config, launch, workplace, limit, plan=plan, version=version, debugged=debugged)
+        latest = Function(config, launch, workplace, limit, debugged=debugged) if two else function
+        self.functions[logical_id] = function
+        if two:
+            self.latest[logical_id] = latest
+        arn = self.arn(config)
+        for name in (config.function_name, logical_id):
+            self._targets[name] = Target(latest, arn, LATEST)
+            self._targets[f"{name}:{LATEST}"] = Target(latest, f"{arn}:{LATEST}", LATEST)
+            for qualifier in (config.auto_publish_alias, PUBLISHED) if config.auto_publish_alias is not None else ():
+                self._targets[f"{name}:{qualifier}"] = Target(function, f"{arn}:{qualifier}", PUBLISHED)
+
+    def _plan(self, config: FunctionConfig) -> StartPlan:
+        options = self.options
+        if config.logical_id in options.debug:
+            return StartPlan()  # its one environment waits for somebody
+        plan = plan_start(config, options.start, provisioned=options.provisioned, processes=options.processes)
+        published = config.auto_publish_alias is not None
+        if options.start == "template" and plan.way in (Way.SNAP_START, Way.PROVISIONED) and not published:
+            self.warnings.append(
+                f"{config.logical_id}: {plan.way} belongs to published versions, and it has none: add AutoPublishAlias"
+            )
+            return StartPlan()
+        return plan
 
     def _unreserved_limit(self) -> AccountLimit:
         """What the account has left for functions without a reservation (docs: lambda/latest/dg/configuration-concurrency.html)."""
@@ -168,7 +217,7 @@ class LambdaService:
         if self._async.pending:
             self.options.note(f"{self._async.pending} asynchronous invocations were not finished and are forgotten")
         await self._async.close()
-        await asyncio.gather(*(function.close() for function in self.functions.values()))
+        await asyncio.gather(*(function.close() for function in self._all()))
         self.options.sink.flush()
         self._xray.close()
         shutil.rmtree(self.options.state_dir / "tmp", ignore_errors=True)
@@ -190,12 +239,25 @@ class LambdaService:
         return config
 
     def find(self, name: str) -> Function:
-        """By logical id or function name. Raises FunctionNotFound and NotRunnable."""
-        function = self._by_name.get(name)
-        if function is None:
+        """By logical id or function name (NAME:$LATEST for that set of two). Raises FunctionNotFound and NotRunnable."""
+        target = self._targets.get(name)
+        if target is None:
             config = self.config(name)
             raise NotRunnable(f"{config.logical_id} cannot run here: {self.not_runnable[config.logical_id]}")
-        return function
+        return target.function if ":" in name else self.functions[target.function.config.logical_id]
+
+    def alias(self, logical_id: str) -> str | None:
+        """What the template's own events invoke the function by: SAM connects them to the alias it publishes."""
+        return self.template.functions[logical_id].auto_publish_alias
+
+    def _all(self) -> list[Function]:
+        return [*self.functions.values(), *self.latest.values()]
+
+    def _target(self, name: str, qualifier: str | None) -> Target:
+        """For a name that stands for nothing. Raises FunctionNotFound and NotRunnable."""
+        self.config(name, qualifier)
+        self.find(name)
+        raise FunctionNotFound(f"Function not found: {name}")
 
     # -- invocations ---------------------------------------------------------------------------------------------------
 
@@ -211,11 +273,8 @@ class LambdaService:
         tail: bool = False,
     ) -> InvocationResult:
         """One synchronous invocation, from admission to its result. Raises FunctionNotFound, NotRunnable and Throttled."""
-        found = self._by_name.get(function) or self.find(function)
-        arn, version = self._arns[function], LATEST
-        if qualifier is not None:
-            version = version_of(self.config(function, qualifier), qualifier) or LATEST
-            arn = f"{arn}:{qualifier}"
+        name = function if qualifier is None else f"{function}:{qualifier}"
+        found, arn, version = self._targets.get(name) or self._target(function, qualifier)
         if self._sampler is not None and found.config.tracing:
             trace_id = self._sampler.header(trace_id)
         invocation = Invocation(
@@ -231,9 +290,8 @@ class LambdaService:
 
     def submit(self, function: str, event: bytes, *, qualifier: str | None = None) -> str:
         """Queue one asynchronous invocation; returns its request id. Raises FunctionNotFound and NotRunnable."""
-        config = self.find(function).config
-        if qualifier is not None:
-            self.config(function, qualifier)
+        self.find(function)
+        config = self.config(function, qualifier)
         request_id = new_request_id()
         queued = QueuedEvent(
             config.logical_id,
@@ -268,9 +326,22 @@ class LambdaService:
         """Lay the code of these functions out again; their next environments start from it. Raises StagingError."""
         assert self._launcher is not None
         for logical_id in logical_ids:
-            function = self.functions[logical_id]
-            launch, _ = self._launcher.launch(function.config, debug_port=self.options.debug.get(logical_id))
-            await function.reload(launch)
+            config = self.template.functions[logical_id]
+            launch, _ = self._launcher.launch(config, debug_port=self.options.debug.get(logical_id))
+            for function in (self.functions[logical_id], self.latest.get(logical_id)):
+                if function is not None:
+                    await function.reload(launch)
+                    await function.prepare()
+
+    async def prepare(self) -> None:
+        """Take the snapshots and start the environments that the functions have ahead of invocations, a few at a time."""
+        gate = asyncio.Semaphore(WARM_AT_ONCE)
+
+        async def one(function: Function) -> None:
+            async with gate:
+                await function.prepare()
+
+        await asyncio.gather(*(one(function) for function in self.functions.values()))
 
     async def warm(self, count: int) -> None:
         """Start `count` environments of every function ahead of its first invocation, a few at a time."""
@@ -292,13 +363,19 @@ class LambdaService:
 
     def _reap(self) -> None:
         now_s = time.monotonic()
-        for function in self.functions.values():
+        for function in self._all():
             function.reap_idle(now_s)
         self._schedule_reaper()
 
     def state(self) -> dict[str, object]:
         """What the control surface shows: every function's environments and counters."""
-        return {logical_id: _function_state(function) for logical_id, function in self.functions.items()}
+        found: dict[str, object] = {
+            logical_id: _function_state(function) for logical_id, function in self.functions.items()
+        }
+        for logical_id, function in self.latest.items():
+            if function.counters.invocations or function.environments:
+                found[f"{logical_id}:{LATEST}"] = _function_state(function)
+        return found
 
 
 def version_of(config: FunctionConfig, qualifier: str) -> str | None:
@@ -319,12 +396,16 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 def _function_state(function: Function) -> dict[str, object]:
-    counters = function.counters
+    counters, snapshot = function.counters, function.fleet.snapshot
     return {
+        "start": function.plan.way.value,
+        "snapshot": snapshot.describe() if snapshot is not None else None,
         "environments": [
             {
                 "id": environment.id,
                 "pid": environment.pid,
+                "pids": environment.pids,
+                "start": environment.way.value,
                 "phase": environment.phase.value,
                 "invocations": environment.invocations,
                 "init_duration_ms": environment.init_duration_ms,

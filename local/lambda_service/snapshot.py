@@ -84,6 +84,15 @@ class Snapshot:
     def init_duration_ms(self) -> float | None:
         return (self.ready_ns - self.spawned_ns) / 1e6 if self.ready_ns else None
 
+    def describe(self) -> dict[str, object]:
+        failure = self.failure
+        return {
+            "state": self.state,
+            "pid": self.pid,
+            "init_duration_ms": self.init_duration_ms,
+            "reason": None if failure is None else failure.error_type or failure.status,
+        }
+
     @property
     def milestones_path(self) -> Path:
         return self._tmp.with_suffix(".milestones")

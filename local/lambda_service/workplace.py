@@ -17,6 +17,9 @@ INIT_LIMIT_S = 10.0
 class Limits(Protocol):
     """The account's concurrency, shared by all functions without a reservation of their own."""
 
+    reason: str
+    """Of the refusal, in TooManyRequestsException."""
+
     def take(self) -> bool: ...
 
     def give_back(self) -> None: ...
