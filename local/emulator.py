@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from local.backing.aws import Aws
 from local.backing.postgres import Postgres
@@ -36,6 +38,8 @@ from local.lambda_service.trace_header import Sampler
 from local.lambda_service.variables import fake_credentials, host_credentials
 from local.lambda_service.ways import StartChoice
 from local.observe.access import AccessLog
+from local.observe.dashboard import dashboard_routes
+from local.observe.dashboard_guard import SameOriginOnly
 from local.observe.observatory import Observatory
 from local.observe.routes import observe_routes
 from local.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
@@ -172,8 +176,9 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                     routes=[
                         *control_routes(service, token=options.token, describe=lambda: _describe(backing)),
                         *invoke_routes(service),
-                        *(observe_routes(observatory) if observatory is not None else ()),
-                    ]
+                        *_watching(observatory, service, options, backing),
+                    ],
+                    middleware=[Middleware(SameOriginOnly, hosts=[options.host])],
                 )
                 if observatory is not None:
                     observatory.start(service)
@@ -341,6 +346,16 @@ def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) ->
     if not options.observe:
         return None
     return Observatory(template, access=AccessLog(sink, as_objects=options.log_format == "json"))
+
+
+def _watching(
+    observatory: Observatory | None, service: LambdaService, options: EmulatorOptions, backing: Backing
+) -> list[Route]:
+    """What shows the emulator at work."""
+    if observatory is None:
+        return []
+    page = dashboard_routes(observatory, service, token=options.token, describe=lambda: _describe(backing))
+    return [*observe_routes(observatory), *page]
 
 
 def _gateway_options(

@@ -242,6 +242,8 @@ def start_table(emulator: Emulator, options: EmulatorOptions) -> list[str]:
         lines.append(f"debug      {logical_id} waits for a debugger on 127.0.0.1:{port} at its first request")
     lines += [f"warning    {warning}" for warning in emulator.warnings]
     lines.append(f"invoke     aws lambda invoke --endpoint-url {emulator.urls[0]} --function-name NAME out.json")
+    if options.observe:
+        lines.append(f"dashboard  {emulator.urls[0]}/_warmfront/#token={options.token}")
     lines.append(f"control    {emulator.urls[0]}/_warmfront/state (token for writes: {options.token})")
     return lines
 

@@ -1,7 +1,7 @@
 // The dashboard: draws what /_warmfront/events sends, and sends what its buttons say. No library, no build step.
 
 const TOKEN_KEY = "warmfront-token";
-const KEPT = 80; // invocations in the list; one that is open stays whatever comes
+const KEPT = { failed: 30, cold: 10, warm: 30 }; // invocations in the list; one that is open stays whatever comes
 const TILES = 160; // environments drawn one by one; the rest is a number
 const PHASES = ["init", "frozen", "invoke", "returning", "shutdown"];
 const $ = (id) => document.getElementById(id);
@@ -109,7 +109,7 @@ function refused(error) {
 function ceiling(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value * 0.999);
+  return [1, 2, 4, 6, 10].map((step) => step * power).find((step) => step >= value * 0.999);
 }
 
 /** A minute of whole seconds: lines (with gaps where there was nothing) or bars. */
@@ -143,7 +143,7 @@ class Chart {
     Object.assign(this, { x, box, seconds });
     const parts = [0, 0.5, 1].flatMap((share) => [
       svg("line", { class: "rule", x1: box.left, x2: box.right, y1: y(top * share), y2: y(top * share) }),
-      svg("text", { x: box.left - 6, y: y(top * share) + 3.5, "text-anchor": "end" }, figure(top * share)),
+      svg("text", { x: box.left - 6, y: y(top * share) + 3.5, "text-anchor": "end" }, (top * share).toLocaleString("en-US", { maximumSignificantDigits: 3 })),
     ]);
     parts.push(svg("text", { x: box.left, y: height - 3 }, `${seconds} s ago`), svg("text", { x: box.right, y: height - 3, "text-anchor": "end" }, "now"));
     parts.push(...(this.kind === "bars" ? this.bars(lists, x, y, box) : this.lines(lists, x, y, box)));
@@ -225,7 +225,7 @@ function drawCharts({ totals, rates, series = {} }) {
   charts.failures.set(series);
   const failed = sum(series.errors ?? []);
   const throttled = sum(series.throttles ?? []);
-  card(charts.failures, whole(failed + throttled), failed + throttled ? `${plural(failed, "error")}, ${plural(throttled, "throttle")}` : "in the last minute");
+  card(charts.failures, whole(failed), `${failed === 1 ? "error" : "errors"}, ${whole(throttled)} throttled`);
   charts.cold.set({ cold: series.cold_starts ?? [] });
   card(charts.cold, whole(sum(series.cold_starts ?? [])), `in the last minute, ${whole(totals.cold_starts)} in all`);
 }
@@ -357,7 +357,15 @@ function outcome(it) {
   return [it.http_status === null ? it.status : String(it.http_status), it.http_status >= 400 ? "mark-doubt" : "mark-ok"];
 }
 
-const isFailed = (it) => it.failed || it.http_status >= 500;
+const groupOf = (it) => (it.failed || it.http_status >= 500 ? "failed" : it.cold ? "cold" : "warm");
+
+/** The calls of each group, newest first. */
+function grouped(wanted) {
+  const groups = { failed: [], cold: [], warm: [] };
+  const order = [...calls.values()].sort((a, b) => b.it.ended_s - a.it.ended_s);
+  for (const call of order) if (!wanted || call.it.function === wanted) groups[groupOf(call.it)].push(call);
+  return groups;
+}
 
 function takeInvocations(list) {
   for (const it of list) {
@@ -365,11 +373,8 @@ function takeInvocations(list) {
     if (known) known.it = it;
     else calls.set(it.request_id, { it, node: null, open: false });
   }
-  const order = [...calls.values()].sort((a, b) => b.it.ended_s - a.it.ended_s);
-  const failed = order.filter((call) => isFailed(call.it));
-  const passed = order.filter((call) => !isFailed(call.it));
-  for (const group of [failed, passed]) {
-    for (const call of group.slice(KEPT / 2)) {
+  for (const [name, group] of Object.entries(grouped(""))) {
+    for (const call of group.slice(KEPT[name])) {
       if (call.open) continue;
       call.node?.remove();
       calls.delete(call.it.request_id);
@@ -377,17 +382,20 @@ function takeInvocations(list) {
   }
 }
 
+/** Whoever points at the list, or has the focus in it, is not to have it move away. */
+const isHeld = () => [...document.querySelectorAll(".calls")].some((list) => list.matches(":hover") || list.contains(document.activeElement));
+
 function drawInvocations() {
-  const wanted = $("filter").value;
-  const order = [...calls.values()].filter((call) => !wanted || call.it.function === wanted).sort((a, b) => b.it.ended_s - a.it.ended_s);
-  const failed = order.filter((call) => isFailed(call.it));
-  const passed = order.filter((call) => !isFailed(call.it));
-  place($("failed"), failed);
-  place($("passed"), passed);
-  show($("failed-title"), failed.length > 0);
-  show($("passed-title"), failed.length > 0 && passed.length > 0);
-  show($("nothing"), order.length === 0);
-  put($("recent-count"), order.length ? `${failed.length} failed, ${passed.length} succeeded of the latest` : "");
+  const groups = grouped($("filter").value);
+  const held = isHeld();
+  const unseen = Object.values(groups).flat().filter((call) => !call.node?.isConnected).length;
+  for (const [name, group] of Object.entries(groups)) {
+    if (!held) place($(name), group);
+    show($(`${name}-title`), $(name).children.length > 0);
+  }
+  show($("nothing"), !calls.size);
+  const counts = `${groups.failed.length} failed, ${groups.cold.length} cold, ${groups.warm.length} warm of the latest`;
+  put($("recent-count"), held && unseen ? `${unseen} more when you leave the list` : calls.size ? counts : "");
 }
 
 /** Nodes in order, moving none that is in its place already, so that focus stays where it is. */
@@ -410,7 +418,7 @@ function drawCall(call) {
     h("span", { class: "c-time" }, h("time", {}, clock(it.ended_s))),
     h("span", { class: `c-outcome ${mark}` }, text),
     h("span", { class: "c-function" }, it.function),
-    h("span", { class: "c-request" }, it.route ?? `${it.function}, not through an API`),
+    h("span", { class: "c-request" }, it.route ?? "not through an API"),
     h("span", { class: "c-init num cold" }, it.cold ? (it.init_ms === null ? "cold" : `+${ms(it.init_ms)}`) : h("span", { class: "unseen" }, "warm")),
     h("span", { class: "c-duration num" }, ms(it.duration_ms)),
   ];
@@ -431,7 +439,9 @@ async function toggle(call) {
   call.node.append(call.detail);
   try {
     const told = await ask(`invocations/${encodeURIComponent(call.it.request_id)}`);
+    call.it = { ...call.it, http_status: told.http_status, route: told.route }; // its answer was not out yet, perhaps
     call.detail.replaceChildren(...detailOf(told));
+    drawCall(call);
   } catch (error) {
     call.detail.replaceChildren(h("p", { class: "error" }, error.message));
   }
@@ -448,7 +458,20 @@ function detailOf(it) {
   tell("Memory", `${it.memory_used_mb} of ${it.memory_mb} MB`);
   const log = h("div", {}, h("h4", {}, "Log"), h("pre", { tabindex: 0, "aria-label": "Log" }, ...logLines(it.log ?? "")));
   const trace = h("div", {}, h("h4", {}, it.trace ? `Trace, ${ms(it.trace.duration_ms)}` : "Trace"), it.trace ? waterfall(it.trace) : h("p", { class: "hint" }, "No trace is kept of it."));
+  if (it.trace && !it.sampled) trace.append(h("p", { class: "hint" }, "Not sampled: the handler's own spans are not in it."));
+  if (it.report) trace.append(h("h4", { class: "next" }, "Report"), h("pre", { tabindex: 0, "aria-label": "Report" }, reportOf(it.report)));
   return [facts, trace, log];
+}
+
+/** A REPORT line as it is; a JSON one (LogFormat JSON) as the same line. */
+function reportOf(line) {
+  if (!line.startsWith("{")) return line.replace(/\t/g, "  ").trim();
+  const { requestId, metrics, status } = JSON.parse(line).record;
+  const parts = [`REPORT RequestId: ${requestId}`, `Duration: ${metrics.durationMs} ms`, `Billed Duration: ${metrics.billedDurationMs} ms`];
+  parts.push(`Memory Size: ${metrics.memorySizeMB} MB`, `Max Memory Used: ${metrics.maxMemoryUsedMB} MB`);
+  if (metrics.initDurationMs !== undefined) parts.push(`Init Duration: ${metrics.initDurationMs} ms`);
+  if (status && status !== "success") parts.push(`Status: ${status}`);
+  return parts.join("  ");
 }
 
 function logLines(text) {
@@ -456,7 +479,7 @@ function logLines(text) {
   return lines.map((line) => {
     const style = /^REPORT |"type":"platform.report"/.test(line)
       ? "report"
-      : /^(START|END|INIT_START|XRAY)\b|"type":"platform\./.test(line)
+      : /^(START|END|INIT_START|XRAY)\b|"type":"platform\.|^\{"_aws":/.test(line)
         ? "platform"
         : /^\[ERROR\]|"level": ?"(ERROR|CRITICAL)"|Task timed out|INIT_REPORT|Traceback/.test(line)
           ? "wrong"
@@ -613,14 +636,21 @@ function draw() {
   drawCharts(snapshot);
   const byName = Object.fromEntries(faults.map((fault) => [fault.function, fault]));
   for (const it of snapshot.functions) drawFunction(it, byName[it.name]);
+  show($("faulty"), faults.length > 0);
+  put($("faulty"), faults.length === 1 ? `Fault in ${faults[0].function}` : `${faults.length} faults`);
   drawPools(snapshot.functions);
   drawInvocations();
+  if (used.size > 20000) used.clear();
 }
 
+let saidAt = 0;
+
+/** Cold starts, no oftener than somebody can listen to. */
 function announce(before, after) {
-  if (!before) return;
-  const cold = after.totals.cold_starts - before.totals.cold_starts;
-  if (cold > 0) say(`${plural(cold, "cold start")}.`);
+  const cold = before ? after.totals.cold_starts - before.totals.cold_starts : 0;
+  if (cold <= 0 || Date.now() - saidAt < 5000) return;
+  saidAt = Date.now();
+  say(`${plural(cold, "cold start")}.`);
 }
 
 function linkState(state, text) {
