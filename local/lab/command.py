@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import shlex
 import sys
 import time
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--variant", action="append", default=[], help="only this variant, and the control (repeatable)"
     )
     running.add_argument("--seed", type=int, default=1, help="the same seed breaks the same things (default: 1)")
+    running.add_argument(
+        "--in-turn", action="store_true", help="subjects one after the other on one Postgres, instead of side by side"
+    )
     running.add_argument("--operations", type=int, help="of each experiment that counts operations")
     running.add_argument("--output", type=Path, metavar="FILE", help="write the result as JSON")
     running.add_argument("-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template under test")
@@ -94,14 +98,16 @@ async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namesp
         print(f"{time.monotonic() - began_s:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     reports = []
-    async with Stage() as stage:
-        engine = Engine(suite, args.experiments.parent, args.template, stage, say)
+    async with contextlib.AsyncExitStack() as exits:
+        count = 1 if args.in_turn else 1 + sum(each.compared for each in suite.variant)
+        stages = await asyncio.gather(*(exits.enter_async_context(Stage()) for _ in range(count)))
+        engine = Engine(suite, args.experiments.parent, args.template, stages, say)
         await engine.look()
         for experiment in chosen:
             report = await engine.run(experiment, seed=args.seed, only=args.variant)
             reports.append(report)
             print("\n".join(lessons(report)), file=sys.stderr)
-        backing = {"postgres": stage.postgres.describe(), "redis": stage.redis.describe()}
+        backing = {"postgres": stages[0].postgres.describe(), "redis": stages[0].redis.describe()}
     print("\n".join(table(reports)))
     if args.output:
         results.write_result(result_of(reports, backing=backing, seed=args.seed), args.output)
@@ -157,6 +163,11 @@ def _entry(report: ExperimentReport) -> results.Experiment:
     return results.Experiment(
         name=title,
         question=report.experiment.hypothesis,
+        lessons={
+            "broke": report.experiment.lessons.broke,
+            "held": report.experiment.lessons.held,
+            "file": report.experiment.lessons.file,
+        },
         control=results.Verdict(
             report.control.verdict.outcome, report.control.verdict.figure, name=report.control.subject
         ),

@@ -1,7 +1,8 @@
 """Runs experiments: each on its control and on its variants, one after the other. Knows no table, no route and no CLI."""
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import asyncpg
 import msgspec
 
 from local.bench.load_process import LoadError
-from local.lab import history_procedures, load_procedures, start_procedures
+from local.lab import doctor_procedure, history_procedures, load_procedures, outbox_procedures, start_procedures
 from local.lab.emulator_process import EmulatorError, EmulatorProcess, EmulatorSettings
-from local.lab.experiments import Experiment, ExperimentError, Suite, Verdict, judge
+from local.lab.experiments import Experiment, ExperimentError, Suite, VariantSpec, Verdict, judge
 from local.lab.faults import applied
 from local.lab.http_client import NoAnswer
-from local.lab.load_procedures import NoSteadyState
-from local.lab.scene import Observation, Scene, Subject, build_fault
+from local.lab.load_procedures import NotJudged
+from local.lab.scene import Gate, Observation, Scene, Subject, build_fault
 from local.lab.stage import Stage
 from local.lab.tcp_faults import FaultError
 
@@ -31,6 +32,8 @@ PROCEDURES: dict[str, Callable[[Scene], Awaitable[Observation]]] = {
     "secrets": start_procedures.secrets,
     "hostile": start_procedures.hostile,
     "defaults": start_procedures.defaults,
+    "doctor": doctor_procedure.doctor,
+    "events": outbox_procedures.events,
 }
 
 
@@ -68,20 +71,20 @@ class ExperimentReport:
 
 @dataclass(slots=True)
 class Engine:
-    """A suite of experiments on a stage, against one template."""
+    """A suite of experiments against one template, each subject on a stage of its own as far as there are stages."""
 
     suite: Suite
     folder: Path
     """Where the suite's file is: its paths are relative to it."""
     template: Path
-    stage: Stage
+    stages: Sequence[Stage]
     say: Callable[[str], None]
     available: frozenset[str] = frozenset()
     """Variants whose function the template has."""
 
     async def look(self) -> None:
         """What the template offers, asked of the emulator that serves it."""
-        emulator = await self.stage.emulator(EmulatorSettings(self.template, parameters=self.suite.parameters))
+        emulator = await self.stages[0].emulator(EmulatorSettings(self.template, parameters=self.suite.parameters))
         functions = (await emulator.state())["functions"]
         self.available = frozenset(each.name for each in self.suite.variant if each.function in functions)
         if not self.available:
@@ -95,75 +98,121 @@ class Engine:
                 f"experiment {experiment.id}: no procedure {experiment.procedure!r}; there are: {known}"
             )
         self.say(f"{experiment.id} {experiment.name}: {experiment.hypothesis}")
-        if set(experiment.variants).isdisjoint(set(only) & self.available if only else self.available):
-            control = SubjectReport(experiment.control.name, Verdict("n/a", "no variant to hold it against"))
+        shown = [each for each in self.suite.variant if each.compared and (not only or each.name in only)]
+        run = [each for each in shown if each.name in experiment.variants and each.name in self.available]
+        subjects = [Subject(each.name, each) for each in run if each.name != experiment.control.name]
+        control = self._control(experiment)
+        if control.variant.name not in self.available and not control.variant.template:
+            reports = {control.name: SubjectReport(control.name, Verdict("n/a", "not in the template"))}
+        elif not run:
+            reports = {control.name: SubjectReport(control.name, Verdict("n/a", "no variant to hold it against"))}
         else:
-            control = await self._report(experiment, self._control(experiment), seed)
-        reports = []
-        for variant in self.suite.variant:
-            if not variant.compared or (only and variant.name not in only):
-                continue
-            if variant.name not in experiment.variants:
-                reports.append(SubjectReport(variant.name, Verdict("n/a", "does not apply")))
-            elif variant.name not in self.available:
-                reports.append(SubjectReport(variant.name, Verdict("n/a", "not in the template")))
-            elif control.subject == variant.name:
-                reports.append(replace(control, expected_to_hold=variant.kit))  # nothing else to run
-            else:
-                reports.append(await self._report(experiment, Subject(variant.name, variant), seed))
-        return ExperimentReport(experiment, control, tuple(reports))
+            reports, subjects = {}, [control, *subjects]
+        for together in self._rounds(experiment, subjects):
+            gate = Gate(len(together))
+            found = await asyncio.gather(
+                *(self._report(experiment, subject, seed, self._stage(subject), gate) for subject in together)
+            )
+            reports |= {report.subject: report for report in found}
+        return ExperimentReport(
+            experiment, reports[control.name], tuple(self._shown(experiment, each, reports) for each in shown)
+        )
+
+    def _shown(
+        self, experiment: Experiment, variant: VariantSpec, reports: Mapping[str, SubjectReport]
+    ) -> SubjectReport:
+        if variant.name not in experiment.variants:
+            return SubjectReport(variant.name, Verdict("n/a", "does not apply"))
+        if variant.name not in reports:
+            return SubjectReport(variant.name, Verdict("n/a", "not in the template"))
+        return replace(reports[variant.name], expected_to_hold=variant.kit)
 
     def _control(self, experiment: Experiment) -> Subject:
         control = experiment.control
         return Subject(control.name, self.suite.variant_named(control.variant), control.settings, is_control=True)
 
-    async def _report(self, experiment: Experiment, subject: Subject, seed: int) -> SubjectReport:
-        if subject.is_control and subject.variant.name not in self.available and not subject.variant.template:
-            return SubjectReport(subject.name, Verdict("n/a", "not in the template"))
+    def _stage(self, subject: Subject) -> Stage:
+        """A variant always has the same one, whose emulator mostly runs already."""
+        names = [each.name for each in self.suite.variant if each.compared]
+        place = 1 + names.index(subject.name) if subject.name in names else 0
+        return self.stages[place % len(self.stages)]
+
+    def _rounds(self, experiment: Experiment, subjects: Sequence[Subject]) -> list[list[Subject]]:
+        """Side by side as far as there are stages; one after the other where a subject needs the whole machine."""
+        rounds: list[list[Subject]] = []
+        for subject in subjects:
+            stage = self._stage(subject)
+            free = (each for each in rounds if all(self._stage(other) is not stage for other in each))
+            mine = None if experiment.alone else next(free, None)
+            if mine is None:
+                rounds.append([subject])
+            else:
+                mine.append(subject)
+        return rounds
+
+    async def _report(
+        self, experiment: Experiment, subject: Subject, seed: int, stage: Stage, gate: Gate
+    ) -> SubjectReport:
         self.say(f"  {subject.name}{' (control)' if subject.is_control else ''} ...")
         if subject.is_control and experiment.control.workload and experiment.load is not None:
             own_load = msgspec.structs.replace(experiment.load, workload=experiment.control.workload)
             experiment = msgspec.structs.replace(experiment, load=own_load)
+        if subject.is_control and experiment.control.options:
+            own = {**experiment.options, **experiment.control.options}
+            experiment = msgspec.structs.replace(experiment, options=own)
         observation = Observation()
         try:
-            observation = await self._observe(experiment, subject, seed)
+            observation = await self._observe(experiment, subject, seed, stage, gate)
             verdict = judge(experiment.criterion, observation.measures)
-        except (EmulatorError, FaultError, LoadError, NoAnswer, NoSteadyState, OSError, asyncpg.PostgresError) as error:
+        except (EmulatorError, FaultError, LoadError, NoAnswer, NotJudged, OSError, asyncpg.PostgresError) as error:
             verdict = Verdict("error", f"{type(error).__name__}: {error}")
+        finally:
+            gate.leave(subject)
         self.say(f"  {subject.name}: {verdict.outcome}, {verdict.figure}")
         return SubjectReport(subject.name, verdict, observation, expected_to_hold=subject.variant.kit)
 
-    async def _observe(self, experiment: Experiment, subject: Subject, seed: int) -> Observation:
+    async def _observe(
+        self, experiment: Experiment, subject: Subject, seed: int, stage: Stage, gate: Gate
+    ) -> Observation:
         scene = Scene(
-            stage=self.stage,
-            emulator=await self._emulator(experiment, subject),
+            stage=stage,
+            emulator=await self._emulator(experiment, subject, stage),
             experiment=experiment,
             subject=subject,
             workloads=self.folder / self.suite.workloads,
             seed=seed,
-            say=lambda text: self.say(f"    {text}"),
+            say=lambda text: self.say(f"    {subject.name}: {text}"),
+            gate=gate,
         )
         await self._reset(scene)
         async with applied(*(build_fault(scene, condition) for condition in experiment.throughout)):
             return await PROCEDURES[experiment.procedure](scene)
 
-    async def _emulator(self, experiment: Experiment, subject: Subject) -> EmulatorProcess:
-        """One emulator for all subjects of an experiment; another for a control with settings or a template of its own."""
+    async def _emulator(self, experiment: Experiment, subject: Subject, stage: Stage) -> EmulatorProcess:
+        """One emulator for all experiments that want the same; another for settings or a template of its own."""
         variant = subject.variant
-        if variant.template:
-            return await self.stage.emulator(EmulatorSettings(self.folder / variant.template))
+        variables: dict[str, dict[str, str]] = {}
         kit = [each for each in self.suite.variant if each.kit and each.name in self.available]
-        variables = {each.function: dict(experiment.settings) for each in kit if experiment.settings}
+        if not variant.template:
+            variables = {each.function: dict(experiment.settings) for each in kit if experiment.settings}
         if subject.is_control and subject.settings:
             variables[variant.function] = variables.get(variant.function, {}) | dict(subject.settings)
+        behind_proxy = () if not experiment.aws else (variant.function,) if variant.template else experiment.aws
+        for function in behind_proxy:
+            variables[function] = variables.get(function, {}) | {"AWS_ENDPOINT_URL": stage.aws_url}
         own = experiment.control.parameters if subject.is_control else ()
-        parameters = own or experiment.parameters or self.suite.parameters
-        return await self.stage.emulator(EmulatorSettings(self.template, variables, parameters))
+        parameters = () if variant.template else own or experiment.parameters or self.suite.parameters
+        template = self.folder / variant.template if variant.template else self.template
+        clocks = (variant.function,) if experiment.clock else ()
+        return await stage.emulator(EmulatorSettings(template, variables, parameters, bool(experiment.aws), clocks))
 
     async def _reset(self, scene: Scene) -> None:
         """The variant's database as it was made, and no environment that remembers the last experiment."""
         await scene.stage.heal()
-        if scene.variant.template:
+        if scene.variant.template:  # what another control of it has kept must not be in the way
+            for each in self.suite.variant:
+                if each.template == scene.variant.template:
+                    await scene.emulator.retire(each.function)
             return
         if self.suite.setup_function:
             event = {**self.suite.setup_event, "databases": [scene.variant.database]}

@@ -61,6 +61,7 @@ class FaultSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     on: str = ""
     direction: str = "both"
     share: float = 1.0
+    pulse_s: float = 0.0  # on for so long, off for as long, again and again; 0: on
     settings: dict[str, float] = {}
     texts: dict[str, str] = {}  # settings that are text: SQL, a role
 
@@ -95,6 +96,7 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     variant: str
     settings: dict[str, str] = {}
     workload: str = ""  # where it cannot be asked what the variants are asked
+    options: dict[str, Any] = {}  # of the procedure, over the experiment's: fewer operations, say
     parameters: tuple[str, ...] = ()  # of the template, in the place of the experiment's
 
 
@@ -120,6 +122,9 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     settings: dict[str, str] = {}  # environment variables of every variant that is the kit
     parameters: tuple[str, ...] = ()  # of the template, as --parameter-overrides takes them; else the suite's
     options: dict[str, Any] = {}  # of the procedure
+    alone: bool = False  # its subjects run one after the other: each needs the whole machine
+    aws: tuple[str, ...] = ()  # functions that reach the local AWS through a proxy
+    clock: bool = False  # the wall clock of its subjects can be set: fault `clock_jump`
     criterion: list[Criterion]
     lessons: Lessons
 

@@ -16,6 +16,7 @@ from typing import Protocol
 import asyncpg
 import redis.asyncio
 
+from local.lab.clock import set_clock
 from local.lab.proxy_process import ProxyProcess
 from local.lab.tcp_faults import TcpFault
 
@@ -141,6 +142,46 @@ class Killed:
             self._killing = None
 
 
+class Pulsed:
+    """A fault that comes and goes: on for so long, off for as long, until it is cleared."""
+
+    def __init__(self, fault: Fault, *, every_s: float) -> None:
+        self._fault = fault
+        self._every_s = every_s
+        self._pulsing: asyncio.Task[None] | None = None
+
+    async def apply(self) -> None:
+        self._pulsing = asyncio.create_task(self._pulse())
+
+    async def _pulse(self) -> None:
+        while True:
+            async with applied(self._fault):
+                await asyncio.sleep(self._every_s)
+            await asyncio.sleep(self._every_s)
+
+    async def clear(self) -> None:
+        if self._pulsing is None:
+            return
+        self._pulsing.cancel()
+        (ended,) = await asyncio.gather(self._pulsing, return_exceptions=True)
+        self._pulsing = None
+        if isinstance(ended, Exception):
+            raise ended
+
+
+class ClockJump:
+    """The wall clock of a function's environments is off by so much: a step of NTP, a bad host, a resumed machine."""
+
+    def __init__(self, file: Path, *, offset_s: float) -> None:
+        self._file, self._offset_s = file, offset_s
+
+    async def apply(self) -> None:
+        set_clock(self._file, self._offset_s)
+
+    async def clear(self) -> None:
+        set_clock(self._file, 0.0)
+
+
 class Restarted:
     """A failover as clients see it: every connection ends, the service is away for a moment, then it is back."""
 
@@ -256,24 +297,29 @@ class BackendsTerminated:
 
 
 class DiskFull:
-    """Every write to a table of the database fails with SQLSTATE 53100, as on a full disk; reads go on."""
+    """Every write to a table of the database fails with SQLSTATE 53100, as on a full disk; reads go on.
+
+    With `only`, the name of a table: the one that needs a new page first, while the others still have room on theirs.
+    """
 
     _FUNCTION = """CREATE OR REPLACE FUNCTION lab_disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$"""
     _ON_EVERY_TABLE = """DO $$ DECLARE name text; BEGIN
         FOR name IN SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+            WHERE c.relkind = 'r' AND c.relname LIKE 'TABLE_PATTERN'
+              AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
         LOOP EXECUTE format('%s', replace($template$STATEMENT$template$, 'TABLE_NAME', name)); END LOOP; END $$"""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, only: str = "%") -> None:
         self._url = url
+        self._on_tables = self._ON_EVERY_TABLE.replace("TABLE_PATTERN", only)
 
     async def apply(self) -> None:
         trigger = (
             "CREATE OR REPLACE TRIGGER lab_disk_full BEFORE INSERT OR UPDATE ON TABLE_NAME "
             "EXECUTE FUNCTION lab_disk_full()"
         )
-        await run_sql(self._url, self._FUNCTION, self._ON_EVERY_TABLE.replace("STATEMENT", trigger))
+        await run_sql(self._url, self._FUNCTION, self._on_tables.replace("STATEMENT", trigger))
 
     async def clear(self) -> None:
         await run_sql(self._url, "DROP FUNCTION IF EXISTS lab_disk_full() CASCADE")
@@ -317,6 +363,37 @@ class RedisMemory:
             for name, value in self._before.items():
                 await client.config_set(name, value)
         self._before = {}
+
+
+class RedisGarbage:
+    """Every value is nonsense, now and again and again: another program's keys, an older format, a bug."""
+
+    _OVERWRITE = """for _, key in ipairs(redis.call('KEYS', '*')) do
+        redis.call('SET', key, ARGV[1], 'EX', 60) end"""
+
+    def __init__(self, url: str, *, garbage: bytes = b"\x00{\xff not what you stored", every_s: float = 0.1) -> None:
+        self._url, self._garbage, self._every_s = url, garbage, every_s
+        self._writing: asyncio.Task[None] | None = None
+
+    async def apply(self) -> None:
+        self._writing = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        async with redis_at(self._url) as client:
+            while True:
+                await client.eval(self._OVERWRITE, 0, self._garbage)
+                await asyncio.sleep(self._every_s)
+
+    async def clear(self) -> None:
+        if self._writing is None:
+            return
+        self._writing.cancel()
+        (ended,) = await asyncio.gather(self._writing, return_exceptions=True)
+        self._writing = None
+        if isinstance(ended, Exception):
+            raise ended
+        async with redis_at(self._url) as client:
+            await client.flushall()
 
 
 class RedisEmptied:

@@ -9,8 +9,10 @@ import datetime
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 
@@ -19,18 +21,27 @@ from local.bench.samples import Outcome, Plan, Recording, Target
 from local.lab.experiments import ExperimentError, Load, Phases
 from local.lab.faults import applied
 from local.lab.http_client import Client, NoAnswer, Reply
-from local.lab.measures import Curve, Sample, curves, measure
+from local.lab.measures import Curve, Sample, curves, measure, quantile, windows
 from local.lab.proxy_process import ProxyStats
 from local.lab.scene import LogPart, Observation, Scene, Span, build_fault, ratio
 from local.lab.stage import POSTGRES
 
 STEADY_SHARE = 0.9
+LATE_MAX_MS = 150.0  # far below every bound that a criterion sets
 WATCH_EVERY_S = 0.25
 PROBE_EVERY_S = 0.2
 
 
-class NoSteadyState(Exception):
-    """It did not work before the fault either: there is nothing to learn from how it fared under it."""
+class NotJudged(Exception):
+    """There is nothing to learn from this run; the message says why."""
+
+
+class NoSteadyState(NotJudged):
+    """It did not work before the fault either."""
+
+
+class TooBusy(NotJudged):
+    """The machine could not even send in time: what it measured is the machine."""
 
 
 class LoadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +61,7 @@ async def load(scene: Scene) -> Observation:
         raise ExperimentError(f"experiment {scene.experiment.id}: the procedure `load` needs an [experiment.load]")
     async with generators(2 if spec.rate_during else 1) as (generator, *second):
         await warm_up(scene, generator, spec.warm_environments)
+        await scene.ready()
         return await through_phases(scene, spec, [generator, *second])
 
 
@@ -101,6 +113,7 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
     for generator, plan in zip(running, plans(scene, spec), strict=True):
         await prepare(scene, generator, plan)
     log, watch = LogPart(scene.emulator.log_file), Watch()
+    kept_open = Before(processes(await scene.environment_pids()))
     await scene.stage.count_anew()
     began_s, began_wall_s = time.monotonic(), time.time()
     async with watching(scene, watch, began_s):
@@ -108,12 +121,17 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
     phases = scene.experiment.phases
     samples = samples_of(run.recordings, began_s)
     observed = Observation(measure(samples, phases, budget_ms=scene.experiment.budget_ms))
+    late_ms = _late_ms(run.recordings[:1], began_s + phases.fault_on_s)
+    if late_ms > LATE_MAX_MS:
+        raise TooBusy(f"not judged: requests left {late_ms:.0f} ms late (p95) before anything was broken")
     _require_steady_state(observed.measures["before.ok_share"], log)
+    observed.examples = _answers(samples, phases, log)
     observed.curves = [*curves(samples, phases.end_s), *_watched_curves(watch)]
     breaker = breaker_spans(log.text(), began_wall_s, phases.end_s)
     observed.spans = [run.fault, *breaker]
     opened_s = min((span.start_s for span in breaker), default=math.inf)
     observed.measures["breaker_opens_after_s"] = opened_s - run.fault.start_s
+    observed.measures |= kept_open.measures(processes(await scene.environment_pids()))
     observed.measures |= _dial_measures(samples, phases, run.stats)
     observed.measures |= _probe_measures(watch, run.fault) | await _aftermath(scene, log)
     return observed
@@ -170,6 +188,40 @@ async def _break_and_mend(scene: Scene, running: Sequence[LoadProcess], began_s:
     stats.append(await scene.stage.proxies.stats(POSTGRES))
     label = ", ".join(fault.kind for fault in scene.experiment.fault) or "overload"
     return Run(recordings, Span("fault", label, on_s, off_s), stats)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one process holds: open files (connections are) and memory."""
+
+    files: int
+    memory_mb: float
+
+
+def processes(pids: Iterable[int]) -> dict[int, Holding]:
+    """Those that live, by pid."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError, StopIteration):
+            status = Path(f"/proc/{pid}/status").read_text().splitlines()
+            resident = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+            found[pid] = Holding(len(list(Path(f"/proc/{pid}/fd").iterdir())), resident)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the environments held when they were warm."""
+
+    held: Mapping[int, Holding]
+
+    def measures(self, now: Mapping[int, Holding]) -> dict[str, float]:
+        """By how much the worst of those that are still the same has grown."""
+        same = [(self.held[pid], now[pid]) for pid in self.held.keys() & now.keys()]
+        return {
+            "files_grown": float(max((after.files - before.files for before, after in same), default=0)),
+            "memory_grown_mb": max((after.memory_mb - before.memory_mb for before, after in same), default=0.0),
+        }
 
 
 def _require_steady_state(ok_share: float, log: LogPart) -> None:
@@ -237,6 +289,27 @@ def samples_of(recordings: Sequence[Recording], began_s: float) -> list[Sample]:
         )
     ]
     return sorted(found, key=lambda sample: sample.due_s)
+
+
+def _answers(samples: Sequence[Sample], phases: Phases, log: LogPart) -> list[str]:
+    """For people: which answers came in each phase, and the last error in the log."""
+    lines = []
+    for name, window in windows(samples, phases, 1.0).items():
+        statuses = Counter(sample.status for sample in window.samples)
+        counts = ", ".join(f"{count} x {status or 'no answer'}" for status, count in sorted(statuses.items()))
+        lines.append(f"{name}: {counts}")
+    return [*lines, f"log: {_last_complaint(log)}"]
+
+
+def _late_ms(recordings: Sequence[Recording], until_s: float) -> float:
+    """How late the load generator was (p95): nothing but the machine makes it wait."""
+    late = sorted(
+        (sent - due) / 1e6
+        for recording in recordings
+        for due, sent in zip(recording.intended_ns, recording.sent_ns, strict=True)
+        if due / 1e9 < until_s
+    )
+    return quantile(late, 0.95) if late else 0.0
 
 
 def is_planned(reply: Reply | None) -> bool:

@@ -157,6 +157,7 @@ class Control:
         self.proxies: dict[str, Proxy] = {}
         self.commands: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "listen": self._listen,
+            "redirect": self._redirect,
             "add": self._add,
             "remove": self._remove,
             "clear": self._clear,
@@ -176,6 +177,10 @@ class Control:
     def _listen(self, command: dict[str, Any]) -> dict[str, Any]:
         proxy = self.proxies[command["proxy"]] = Proxy((command["host"], command["port"]))
         return {"port": proxy.port}
+
+    def _redirect(self, command: dict[str, Any]) -> dict[str, Any]:
+        self.proxies[command["proxy"]].upstream = (command["host"], command["port"])
+        return {}
 
     def _add(self, command: dict[str, Any]) -> dict[str, Any]:
         self.proxies[command["proxy"]].add(command["name"], TcpFault(**command["fault"]))

@@ -54,6 +54,10 @@ class ProxyProcess:
         answer = await self._command("listen", proxy, host=host, port=port)
         return int(answer["port"])
 
+    async def redirect(self, proxy: str, *, host: str, port: int) -> None:
+        """New connections go to host:port from now on."""
+        await self._command("redirect", proxy, host=host, port=port)
+
     async def add(self, proxy: str, name: str, fault: TcpFault) -> None:
         await self._command("add", proxy, name=name, fault={**asdict(fault), "settings": dict(fault.settings)})
 

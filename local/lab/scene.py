@@ -1,5 +1,6 @@
 """One experiment on one subject: where it takes place, what it is called, what it leaves behind. Runs nothing itself."""
 
+import asyncio
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +16,7 @@ from local.lab.emulator_process import EmulatorProcess
 from local.lab.experiments import Experiment, ExperimentError, FaultSpec, VariantSpec
 from local.lab.faults import (
     BackendsTerminated,
+    ClockJump,
     ConnectionLimit,
     ConnectionsTaken,
     DiskFull,
@@ -23,13 +25,15 @@ from local.lab.faults import (
     Killed,
     LockHeld,
     OnProxy,
+    Pulsed,
     RedisEmptied,
+    RedisGarbage,
     RedisMemory,
     RedisPaused,
     Restarted,
 )
 from local.lab.measures import Curve
-from local.lab.stage import POSTGRES, REDIS, Stage
+from local.lab.stage import AWS, POSTGRES, REDIS, Stage
 from local.lab.tcp_faults import FAULT_KINDS, TcpFault
 
 APP_ROLE = "app"
@@ -65,6 +69,25 @@ class Observation:
     examples: list[str] = field(default_factory=list)
 
 
+class Gate:
+    """Subjects side by side start together: nobody's warming-up falls into what another measures."""
+
+    def __init__(self, coming: int) -> None:
+        self._coming = coming
+        self._known: set[int] = set()
+        self._open = asyncio.Event()
+
+    async def arrive(self, who: object) -> None:
+        self.leave(who)
+        await self._open.wait()
+
+    def leave(self, who: object) -> None:
+        """Whoever has ended, however it did, is not waited for."""
+        self._known.add(id(who))
+        if len(self._known) >= self._coming:
+            self._open.set()
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Everything a procedure needs."""
@@ -76,6 +99,11 @@ class Scene:
     workloads: Path
     seed: int
     say: Callable[[str], None]
+    gate: Gate
+
+    async def ready(self) -> None:
+        """Warm, and waiting for the others."""
+        await self.gate.arrive(self.subject)
 
     @property
     def variant(self) -> VariantSpec:
@@ -142,11 +170,13 @@ FAULTS: dict[str, Build] = {
     "backends_terminated": lambda scene, spec: BackendsTerminated(
         scene.stage.postgres.admin_url(), role=spec.texts.get("role", APP_ROLE)
     ),
-    "disk_full": lambda scene, _: DiskFull(_admin_url(scene)),
+    "disk_full": lambda scene, spec: DiskFull(_admin_url(scene), only=spec.texts.get("table", "%")),
+    "clock_jump": lambda scene, spec: ClockJump(scene.emulator.clock_file, offset_s=spec.settings["offset_s"]),
     "redis_paused": lambda scene, spec: RedisPaused(scene.stage.redis.url(), pause_s=spec.settings["pause_s"]),
     "redis_out_of_memory": lambda scene, _: RedisMemory(scene.stage.redis.url()),
     "redis_eviction": lambda scene, _: RedisMemory(scene.stage.redis.url(), policy="allkeys-random"),
     "redis_emptied": lambda scene, _: RedisEmptied(scene.stage.redis.url()),
+    "redis_garbage": lambda scene, _: RedisGarbage(scene.stage.redis.url()),
     "environments_retired": lambda scene, _: Retired(scene),
 }
 """Besides these, every kind of FAULT_KINDS, on a proxy."""
@@ -166,10 +196,15 @@ class Retired:
 
 
 def build_fault(scene: Scene, spec: FaultSpec) -> Fault:
+    fault = _build(scene, spec)
+    return Pulsed(fault, every_s=spec.pulse_s) if spec.pulse_s else fault
+
+
+def _build(scene: Scene, spec: FaultSpec) -> Fault:
     where = f"experiment {scene.experiment.id}: fault {spec.kind}"
     if spec.kind in FAULT_KINDS:
-        if spec.on not in (POSTGRES, REDIS):
-            raise ExperimentError(f"{where}: on = {spec.on!r}; a TCP fault is on {POSTGRES} or {REDIS}")
+        if spec.on not in (POSTGRES, REDIS, AWS):
+            raise ExperimentError(f"{where}: on = {spec.on!r}; a TCP fault is on {POSTGRES}, {REDIS} or {AWS}")
         fault = TcpFault(spec.kind, spec.direction, spec.share, scene.seed, spec.settings)
         return OnProxy(scene.stage.proxies, spec.on, fault)
     if spec.kind not in FAULTS:

@@ -15,7 +15,7 @@ from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
 from local.lab.faults import CONNECT_TIMEOUT_S, admin
 from local.lab.proxy_process import ProxyProcess
 
-POSTGRES, REDIS = "postgres", "redis"
+POSTGRES, REDIS, AWS = "postgres", "redis", "aws"
 MAX_CONNECTIONS = 100  # what a small RDS instance has, and what a storm runs into
 
 
@@ -41,6 +41,8 @@ class Stage:
             await exits.enter_async_context(self.proxies)
             for name, server in ((POSTGRES, self.postgres), (REDIS, self.redis)):
                 self._ports[name] = await self.proxies.listen(name, host=server.host, port=server.port)
+            # Nobody listens there yet: the local AWS is the emulator's own, and has its port when that has started.
+            self._ports[AWS] = await self.proxies.listen(AWS, host="127.0.0.1", port=1)
             exits.push_async_exit(self._stop_emulator)
             self._exits = exits.pop_all()
         return self
@@ -59,7 +61,15 @@ class Stage:
                 redis_url=through(self.redis.url(), self._ports[REDIS]),
             )
             self._emulator = await self._emulator_exits.enter_async_context(emulator)
+            if settings.aws:
+                aws = (await emulator.state())["backing"]["aws"]
+                await self.proxies.redirect(AWS, host="127.0.0.1", port=int(aws["port"]))
         return self._emulator
+
+    @property
+    def aws_url(self) -> str:
+        """The proxy before the local AWS, known before there is one behind it."""
+        return f"http://127.0.0.1:{self._ports[AWS]}"
 
     async def _stop_emulator(self, *_: object) -> None:
         self._emulator = None

@@ -179,6 +179,18 @@ async def http_error(hit: Hit, chunk: Chunk, onward: Onward) -> None:
     hit.link.end_connection()
 
 
+async def aws_throttled(hit: Hit, chunk: Chunk, onward: Onward) -> None:
+    # As SQS and Secrets Manager say it in the JSON protocol: a 400, and the code in a header and in the body.
+    if chunk.end:
+        await onward(chunk)
+        return
+    body = b'{"__type": "com.amazonaws#ThrottlingException", "message": "Rate exceeded"}'
+    head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-amz-json-1.0\r\nConnection: close\r\n"
+    length = f"x-amzn-ErrorType: ThrottlingException\r\nContent-Length: {len(body)}\r\n\r\n"
+    hit.link.answer(head.encode() + length.encode() + body)
+    hit.link.end_connection()
+
+
 def pieces_of(chunk: Chunk, piece_bytes: int) -> list[Chunk]:
     """The chunk in pieces of at most `piece_bytes`; an end is one piece."""
     if not chunk.data:
@@ -221,5 +233,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
     "slicer": FaultKind("every chunk in small pieces", {"bytes": 16, "delay_s": 0.001}, on_chunk=slicer),
     "http_error": FaultKind(
         "an HTTP status instead of an answer", {"status": 503}, on_chunk=http_error, drops_bytes=True
+    ),
+    "aws_throttled": FaultKind(
+        "AWS says ThrottlingException instead of an answer", on_chunk=aws_throttled, drops_bytes=True
     ),
 }
