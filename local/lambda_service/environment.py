@@ -296,6 +296,10 @@ class Environment:
         self._connections.discard(connection)
         if connection in self._parked:
             self._parked.remove(connection)
+        elif connection.running is None:
+            return
+        if self._slots > 1 and self._phase is not Phase.SHUTDOWN:
+            self.kill()  # one of its processes has ended: it will not be whole again
 
     def runtime_asks_next(self, connection: RuntimeConnection) -> None:
         if connection.running is not None:

@@ -85,6 +85,7 @@ class Fleet:
         environment_id = f"{random.getrandbits(128):032x}"
         tmp = self._workplace.state_dir / "tmp" / environment_id
         tmp.mkdir(parents=True)
+        slots = self.plan.processes if way is Way.MANAGED else 1
         starter: Starter = self._launches[way]
         if way is Way.SNAP_START and self.snapshot is not None:
             starter = self.snapshot
@@ -95,12 +96,12 @@ class Fleet:
             way=way,
             log_stream=f"{datetime.now(UTC):%Y/%m/%d}/[{self._version}]{environment_id}",
             tmp=tmp,
-            memory_limit_bytes=self._config.memory_mb * _MB,
-            freezer=self._workplace.freezer,
+            memory_limit_bytes=self._config.memory_mb * _MB * slots,
+            freezer=None if way is Way.MANAGED else self._workplace.freezer,
             guard=self._workplace.guard,
-            slots=self.plan.processes if way is Way.MANAGED else 1,
+            slots=slots,
         )
-        environment.ahead = ahead
+        environment.ahead = ahead or way is Way.MANAGED
         self.environments[environment_id] = environment
         return environment
 

@@ -101,8 +101,7 @@ class Function:
                 self._limits.give_back()
             self._count_throttle(invocation)
             raise Throttled()
-        self.counters.invocations += 1
-        invocation.future = asyncio.get_running_loop().create_future()
+        self._admitted(invocation)
         if isinstance(admitted, Environment):
             self._use(admitted, invocation)
         elif admitted is Decision.WAIT:
@@ -110,6 +109,11 @@ class Function:
             self._waiters.append(invocation)
         else:
             self._begin(self._cold_start(invocation), invocation)
+
+    def _admitted(self, invocation: Invocation) -> Invocation:
+        self.counters.invocations += 1
+        invocation.future = asyncio.get_running_loop().create_future()
+        return invocation
 
     def _count_throttle(self, invocation: Invocation) -> None:
         self.counters.throttles += 1

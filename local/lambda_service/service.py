@@ -18,6 +18,7 @@ from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.launches import Launcher, Surroundings, not_runnable
 from local.lambda_service.logs import LogSink
+from local.lambda_service.managed import ManagedFunction
 from local.lambda_service.observer import Observer
 from local.lambda_service.sandbox import Guard, Launch
 from local.lambda_service.trace_header import Sampler
@@ -160,13 +161,18 @@ class LambdaService:
             if reason is not None:
                 self.not_runnable[logical_id] = reason
                 continue
+            plan = self._plan(config)
+            if plan.way is Way.MANAGED:  # docs: lambda/latest/dg/lambda-managed-instances.html
+                config = replace(config, log_format="JSON")
             launch, warnings = self._launcher.launch(config, debug_port=options.debug.get(logical_id))
             self.warnings += [warning for warning in warnings if warning not in self.warnings]
-            self._add(config, launch, workplace, unreserved)
+            self._add(config, plan, launch, workplace, unreserved)
 
-    def _add(self, config: FunctionConfig, launch: Launch, workplace: Workplace, unreserved: AccountLimit) -> None:
+    def _add(
+        self, config: FunctionConfig, plan: StartPlan, launch: Launch, workplace: Workplace, unreserved: AccountLimit
+    ) -> None:
         """The function's one set of environments, or two where its published version starts otherwise than $LATEST."""
-        plan, logical_id = self._plan(config), config.logical_id
+        logical_id = config.logical_id
         limit = unreserved if config.reserved_concurrency is None else None
         debugged = logical_id in self.options.debug
         two = self.options.start == "template" and plan.way in (Way.SNAP_START, Way.PROVISIONED)
@@ -174,7 +180,8 @@ class LambdaService:
             limit = AccountLimit(config.reserved_concurrency, "ReservedFunctionConcurrentInvocationLimitExceeded")
             config = replace(config, reserved_concurrency=None)
         version = PUBLISHED if two else LATEST
-        function = Function(config, launch, workplace, limit, plan=plan, version=version, debugged=debugged)
+        kind = ManagedFunction if plan.way is Way.MANAGED else Function
+        function = kind(config, launch, workplace, limit, plan=plan, version=version, debugged=debugged)
         latest = Function(config, launch, workplace, limit, debugged=debugged) if two else function
         self.functions[logical_id] = function
         if two:
@@ -326,7 +333,7 @@ class LambdaService:
         """Lay the code of these functions out again; their next environments start from it. Raises StagingError."""
         assert self._launcher is not None
         for logical_id in logical_ids:
-            config = self.template.functions[logical_id]
+            config = self.functions[logical_id].config
             launch, _ = self._launcher.launch(config, debug_port=self.options.debug.get(logical_id))
             for function in (self.functions[logical_id], self.latest.get(logical_id)):
                 if function is not None:

@@ -64,5 +64,5 @@ def plan_start(config: FunctionConfig, choice: StartChoice, *, provisioned: int,
     if way is Way.PROVISIONED:
         return StartPlan(way, provisioned)
     if way is Way.MANAGED:
-        return StartPlan(way, MANAGED_ENVIRONMENTS, processes)
+        return StartPlan(way, provisioned, processes)
     return StartPlan(way)

@@ -17,6 +17,8 @@ from local.template.source import Node
 from local.template.values import Resolver, is_intrinsic, text
 
 FUNCTION_TYPES: Final = ("AWS::Serverless::Function", "AWS::Lambda::Function")
+DEFAULT_MAX_CONCURRENCY: Final = 16
+"""Of each vCPU (docs: lambda/latest/dg/lambda-managed-instances-python-runtime.html); here of the environment."""
 LAYER_TYPES: Final = ("AWS::Serverless::LayerVersion", "AWS::Lambda::LayerVersion")
 
 
@@ -59,6 +61,7 @@ class FunctionReader:
             ephemeral_storage_mb=properties.section("EphemeralStorage").integer("Size", 512),
             snap_start=properties.section("SnapStart").text("ApplyOn", "None") == "PublishedVersions",
             provisioned_concurrency=_provisioned(properties),
+            max_concurrency=_max_concurrency(properties),
             auto_publish_alias=properties.optional_text("AutoPublishAlias"),
             event_invoke_config=_event_invoke_config(properties),
             dead_letter_arn=_dead_letter(properties),
@@ -187,6 +190,16 @@ def _tracing(properties: Properties) -> bool:
 def _provisioned(properties: Properties) -> int | None:
     section = properties.section("ProvisionedConcurrencyConfig")
     return section.optional_integer("ProvisionedConcurrentExecutions")
+
+
+def _max_concurrency(properties: Properties) -> int | None:
+    """Of Managed Instances: SAM has the number in CapacityProviderConfig, CloudFormation one level below."""
+    if "CapacityProviderConfig" not in properties:
+        return None
+    section = properties.section("CapacityProviderConfig")
+    below = section.section("LambdaManagedInstancesCapacityProviderConfig")
+    name = "PerExecutionEnvironmentMaxConcurrency"
+    return section.optional_integer(name) or below.optional_integer(name) or DEFAULT_MAX_CONCURRENCY
 
 
 def _event_invoke_config(properties: Properties) -> EventInvokeConfig | None:

@@ -1,0 +1,100 @@
+"""A function on Managed Instances: environments that are always there, each with several processes. Knows no cold start.
+
+docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html: invocations share environments, nothing is frozen, and what finds no
+process free is throttled; Lambda adds environments by their load, here their number is fixed.
+"""
+
+import time
+
+from local.lambda_service import failures
+from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.function import Function
+from local.lambda_service.invocation import Invocation
+from local.lambda_service.types import Status, Throttled
+
+
+class ManagedFunction(Function):
+    """An environment that loses a process, or has one that takes too long, is ended with all it runs and replaced."""
+
+    def _admit(self, invocation: Invocation) -> None:
+        environment = self._least_busy()
+        if environment is None or not self._take():
+            self._count_throttle(invocation)
+            raise Throttled("ConcurrentInvocationLimitExceeded")
+        self._use(environment, self._admitted(invocation))
+
+    def _least_busy(self) -> Environment | None:
+        able = [each for each in self.environments.values() if each.alive and not each.retiring]
+        return max(able, key=lambda each: each.free_slots, default=None)
+
+    def _take(self) -> bool:
+        most = self._scaling.concurrency_max
+        if most is not None and self._scaling.in_flight >= most:
+            return False
+        if self._limits is not None and not self._limits.take():
+            return False
+        self._scaling.in_flight += 1
+        return True
+
+    def _free(self, environment: Environment) -> None:
+        """It takes events from here on."""
+
+    # -- what environments tell ----------------------------------------------------------------------------------------
+
+    def environment_answered(
+        self, environment: Environment, invocation: Invocation, body: bytes, failed: bool, error_type: str | None
+    ) -> None:
+        if environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns):
+            self._conclude_out_of_memory(environment, invocation)
+            self._end(environment)
+            return
+        if environment.invocations == 1:
+            self.fleet.keep_init(environment)
+        status: Status = "error" if failed else "ok"
+        self._conclude(environment, invocation, body, status=status, error_type=error_type, from_runtime=True)
+
+    def environment_back(self, environment: Environment) -> None:
+        if environment.retiring and not environment.running:
+            self._spawn_task(self._shut_down(environment))
+
+    def environment_exited(self, environment: Environment, status: int, was: Phase, running: list[Invocation]) -> None:  # noqa: ARG002
+        self._lose(environment, running, status)
+        self._drop(environment)
+
+    def _timed_out(self, invocation: Invocation) -> None:
+        environment = invocation.environment
+        assert isinstance(environment, Environment)
+        environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns)
+        others = [each for each in environment.running if each is not invocation]
+        environment.reset()
+        self._conclude_timeout(environment, invocation)
+        self._lose(environment, others, -9)
+        self._spawn_task(self._shut_down(environment))
+
+    def _end(self, environment: Environment) -> None:
+        others = environment.running
+        environment.reset()
+        self._lose(environment, others, -9)
+        self._spawn_task(self._shut_down(environment))
+
+    def _lose(self, environment: Environment, running: list[Invocation], status: int) -> None:
+        for invocation in running:
+            if environment.out_of_memory:
+                self._conclude_out_of_memory(environment, invocation)
+            else:
+                payload = failures.runtime_exited(invocation.request_id, status)
+                self._conclude(environment, invocation, payload, status="error", error_type="Runtime.ExitError")
+
+    # -- the set of environments ---------------------------------------------------------------------------------------
+
+    async def retire(self) -> int:
+        """End every environment, busy ones when they are idle; each is replaced."""
+        found = [each for each in self.environments.values() if not each.retiring]
+        for environment in found:
+            environment.retiring = True
+            if not environment.running:
+                self._spawn_task(self._shut_down(environment))
+        return len(found)
+
+    def reap_idle(self, now_s: float) -> None:
+        """They are there whether anybody uses them or not."""
