@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
-from local.results import Block, Check, Cold, Sweep
+from local.results import Block, Check, Cold, Growth, Sweep
 
 from . import stats
 from .options import BLOCKS, COLD_STARTS, BenchOptions
@@ -55,6 +55,11 @@ def sweep_checks(sweeps: Sequence[Sweep], late_ns: Sequence[int], *, baseline: s
         Check("knees found", found, len(sweeps), "", found == len(sweeps), hint),
         Check("lateness", round(share, 4), LATENESS_SHARE, "of p99", share <= LATENESS_SHARE, _lateness_advice(share)),
     )
+
+
+def growth_checks(growth: Sequence[Growth]) -> tuple[Check, ...]:
+    least = min((len(own.sizes) for own in growth), default=0)
+    return (Check("sizes", least, 3, "", least >= 3, "" if least >= 3 else "an order needs three sizes: see --rows"),)
 
 
 def errors(blocks: Iterable[Block], baseline: str) -> Check:

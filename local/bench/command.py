@@ -13,6 +13,7 @@ from .emulator import EmulatorError
 from .load_process import LoadError
 from .options import OptionError, add_arguments, options_of
 from .prices import PriceError
+from .relay import RelayError
 from .session import run_bench
 from .workloads import WorkloadError
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace, show: Callable[[Result], None]) -> int:
     except (OptionError, WorkloadError, PriceError) as error:
         print(f"warmfront bench: {error}", file=sys.stderr)
         return 2
-    except (EmulatorError, LoadError, BackingError) as error:
+    except (EmulatorError, LoadError, RelayError, BackingError) as error:
         print(f"warmfront bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

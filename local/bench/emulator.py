@@ -59,8 +59,9 @@ class State:
         return Environments(pids, sum(function.exited_cpu_s for function in self.functions.values()))
 
     @classmethod
-    def read(cls, document: Mapping[str, Any]) -> Self:
-        backing = dict(document.get("backing") or {})
+    def read(cls, document: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> Self:
+        """`own`: backing services that the bench started itself; the emulator knows only their addresses."""
+        backing = {**(document.get("backing") or {}), **(own or {})}
         parts = Parts(
             emulator=document["emulator"]["pid"],
             postgres=(backing.get("postgres") or {}).get("pid"),
@@ -84,15 +85,16 @@ def _function(about: Mapping[str, Any]) -> FunctionState:
 class Control:
     """The control surface and the Invoke API of an emulator that answers at an address."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, own: Mapping[str, Any] | None = None) -> None:
         parts = urlsplit(url)
         if parts.hostname is None or parts.port is None:
             raise EmulatorError(f"{url!r} is no address of an emulator")
         self.target = Target(parts.hostname, parts.port)
         self._token = token
+        self._own = own
 
     def state(self) -> State:
-        return State.read(self._ask("GET", "/_warmfront/state"))
+        return State.read(self._ask("GET", "/_warmfront/state"), self._own)
 
     def retire(self, function: str) -> int:
         """Shuts the function's environments down: its next invocation is a cold start."""
@@ -161,9 +163,10 @@ class EmulatorProcess:
         max_connections: int = 200,
         arguments: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
+        own: Mapping[str, Any] | None = None,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
-        """`variables`: for the emulator itself, over those of this process."""
+        """`variables`: for the emulator itself, over those of this process; `own`: of backing services started elsewhere."""
         token = secrets.token_urlsafe(18)
         log = Path(tempfile.mkdtemp(prefix="warmfront-bench-")) / "functions.log"
         get_watcher().remove_on_exit(log.parent)
@@ -189,7 +192,7 @@ class EmulatorProcess:
         )
         get_watcher().register(process.pid, first_signal=signal.SIGTERM)
         try:
-            return cls(process, Control(_Output(process).ready(timeout_s), token), log)
+            return cls(process, Control(_Output(process).ready(timeout_s), token, own), log)
         except EmulatorError:
             _stop(process, log)
             raise

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from .prices import OURS as OUR_PRICES
 from .samples import Arrivals, Target
-from .workloads import OURS
+from .workloads import GROWTH, OURS
 
 BLOCKS = 30
 COLD_STARTS = 30
@@ -24,6 +24,8 @@ MEMORY_ROUNDS = 3
 EQUAL_ROUNDS = 6
 WINDOW_S = 2.0  # of each stretch of offered load
 SWEEP_WINDOW_S = 3.0
+GROWTH_ROWS = (10_000, 100_000, 1_000_000)
+GROWTH_ENVIRONMENTS = (1, 10, 50, 100, 200)
 WARM_S = 10.0  # a warm-up that has not settled by then is told so by the stationarity check
 
 
@@ -53,6 +55,10 @@ class BenchOptions:
     equal_rounds: int = EQUAL_ROUNDS
     window_s: float = WINDOW_S
     sweep: bool = False
+    growth: bool = False
+    rows: tuple[int, ...] = GROWTH_ROWS
+    environments: tuple[int, ...] = GROWTH_ENVIRONMENTS
+    rtt_s: float = 0.0
     prices: Path = OUR_PRICES
     rate: float | None = None
     for_s: float | None = None
@@ -134,6 +140,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find each variant's knee instead: open loop, rates rising until they are not held",
     )
     group.add_argument(
+        "--growth", action="store_true", help="the same reads over more rows and beside more environments instead"
+    )
+    group.add_argument("--rows", type=_numbers, metavar="N,...", help="of --growth (10000,100000,1000000)")
+    group.add_argument("--environments", type=_numbers, metavar="N,...", help="of --growth (1,10,50,100,200)")
+    group.add_argument(
         "--window", dest="window_s", type=_seconds, metavar="TIME", help="of each rate offered (2s; with --sweep 3s)"
     )
     group.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="of an open loop")
@@ -143,6 +154,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", dest="timeout_s", type=_seconds, default=30.0, metavar="TIME", help="of a request (30s)"
     )
     group.add_argument("--cold-starts", type=_at_least(0), metavar="N", help=f"per variant (default: {COLD_STARTS})")
+    group.add_argument(
+        "--rtt",
+        dest="rtt_s",
+        type=_seconds,
+        default=0.0,
+        metavar="TIME",
+        help="a network round trip to Postgres and Redis, as 0.5ms",
+    )
     group = parser.add_argument_group("run")
     group.add_argument("--quick", action="store_true", help="everything, in under a minute: wide intervals")
     group.add_argument("--seed", type=int, default=1, help="of what is asked and in which order (default: 1)")
@@ -162,15 +181,21 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         raise OptionError("--rate and --for go together: so many requests per second, for so long")
     if args.rate is not None and args.rate <= 0:
         raise OptionError(f"--rate {args.rate}: a rate is above 0 requests per second")
+    if args.rtt_s and args.url is not None:
+        raise OptionError(
+            "--rtt stands between our own emulator and its backing services; an --url has its own network"
+        )
     if args.sweep and args.rate is not None:
         raise OptionError("--sweep finds its rates itself: leave out --rate and --for")
+    if args.growth and (args.sweep or args.rate is not None or args.url is not None):
+        raise OptionError("--growth is a run of its own on this machine: leave out --sweep, --rate and --url")
     chosen: dict[str, object] = {"window_s": SWEEP_WINDOW_S} if args.sweep else {}
     chosen |= QUICK if args.quick else {}
-    for name in ("workers", "requests", "blocks", "box_s", "cold_starts", "window_s"):
+    for name in ("workers", "requests", "blocks", "box_s", "cold_starts", "window_s", "rows", "environments"):
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
     options = BenchOptions(
-        workload=args.workload,
+        workload=GROWTH if args.growth and args.workload == OURS else args.workload,
         template=args.template,
         url=args.url,
         only=args.only,
@@ -185,6 +210,8 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         floor=not args.no_floor,
         equal_load=not args.no_equal_load,
         sweep=args.sweep,
+        growth=args.growth,
+        rtt_s=args.rtt_s,
         prices=args.prices,
         output=args.output or Path("results") / f"bench-{now:%Y%m%d-%H%M%S}.json",
         command=command,
@@ -196,6 +223,11 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    found = sorted({_at_least(1)(part.strip()) for part in text.split(",")})
+    return tuple(found)
 
 
 def _at_least(least: int) -> Callable[[str], int]:

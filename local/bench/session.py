@@ -12,11 +12,13 @@ from statistics import median
 from typing import TextIO
 
 from local import results
-from local.results import Block, Check, Cold, Result, Sized, Sweep, Validity
+from local.results import Block, Check, Cold, Growth, Result, Sized, Sweep, Validity
 
 from . import checks, stats, summary
+from .distant import Distant, distant
 from .emulator import Control, EmulatorProcess
 from .equal_load import EqualLoad
+from .growth import GrowthRun, sized_workloads
 from .load_process import LoadProcess
 from .measure import Meter, Site
 from .options import BenchOptions, OptionError
@@ -32,8 +34,11 @@ RAMP_STEPS = 10  # environments are started a few at a time: fifty at once take 
 
 def run_bench(options: BenchOptions, *, stream: TextIO | None = None) -> Result:
     """Runs it all; nothing that was started is left behind, however this ends."""
-    file = load_workloads(options.workload)
     with ExitStack() as stack:
+        if options.growth:  # a workload with a size in it, the smallest until another is asked for
+            file = stack.enter_context(sized_workloads(options.workload, min(options.rows)))
+        else:
+            file = load_workloads(options.workload)
         return Session(options, file, Progress(stream or sys.stderr), stack).run()
 
 
@@ -78,8 +83,10 @@ class Session:
     warnings: list[str] = field(default_factory=list)
     backing: dict[str, object] = field(default_factory=dict)
     emulator: EmulatorProcess | None = None
+    distant: Distant | None = None
     sweeps: list[Sweep] = field(default_factory=list)
     sized: list[Sized] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
     equal: EqualLoad | None = None
 
     def run(self) -> Result:
@@ -89,9 +96,14 @@ class Session:
         meter = Meter(self.stack.enter_context(LoadProcess.start()), time.monotonic())
         self.progress.phase("starting the emulator" if self.options.url is None else f"measuring {self.options.url}")
         site = self._site(variants)
-        floor = None if self.options.sweep else self._floor_site()
-        self._set_up(site, variants)
+        floor = None if self.options.sweep or self.options.growth else self._floor_site()
+        if not self.options.growth:
+            self._set_up(site, variants)
         rounds = random.Random(f"order {self.options.seed}")
+        if self.options.growth:
+            self._growth(meter, site, workloads, variants, rounds)
+            self.progress.end()
+            return self._result(meter, workloads, variants)
         if self.options.sweep:
             workloads = workloads if self.options.only else workloads[:1]
             self._sweeps(meter, site, workloads, variants)
@@ -128,11 +140,14 @@ class Session:
             raise OptionError(
                 f"--template {self.options.template} is not there; run from the project, or name a template"
             )
-        connections = len(variants) * self.options.connections + RESERVE_CONNECTIONS
-        process = EmulatorProcess.start(self.options.template, max_connections=connections)
+        most = max(self.options.environments) if self.options.growth else self.options.connections
+        connections = len(variants) * most + RESERVE_CONNECTIONS
+        process = self._start_emulator(connections)
         self.emulator = self.stack.enter_context(process)
         state = process.control.state()
         self.backing = {name: dict(about) for name, about in state.backing.items()}
+        if self.distant is not None:
+            self.backing["relay"] = self.distant.described
         for variant in variants:
             if variant.function not in state.functions:
                 raise OptionError(
@@ -140,6 +155,13 @@ class Session:
                     f"{self.options.template} has {', '.join(state.functions)}"
                 )
         return Site(self.file, process.control.target, process.control)
+
+    def _start_emulator(self, connections: int) -> EmulatorProcess:
+        if not self.options.rtt_s:
+            return EmulatorProcess.start(self.options.template, max_connections=connections)
+        self.distant = self.stack.enter_context(distant(self.options.rtt_s, max_connections=connections))
+        variables, about = self.distant.variables, self.distant.about
+        return EmulatorProcess.start(self.options.template, max_connections=connections, variables=variables, own=about)
 
     def _floor_site(self) -> Site | None:
         if self.options.url is not None or not self.options.floor:
@@ -247,6 +269,25 @@ class Session:
             if block.workload == entry.workload.name and block.variant == entry.variant.name
         ]
         return int(own[-1].requests * 1.2) if own else 4 * self.options.workers
+
+    # Growth
+
+    def _growth(
+        self,
+        meter: Meter,
+        site: Site,
+        workloads: Sequence[Workload],
+        variants: Sequence[Variant],
+        order: random.Random,
+    ) -> None:
+        run = GrowthRun(meter, site, self.options.seed, order, self.progress.phase)
+        names, reads = [variant.name for variant in variants], [workload.name for workload in workloads]
+        for rows in self.options.rows:
+            with sized_workloads(self.options.workload, rows) as file:
+                run.at_rows(file, rows, names, reads)
+        self.growth += run.by_rows()
+        for variant in variants:
+            self.growth += run.by_environments(workloads[0], variant, self.options.environments)
 
     # Offered rates
 
@@ -364,11 +405,14 @@ class Session:
             sweeps=tuple(self.sweeps),
             costs=tuple(equal.costs()) if equal else (),
             sized=tuple(self.sized),
+            growth=tuple(self.growth),
             worth=tuple(equal.worth()) if equal else (),
             warnings=tuple(self.warnings),
         )
 
     def _checks(self, meter: Meter, workloads: Sequence[Workload], baseline: str) -> tuple[Check, ...]:
+        if self.options.growth:
+            return checks.growth_checks(self.growth)
         if self.options.sweep:
             return checks.sweep_checks(self.sweeps, meter.tally.late_ns, baseline=baseline)
         return checks.all_checks(
@@ -411,7 +455,19 @@ class Session:
             "url": options.url,
             "start_mode": "on-demand",
             "floor": floor,
+            "rtt": self._rtt(meter),
             "load_generator_cpu_us_per_request": round(1e6 * meter.tally.cpu_s / max(1, meter.tally.requests), 2),
+        }
+
+    def _rtt(self, meter: Meter) -> dict[str, float] | None:
+        """What was asked for, what it came to, and what the relay cost: that is in no variant's CPU."""
+        if self.distant is None:
+            return None
+        return {
+            "asked_ms": 1000.0 * self.options.rtt_s,
+            "measured_ms": round(1000.0 * self.distant.calibration.round_trip_s, 3),
+            "relay_cpu_us_per_round_trip": round(1e6 * self.distant.calibration.cpu_s, 1),
+            "relay_cpu_us_per_request": round(1e6 * self.distant.relay.cpu_s / max(1, meter.tally.requests), 1),
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 OURS = Path(__file__).with_name("shop.toml")
+GROWTH = Path(__file__).with_name("growth.toml")
 
 # `{id:1..100000}` draws a number, `{id}` repeats what this exchange drew; JSON's own braces never look like this.
 _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)(?::(-?\d+)\.\.(-?\d+))?\}")
