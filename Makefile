@@ -15,7 +15,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-emulator bench-peer lab test test-slow test-browser test-deploy serve check clean lock
+.PHONY: help setup bench bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -31,6 +31,9 @@ bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_
 	@mkdir -p results
 	$(WARMFRONT) bench --output $(RESULT) $(BENCH_ARGS)
 
+bench-observe: $(READY) ## what observation costs: throughput with it and without, interleaved
+	$(PY) -m local.bench.cost.observe --open $(BENCH_ARGS)
+
 bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
 	$(PY) -m local.bench.cost $(BENCH_ARGS)
 
@@ -44,8 +47,8 @@ lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--v
 	@mkdir -p results
 	$(WARMFRONT) lab run --all --output results/lab.json $(LAB_ARGS)
 
-test: $(READY) ## all tests but stress, deploy and browser
-	$(PY) -m pytest -m "not stress and not deploy and not browser" $(TEST_ARGS)
+test: $(READY) ## all tests but stress, deploy, browser and prometheus
+	$(PY) -m pytest -m "not stress and not deploy and not browser and not prometheus" $(TEST_ARGS)
 
 test-slow: $(READY) ## stress and mutation tests (a quarter of an hour)
 	$(PY) -m pytest -s -m stress $(TEST_ARGS)
@@ -53,6 +56,10 @@ test-slow: $(READY) ## stress and mutation tests (a quarter of an hour)
 test-browser: $(READY) ## pages in a headless Chromium
 	@command -v chromium >/dev/null || { echo "make test-browser needs chromium on PATH (Debian: apt-get install chromium)" >&2; exit 1; }
 	$(PY) -m pytest -m browser $(TEST_ARGS)
+
+test-prometheus: $(READY) ## alert rules under promtool, and in a real Prometheus that scrapes the emulator (a minute)
+	@command -v promtool prometheus >/dev/null || { echo "make test-prometheus needs promtool and prometheus on PATH (Debian: apt-get install prometheus)" >&2; exit 1; }
+	$(PY) -m pytest -m prometheus $(TEST_ARGS) tests/observe
 
 test-deploy: $(READY) $(READY_DEPLOY) ## build, check and deploy with SAM CLI to an account on loopback (4 minutes)
 	$(PY) -m pytest -m deploy $(TEST_ARGS) tests/deploy

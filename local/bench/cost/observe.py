@@ -1,0 +1,165 @@
+"""`python -m local.bench.cost.observe`: throughput with observation and without, interleaved in one run; limits 5 % closed, 10 % open.
+
+`closed`: nobody looks, and after each block all that waits is scraped (not counted). `open`: the dashboard's stream of events is read.
+"""
+
+import argparse
+import contextlib
+import http.client
+import random
+import statistics
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from local.bench import stats
+from local.bench.accounting import process_cpu_s
+from local.bench.emulator import EmulatorProcess
+from local.bench.load_process import LoadProcess, Order
+from local.bench.samples import Outcome, Plan, Target
+
+HERE: Final = Path(__file__).parent / "watched"
+EVENTS: Final = "/_warmfront/events"
+METRICS: Final = "/_warmfront/metrics"
+LIMITS_PERCENT: Final = {"closed": 5.0, "open": 10.0}
+HANDLERS: Final = ("silent", "measuring")
+PATIENCE_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class Site:
+    """One emulator, and what its blocks gave by handler."""
+
+    name: str
+    emulator: EmulatorProcess
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    cpu_ms: dict[str, list[float]] = field(default_factory=dict)
+    errors: int = 0
+
+    def run(self, load: LoadProcess, handler: str, *, connections: int, duration_s: float, counted: bool) -> None:
+        order = Order(
+            file=str(HERE / "workload.toml"),
+            workload="hello",
+            variant=handler,
+            target=self.emulator.control.target,
+            plan=Plan(workers=connections, duration_s=duration_s),
+        )
+        load.prepare(order)
+        before_s = process_cpu_s(self.emulator.pid) or 0.0
+        recording = load.run()
+        spent_s = (process_cpu_s(self.emulator.pid) or 0.0) - before_s
+        if counted:
+            self.rates.setdefault(handler, []).append(len(recording) / recording.duration_s)
+            self.cpu_ms.setdefault(handler, []).append(spent_s * 1000 / len(recording))
+            self.errors += len(recording) - recording.outcome.count(Outcome.OK)
+
+
+class Watcher:
+    """A browser's part of an open dashboard: reads the stream of events, and throws it away."""
+
+    def __init__(self, target: Target) -> None:
+        self._connection = http.client.HTTPConnection(target.host, target.port, timeout=PATIENCE_S)
+        self._connection.request("GET", EVENTS, headers={"Accept": "text/event-stream"})
+        self._response = self._connection.getresponse()
+        if self._response.status != 200:
+            raise SystemExit(f"{EVENTS} answers {self._response.status}: the dashboard cannot be watched")
+        self.lines = 0
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError, http.client.HTTPException, AttributeError):
+            while self._response.readline():
+                self.lines += 1
+
+    def close(self) -> None:
+        if self._connection.sock is not None:
+            self._connection.sock.shutdown(2)
+        self._thread.join(PATIENCE_S)
+        self._response.close()
+        self._connection.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.bench.cost.observe", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15, help="blocks of each handler and site (default: 15)")
+    parser.add_argument("--block", type=float, default=1.0, metavar="SECONDS", help="length of a block (default: 1)")
+    parser.add_argument("--connections", type=int, default=10, help="of the closed loop (default: 10)")
+    parser.add_argument("--open", action="store_true", help="with the dashboard open as well")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    with LoadProcess.start() as load, contextlib.ExitStack() as stack:
+        sites = list(_sites(stack, with_open=args.open))
+        _run(sites, load, args)
+    return show(sites)
+
+
+def _sites(stack: contextlib.ExitStack, *, with_open: bool) -> Iterator[Site]:
+    def start(name: str, argument: str) -> Site:
+        emulator = EmulatorProcess.start(HERE / "template.yaml", arguments=(argument,))
+        return Site(name, stack.enter_context(emulator))
+
+    yield start("without", "--no-observe")
+    yield start("closed", "--observe")
+    if with_open:
+        site = start("open", "--observe")
+        stack.callback(Watcher(site.emulator.control.target).close)
+        yield site
+
+
+def _run(sites: list[Site], load: LoadProcess, args: argparse.Namespace) -> None:
+    order = random.Random(args.seed)
+    scenes = [(site, handler) for site in sites for handler in HANDLERS]
+    for site, handler in scenes:
+        site.run(load, handler, connections=args.connections, duration_s=0.5, counted=False)
+    for index in range(args.rounds):
+        print(f"\rround {index + 1} of {args.rounds}", end="", file=sys.stderr, flush=True)
+        for handler in HANDLERS:
+            for site in order.sample(sites, len(sites)):
+                site.run(load, handler, connections=args.connections, duration_s=args.block, counted=True)
+                _scrape(site)
+    print(file=sys.stderr)
+
+
+def _scrape(site: Site) -> None:
+    """What waits is read between blocks: one block's lines are no later block's burden."""
+    if site.name == "without":
+        return
+    target = site.emulator.control.target
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=PATIENCE_S)
+    try:
+        connection.request("GET", METRICS)
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def show(sites: list[Site]) -> int:
+    """A row for each handler and site; exit status 1 where the middle estimate is over its limit or requests failed."""
+    without, *observed = sites
+    drawn = stats.draws(len(without.rates[HANDLERS[0]]))
+    over = any(site.errors for site in sites)
+    print(
+        f"{'handler':<11}{'dashboard':<11}{'req/s':>8} {'without':>8} {'cost %':>8} {'interval':>16} {'limit':>6} {'CPU us':>8}"
+    )
+    for handler in HANDLERS:
+        for site in observed:
+            cost = stats.typical_ratio(site.rates[handler], without.rates[handler], drawn)
+            percent = 100 * (1 - cost.value)
+            interval = f"{100 * (1 - cost.high):.1f} .. {100 * (1 - cost.low):.1f}"
+            more_us = 1000 * (statistics.median(site.cpu_ms[handler]) - statistics.median(without.cpu_ms[handler]))
+            print(
+                f"{handler:<11}{site.name:<11}{statistics.median(site.rates[handler]):>8,.0f}"
+                f" {statistics.median(without.rates[handler]):>8,.0f} {percent:>8.1f} {interval:>16}"
+                f" {LIMITS_PERCENT[site.name]:>6.0f} {more_us:>+8.1f}"
+            )
+            over = over or percent > LIMITS_PERCENT[site.name]
+    print(f"errors: {sum(site.errors for site in sites)}; CPU us: what an invocation costs the emulator's process more")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
