@@ -41,7 +41,7 @@ async def use_all_at_once(bench: Bench, emulator: EmulatorProcess, variant: str)
 
 async def until_busy(emulator: EmulatorProcess, function: str) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while Counter(e["phase"] for e in await emulator.environments(function))["invoke"] < AT_ONCE:
+        while Counter(e["phase"] for e in await emulator.environments(function))["invoke"] < AT_ONCE:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
