@@ -155,6 +155,12 @@ class Environment:
         return len(self._parked)
 
     @property
+    def returning_slots(self) -> int:
+        """Processes that have answered and not yet asked for the next event."""
+        busy = self._phase in (Phase.INVOKE, Phase.RETURNING)
+        return self._slots - len(self._parked) - len(self._running) if busy else 0
+
+    @property
     def alive(self) -> bool:
         """A process is there and can take an event."""
         return bool(self._parked)

@@ -4,28 +4,39 @@ docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html: invocations 
 process free is throttled; Lambda adds environments by their load, here their number is fixed.
 """
 
+import asyncio
 import time
 
 from local.lambda_service import failures
 from local.lambda_service.environment import Environment, Phase
-from local.lambda_service.function import Function
+from local.lambda_service.function import RETURNING_WAIT_S, Function
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.types import Status, Throttled
+
+REASON = "ConcurrentInvocationLimitExceeded"
+"""Not confirmed: which of TooManyRequestsException's reasons Lambda gives here."""
 
 
 class ManagedFunction(Function):
     """An environment that loses a process, or has one that takes too long, is ended with all it runs and replaced."""
 
     def _admit(self, invocation: Invocation) -> None:
-        environment = self._least_busy()
-        if environment is None or not self._take():
+        able = [each for each in self.environments.values() if not each.retiring]
+        environment = max(able, key=lambda each: each.free_slots, default=None)
+        free = environment is not None and environment.alive
+        if not (free or len(self._waiters) < sum(each.returning_slots for each in able)) or not self._take():
             self._count_throttle(invocation)
-            raise Throttled("ConcurrentInvocationLimitExceeded")
-        self._use(environment, self._admitted(invocation))
+            raise Throttled(REASON)
+        self._admitted(invocation)
+        if environment is not None and free:
+            self._use(environment, invocation)
+            return
+        invocation.timer = asyncio.get_running_loop().call_later(RETURNING_WAIT_S, self._wait_no_longer, invocation)
+        self._waiters.append(invocation)
 
-    def _least_busy(self) -> Environment | None:
-        able = [each for each in self.environments.values() if each.alive and not each.retiring]
-        return max(able, key=lambda each: each.free_slots, default=None)
+    def _wait_no_longer(self, invocation: Invocation) -> None:
+        self._waiters.remove(invocation)
+        self._refuse(invocation, Throttled(REASON))
 
     def _take(self) -> bool:
         most = self._scaling.concurrency_max
@@ -54,8 +65,14 @@ class ManagedFunction(Function):
         self._conclude(environment, invocation, body, status=status, error_type=error_type, from_runtime=True)
 
     def environment_back(self, environment: Environment) -> None:
-        if environment.retiring and not environment.running:
-            self._spawn_task(self._shut_down(environment))
+        if environment.retiring:
+            if not environment.running:
+                self._spawn_task(self._shut_down(environment))
+        elif self._waiters:
+            invocation = self._waiters.popleft()
+            assert invocation.timer is not None
+            invocation.timer.cancel()
+            self._use(environment, invocation)
 
     def environment_exited(self, environment: Environment, status: int, was: Phase, running: list[Invocation]) -> None:  # noqa: ARG002
         self._lose(environment, running, status)
