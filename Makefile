@@ -58,7 +58,7 @@ test-browser: $(READY) ## pages in a headless Chromium
 	$(PY) -m pytest -m browser $(TEST_ARGS)
 
 test-prometheus: $(READY) ## alert rules under promtool, and in a real Prometheus that scrapes the emulator (a minute)
-	@command -v promtool prometheus >/dev/null || { echo "make test-prometheus needs promtool and prometheus on PATH (Debian: apt-get install prometheus)" >&2; exit 1; }
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null || { echo "make test-prometheus needs promtool and prometheus on PATH (Debian: apt-get install prometheus)" >&2; exit 1; }
 	$(PY) -m pytest -m prometheus $(TEST_ARGS) tests/observe
 
 test-deploy: $(READY) $(READY_DEPLOY) ## build, check and deploy with SAM CLI to an account on loopback (4 minutes)
