@@ -180,7 +180,12 @@ def _parameter(name: str, settings: Settings) -> dict[str, Any]:
         ),
         "cursor": ("query", False, TEXT, "next_cursor of the page before: opaque, and of this listing only"),
         "If-None-Match": ("header", False, TEXT, "An ETag: answered with 304 while it is still the one"),
-        "If-Match": ("header", True, TEXT, "The ETag that the change is based on; * for whatever is there"),
+        "If-Match": (
+            "header",
+            True,
+            {"type": "string", "examples": ["*", '"1"']},
+            "The ETag that the change is based on; * for whatever is there",
+        ),
         "Idempotency-Key": (
             "header",
             False,
@@ -193,7 +198,9 @@ def _parameter(name: str, settings: Settings) -> dict[str, Any]:
 
 def _responses(operation: Operation, *, cached: bool) -> dict[str, Any]:
     always = ("Server-Timing", *(("RateLimit-Policy", "RateLimit") if cached else ()))
-    success = (*operation.headers, *always, *(("Cache-Status",) if cached and operation.method == "get" else ()))
+    if cached and operation.method == "get":
+        always = (*always, "Cache-Status")
+    success = (*operation.headers, *always)
     responses: dict[str, Any] = {
         str(operation.status): {
             "description": operation.summary,
@@ -219,10 +226,10 @@ def _refusal(status: int, kinds: list[type[Problem]], headers: Iterable[str]) ->
         content[PROBLEM] = {"schema": {"allOf": [{"$ref": REFERENCE.format(name="Problem")}, exactly]}}
     if status in GATEWAY:
         content[JSON] = {"schema": {"$ref": REFERENCE.format(name="GatewayMessage")}}
-    waits = ("Retry-After",) if status in (409, 429, 503) else ()
+    own = {409: ("Retry-After",), 412: ("ETag",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
     return {
         "description": "; ".join(kind.title for kind in kinds) or HTTPStatus(status).phrase,
-        "headers": _headers((*headers, *waits)),
+        "headers": _headers((*headers, *own)),
         "content": content,
     }
 
