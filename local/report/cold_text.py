@@ -134,7 +134,9 @@ def stage_lines(result: Result, index: Index, cold: Cold) -> list[str]:
         if not ready and name not in INIT and any(stage in INIT for stage, _ in stages):
             ready = True
             lines.append(_stage("ready", sum(v for n, v in stages if n in INIT), None))
-        lines.append(_stage(title(name), value, whole))
+        lines.append(
+            _stage("fork" if (name, cold.way) == ("process_start", "snap-start") else title(name), value, whole)
+        )
     bare = index.comparisons.get(("interpreter", cold.variant, "python -c pass", "cold_p50"))
     against = f"  {figures.times(bare)} x `python -c pass` ({number(bare.candidate_value)} ms)" if bare else ""
     name = "event to first byte" if cold.way in AHEAD else "spawn to first byte"
@@ -228,7 +230,7 @@ def verdict_lines(result: Result, index: Index) -> list[str]:
         kind, _, function = workload.partition(" ")
         if kind == "interpreter" and metric == "cold_p50":
             lines.append(f"{row.baseline}: spawn to first byte is {figures.times(row)} times `python -c pass`")
-        if kind == "way" and metric == "cold_p50/ready":
+        if kind == "way" and metric == "cold_p50/ready" and candidate not in AHEAD:
             lines.append(f"{function}: ready {figures.times(row)} times sooner by {candidate}, {_from_to(row)}")
         if kind == "way" and metric == "cold_p50":
             lines.append(f"{function}: first byte {figures.times(row)} times sooner by {candidate}, {_from_to(row)}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from local.report import figures
 from local.report.drawing import POINTS, Picture, colour_of, forest, legend, plain_log, slug, stacks
 from local.report.figures import Index
+from local.report.pictures_cold import cold_pictures
 from local.report.pictures_load import cost_pictures, growth_pictures, sweep_pictures
 from local.report.pictures_time import experiment_pictures, time_pictures
 from local.report.theme import Theme, sheet
@@ -26,6 +27,7 @@ def pictures(result: Result) -> list[Picture]:
         *_percentile_pictures(result, order),
         *_cpu_pictures(result),
         *_cold_pictures(result, order),
+        *cold_pictures(result, order),
         *time_pictures(result, order),
         *sweep_pictures(result, order),
         *cost_pictures(result, order),
@@ -165,7 +167,7 @@ def _value(index: Index, workload: str, variant: str, metric: str) -> float:
 
 
 def _cold_pictures(result: Result, order: Sequence[str]) -> list[Picture]:
-    if not result.cold:
+    if not result.cold or result.kind == "cold":
         return []
     strips = (
         "Every cold start is a dot (a fresh process each); warm requests are 200 evenly spaced ones. Two distributions."

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from local.report import figures
 from local.report.drawing import Picture, draw_series, legend, plain_log, shade, slug
+from local.report.pictures_cold import is_ramp
 from local.report.theme import Theme, sheet
 from local.results import Block, Experiment, Result, Series, Span
 
@@ -21,8 +22,9 @@ def time_pictures(result: Result, order: Sequence[str]) -> list[Picture]:
         found.append(
             Picture("blocks", "time", "Block by block", caption, lambda theme: _block_times(theme, blocks, order))
         )
-    for name in figures.unique(series.name for series in result.series):
-        own = [series for series in result.series if series.name == name]
+    plain = [series for series in result.series if not is_ramp(series)]
+    for name in figures.unique(series.name for series in plain):
+        own = [series for series in plain if series.name == name]
         spans = result.spans
         found.append(
             Picture(
