@@ -211,7 +211,8 @@ class GatewayApp:
         if self._cors is not None:
             response = self._cors.apply(response, head.fields.get("origin", ""))
         if request_uuid or self._observer is not None:
-            response = response._replace(headers=[*response.headers, (b"x-amzn-trace-id", call.trace_id.encode())])
+            status, headers, content = response
+            response = Response(status, [*headers, (b"x-amzn-trace-id", call.trace_id.encode())], content)
         return response
 
     def _preflight(

@@ -108,7 +108,9 @@ class FunctionBook:
         self.records: Records[Ended] = Records()
 
     def add(self, ended: Ended) -> None:
-        self.durations.add(ended.duration_ms / 1000)
+        durations, duration_s = self.durations, ended.duration_ms / 1000
+        durations.counts[bisect_left(BUCKETS_S, duration_s)] += 1
+        durations.total += duration_s
         if ended.init_ms is not None:
             self.inits.add(ended.init_ms / 1000)
         self.seconds.at(ended.ended_ns // 1_000_000_000).requests += 1

@@ -4,6 +4,7 @@ Form: docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded
 """
 
 import itertools
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ SLICE = 32
 SERIES_MAX = 2000
 SERIES_OF_A_METRIC_MAX = 200
 LABEL_CHARACTERS_MAX = 200
+PLANS_MAX = 500
+KNOWN = frozenset({OPEN, BUDGET, WAIT, REJECTED})
 
 _SECONDS_PER = {"Seconds": 1.0, "Milliseconds": 1e-3, "Microseconds": 1e-6}
 _BYTES = tuple(float(4**power) for power in range(3, 14))
@@ -59,7 +62,9 @@ class Series:
         self.last = 0.0
 
     def add(self, value: float) -> None:
-        self.histogram.add(value)
+        histogram = self.histogram
+        histogram.counts[bisect_left(histogram.bounds, value)] += 1
+        histogram.total += value
         self.last = value
 
 
@@ -75,6 +80,38 @@ class Pool(NamedTuple):
         return self.open / self.budget if self.budget else None
 
 
+class _About(msgspec.Struct):
+    directives: msgspec.Raw = msgspec.field(name="CloudWatchMetrics")
+
+
+class _Head(msgspec.Struct):
+    """What of a line says which of its members are metrics."""
+
+    about: _About = msgspec.field(name="_aws")
+
+
+class _Part:
+    """One directive, read."""
+
+    __slots__ = ("bundles", "dimension_names", "metrics", "namespace", "sets")
+
+    def __init__(self, directive: dict[str, Any]) -> None:
+        self.namespace = str(directive["Namespace"])
+        self.metrics = [(str(each["Name"]), str(each.get("Unit") or "None")) for each in directive["Metrics"]]
+        self.sets: list[list[str]] = directive.get("Dimensions") or [[]]
+        self.dimension_names = sorted({name for names in self.sets for name in names})
+        self.bundles: dict[tuple[str, ...], list[tuple[str, bool, list[Series]]]] = {}
+        """By function and values of the dimensions."""
+
+
+def _read_plan(directives: bytes) -> list[_Part]:
+    return [_Part(each) for each in msgspec.json.decode(directives)]
+
+
+_decode_line = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
 class Emf:
     """Series, pools and circuits of all functions. `offer` is for the hot path; whoever reads calls `drain` first."""
 
@@ -88,6 +125,7 @@ class Emf:
         self._wait: dict[str, Histogram] = {}
         self._circuits: dict[str, dict[str, dict[str, str]]] = {}
         self._of_metric: dict[tuple[str, str], int] = {}
+        self._plans: dict[bytes, list[_Part]] = {}
         self.rejected: dict[str, float] = {}
         self.series: dict[Key, Series] = {}
         self.dropped_chunks = 0
@@ -125,48 +163,72 @@ class Emf:
 
     def _take(self, function: str, environment: str, output: bytes) -> None:
         for line in _marked(output):
+            if not line.startswith(b"{"):
+                line = line[line.find(b"{") :]
             try:
-                document = msgspec.json.decode(line[line.find(b"{") :])
-            except msgspec.DecodeError:
+                document = _decode_line(line)
+                if "to_state" in document:
+                    moved = self._circuits.setdefault(function, {}).setdefault(str(document.get("circuit")), {})
+                    moved[environment] = str(document["to_state"])
+                if "_aws" in document:
+                    self._take_metrics(function, environment, document, bytes(_decode_head(line).about.directives))
+            except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # no JSON, or JSON and yet no metric
                 self.unreadable_lines += 1
-                continue
-            if not isinstance(document, dict):
-                continue
-            if "to_state" in document:
-                moved = self._circuits.setdefault(function, {}).setdefault(str(document.get("circuit")), {})
-                moved[environment] = str(document["to_state"])
-            about = document.get("_aws")
-            if isinstance(about, dict):
-                try:
-                    self._take_metrics(function, environment, document, about)
-                except (KeyError, TypeError, ValueError, AttributeError):  # valid JSON, and yet no metric
-                    self.unreadable_lines += 1
 
-    def _take_metrics(self, function: str, environment: str, document: dict[str, Any], about: dict[str, Any]) -> None:
-        for directive in about["CloudWatchMetrics"]:
-            namespace = directive["Namespace"]
-            metrics = [(each["Name"], each.get("Unit") or "None") for each in directive["Metrics"]]
-            values = {name: _values(document[name]) for name, _ in metrics if name in document}
-            for name in values:
-                self._note(function, environment, name, values[name])
-            for names in directive.get("Dimensions") or [[]]:
-                dimensions = tuple((name, str(document[name])[:LABEL_CHARACTERS_MAX]) for name in names)
-                for name, unit in metrics:
-                    if name in values:
-                        self._add(Key(function, namespace, name, dimensions), unit, values[name])
+    def _take_metrics(self, function: str, environment: str, document: dict[str, Any], directives: bytes) -> None:
+        """`directives` as they stand in the line: a handler prints the same ones every time, so they are read once."""
+        plan = self._plans.get(directives)
+        if plan is None:
+            if len(self._plans) >= PLANS_MAX:
+                self._plans.clear()
+            plan = self._plans[directives] = _read_plan(directives)
+        for part in plan:
+            values = tuple([document[name] for name in part.dimension_names])
+            bundle = part.bundles.get((function, *values))
+            if bundle is None:
+                if len(part.bundles) >= PLANS_MAX:
+                    part.bundles.clear()
+                bundle = part.bundles[(function, *values)] = self._bundle(function, part, document)
+            for name, known, all_series in bundle:
+                value = document.get(name)
+                if value is None:
+                    continue
+                numbers = value if type(value) is list else _values(value)
+                if known:
+                    self._note(function, environment, name, numbers)
+                if not all_series:
+                    self.dropped_values += len(numbers)
+                for series in all_series:
+                    for number in numbers:
+                        series.add(number)
 
-    def _add(self, key: Key, unit: str, values: list[float]) -> None:
+    def _bundle(self, function: str, part: "_Part", document: dict[str, Any]) -> list[tuple[str, bool, list["Series"]]]:
+        """Each metric of a directive, with its series for these values of the dimensions."""
+        sets = [tuple((name, str(document[name])[:LABEL_CHARACTERS_MAX]) for name in names) for names in part.sets]
+        return [
+            (
+                name,
+                name in KNOWN,
+                [
+                    series
+                    for dimensions in sets
+                    if (series := self._series(Key(function, part.namespace, name, dimensions), unit)) is not None
+                ],
+            )
+            for name, unit in part.metrics
+        ]
+
+    def _series(self, key: Key, unit: str) -> Series | None:
+        """None where there are too many already."""
         series = self.series.get(key)
         if series is None:
             metric = (key.namespace, key.name)
             count = self._of_metric.get(metric, 0)
             if len(self.series) >= SERIES_MAX or count >= SERIES_OF_A_METRIC_MAX:
-                self.dropped_values += len(values)
-                return
+                return None
             self._of_metric[metric] = count + 1
             series = self.series[key] = Series(unit)
-        for value in values:
-            series.add(value)
+        return series
 
     def _note(self, function: str, environment: str, name: str, values: list[float]) -> None:
         """Pool and circuit of a function, by the names that say so."""
@@ -177,10 +239,12 @@ class Emf:
         elif name == BUDGET:
             self._budget[function] = values[-1]
         elif name == WAIT:
-            waits = self._wait.setdefault(function, Histogram(bounds_for("Milliseconds")))
+            waits = self._wait.get(function)
+            if waits is None:
+                waits = self._wait[function] = Histogram(bounds_for("Milliseconds"))
             for value in values:
                 waits.add(value)
-        elif name == REJECTED:
+        else:
             self.rejected[function] = self.rejected.get(function, 0.0) + sum(values)
 
     # -- what is read --------------------------------------------------------------------------------------------------
