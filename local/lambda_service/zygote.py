@@ -4,6 +4,7 @@ Loaded by the bootstrap from its file, so it may import nothing of the emulator'
 and knows nothing of environments.
 """
 
+import contextlib
 import gc
 import importlib.util
 import json
@@ -55,6 +56,7 @@ class Zygote:
         later = sys.modules.pop(NATIVE)
         self._spec = importlib.util.find_spec(NATIVE)
         sys.modules[NATIVE] = later
+        _load_ahead()
         # Without it a collection in a fork would write to every object's header, and no page stayed shared.
         gc.collect()
         found = self._look_around()
@@ -147,11 +149,10 @@ class Zygote:
         os.dup2(output_fd, 1)
         os.dup2(output_fd, 2)
         os.close(output_fd)
-        self._become(order)
-        self._note(forked_ns=forked_ns, client_ns=time.monotonic_ns())
+        self._become(order, forked_ns)
         return True
 
-    def _become(self, order: dict[str, Any]) -> None:
+    def _become(self, order: dict[str, Any], forked_ns: int) -> None:
         """In a fork: the environment that was ordered."""
         old_tmp = os.environ["TMPDIR"]
         os.environ.update(order["environ"])
@@ -164,10 +165,11 @@ class Zygote:
         self._client.lambda_runtime_address = os.environ["AWS_LAMBDA_RUNTIME_API"]
         del self._client.restore_next
         wait = self._client.wait_next_invocation
+        client_ns = time.monotonic_ns()
 
         def wait_and_note() -> object:
             del self._client.wait_next_invocation
-            self._note(restored_ns=time.monotonic_ns())
+            self._note(forked_ns=forked_ns, client_ns=client_ns, restored_ns=time.monotonic_ns())
             return wait()
 
         self._client.wait_next_invocation = wait_and_note
@@ -191,6 +193,15 @@ class Zygote:
 
     def _say(self, **message: object) -> None:
         self._control.send(json.dumps(message).encode())
+
+
+def _load_ahead() -> None:
+    """The libraries that the native module needs: every fork would look for them and link them again, a millisecond each."""
+    import _ctypes
+
+    for name in ("libstdc++.so.6", "libgcc_s.so.1"):
+        with contextlib.suppress(OSError):
+            _ctypes.dlopen(name, os.RTLD_NOW)
 
 
 def _flush() -> None:
