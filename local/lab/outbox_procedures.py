@@ -17,6 +17,8 @@ from local.lab.history import History, check_effects
 from local.lab.http_client import NoAnswer
 from local.lab.scene import Observation, Scene, Span, as_request, build_fault, ratio
 
+ATTEMPTS_MAX = 20
+PAUSE_S = 0.3  # a cold start is over by then
 RUNS_MAX = 30  # of the function that carries events, after the fault: each has nothing to wait for
 
 
@@ -45,7 +47,7 @@ async def events(scene: Scene) -> Observation:
         on_s = time.monotonic() - began_s
         carrying = asyncio.create_task(_carry_on(scene, wanted))
         try:
-            await _place_all(scene, wanted, history, began_s)
+            answers = await _place_all(scene, wanted, history, began_s)
         finally:
             carrying.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -65,24 +67,33 @@ async def events(scene: Scene) -> Observation:
             "placed_share": ratio(history.count("ok"), wanted.operations),
         },
         spans=[Span("fault", ", ".join(spec.kind for spec in scene.experiment.fault), on_s, off_s)],
-        examples=list(found.examples),
+        examples=[*answers, *found.examples],
     )
 
 
-async def _place_all(scene: Scene, wanted: Events, history: History, began_s: float) -> None:
+async def _place_all(scene: Scene, wanted: Events, history: History, began_s: float) -> list[str]:
     async def place(number: int) -> None:
         await asyncio.sleep(max(0.0, began_s + number * wanted.seconds / wanted.operations - time.monotonic()))
-        client = scene.emulator.client()
         method, path, headers, body = as_request(wanted.request, {"number": number, "key": f"{scene.seed}-{number}"})
         operation = history.invoke(number, "place", f"unknown {number}")
-        with contextlib.suppress(NoAnswer):
-            reply = await client.request(method, scene.variant.prefix + path, headers=headers, body=body, timeout_s=15)
-            if reply.status in (200, 201):
-                operation.key = str(reply.json()[wanted.id])
-                history.complete(operation, "ok")
+        client = scene.emulator.client()
+        while operation.ended_s is None and operation.attempts < ATTEMPTS_MAX:
+            operation.attempts += 1
+            with contextlib.suppress(NoAnswer):
+                reply = await client.request(
+                    method, scene.variant.prefix + path, headers=headers, body=body, timeout_s=10
+                )
+                answers[reply.status] += 1
+                if reply.status in (200, 201):
+                    operation.key = str(reply.json()[wanted.id])
+                    history.complete(operation, "ok")
+                    continue
+            await asyncio.sleep(PAUSE_S)
         await client.close()
 
+    answers: Counter[int] = Counter()
     await asyncio.gather(*(place(number) for number in range(wanted.operations)))
+    return [f"{count} x {status}" for status, count in sorted(answers.items())]
 
 
 async def _carry_on(scene: Scene, wanted: Events) -> None:

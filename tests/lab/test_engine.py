@@ -23,7 +23,7 @@ from local.lab.experiments import (
     load_suite,
 )
 from local.lab.load_procedures import LoadOptions
-from local.lab.scene import FAULTS, Observation, Scene, Span, build_fault, options
+from local.lab.scene import FAULTS, Gate, Observation, Scene, Span, Subject, build_fault, options
 from local.lab.stage import Stage
 from local.lab.tcp_faults import FAULT_KINDS
 from local.results import decode_result, write_result
@@ -54,6 +54,10 @@ class StageStandIn:
         if not self.emulators or self.emulators[-1].settings != settings:
             self.emulators.append(StandIn(settings))
         return self.emulators[-1]
+
+    @property
+    def aws_url(self) -> str:
+        return "http://proxy"
 
     async def heal(self) -> None: ...
 
@@ -104,7 +108,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[ExperimentReport
         monkeypatch.setitem(PROCEDURES, "stand-in", procedure)
 
         async def all_of_it() -> ExperimentReport:
-            engine = Engine(SUITE, Path("suite"), Path("template.yaml"), cast(Stage, stage), lambda _: None)
+            engine = Engine(SUITE, Path("suite"), Path("template.yaml"), [cast(Stage, stage)], lambda _: None)
             await engine.look()
             return await engine.run(tried, seed=3, only=only)
 
@@ -138,7 +142,19 @@ class TestSubjects:
     def test_a_control_with_a_template_of_its_own_is_served_from_it(self, run: Any) -> None:
         _, stage, _ = run(experiment(Control(name="c", variant="careless")), {"c": 1, "naive": 0, "pooled": 0})
         assert stage.emulators[1].settings == EmulatorSettings(Path("suite/c.yaml"))
-        assert stage.emulators[1].done == []  # there is no shop to set up
+        assert stage.emulators[1].done == ["retire C"]  # there is no shop to set up, and nothing that remembers
+
+    def test_a_controls_options_stand_over_the_experiments(self, run: Any) -> None:
+        control = Control(name="naive", variant="naive", options={"operations": 5})
+        tried = experiment(control, options={"operations": 100, "keys": 2})
+        _, _, scenes = run(tried, {"naive": 1, "pooled": 0})
+        assert [scene.experiment.options["operations"] for scene in scenes] == [5, 100]
+        assert [scene.experiment.options["keys"] for scene in scenes] == [2, 2]
+
+    def test_functions_that_reach_aws_do_so_through_the_proxy(self, run: Any) -> None:
+        _, stage, _ = run(experiment(NAIVE, aws=("Relay",)), {"naive": 1, "pooled": 0})
+        assert stage.emulators[1].settings.variables == {"Relay": {"AWS_ENDPOINT_URL": "http://proxy"}}
+        assert stage.emulators[1].settings.aws
 
     def test_each_variant_starts_from_its_own_fresh_data_and_no_environment(self, run: Any) -> None:
         _, stage, _ = run(experiment(NAIVE), {"naive": 1, "pooled": 0})
@@ -152,6 +168,43 @@ class TestSubjects:
     def test_a_variant_to_which_it_does_not_apply_is_not_run(self, run: Any) -> None:
         report, _, _ = run(experiment(NAIVE, variants=("naive",)), {"naive": 1})
         assert outcomes(report) == {"naive": "fail", "pooled": "n/a", "distributed": "n/a"}
+
+
+class TestSideBySide:
+    def of(self, tried: Experiment, stages: int) -> list[list[str]]:
+        engine = Engine(SUITE, Path(), Path(), [cast(Stage, StageStandIn()) for _ in range(stages)], lambda _: None)
+        subjects = [Subject("off", SUITE.variant[1], is_control=True)]
+        subjects += [Subject(each.name, each) for each in SUITE.variant if each.compared]
+        return [[each.name for each in together] for together in engine._rounds(tried, subjects)]
+
+    def test_each_subject_has_servers_of_its_own_where_there_are_enough(self) -> None:
+        assert self.of(experiment(NAIVE), 4) == [["off", "naive", "pooled", "distributed"]]
+
+    def test_on_the_same_servers_they_go_one_after_the_other(self) -> None:
+        assert self.of(experiment(NAIVE), 1) == [["off"], ["naive"], ["pooled"], ["distributed"]]
+        assert self.of(experiment(NAIVE), 2) == [["off", "naive"], ["pooled", "distributed"]]
+
+    def test_what_needs_the_whole_machine_has_it(self) -> None:
+        assert [len(each) for each in self.of(experiment(NAIVE, alone=True), 4)] == [1, 1, 1, 1]
+
+    def test_nobody_starts_before_all_are_ready_or_gone(self) -> None:
+        went: list[str] = []
+
+        async def subject(gate: Gate, name: str) -> None:
+            await gate.arrive(name)
+            went.append(name)
+
+        async def test() -> None:
+            gate = Gate(3)
+            waiting = [asyncio.create_task(subject(gate, name)) for name in ("a", "b")]
+            await asyncio.sleep(0)
+            assert went == []
+            gate.leave("c")
+            gate.leave("c")
+            await asyncio.wait_for(asyncio.gather(*waiting), 5)
+
+        asyncio.run(test())
+        assert sorted(went) == ["a", "b"]
 
 
 class TestHolds:

@@ -26,7 +26,9 @@ from local.lab.faults import (
     LockHeld,
     OnProxy,
     Pids,
+    Pulsed,
     RedisEmptied,
+    RedisGarbage,
     RedisMemory,
     RedisPaused,
     Restarted,
@@ -347,3 +349,53 @@ class TestRedis:
                     assert await client.dbsize() == 0
 
         run(test())
+
+
+class TestPulsed:
+    def test_it_comes_and_goes_and_is_off_in_the_end(self) -> None:
+        log: list[str] = []
+
+        async def test() -> None:
+            async with applied(Pulsed(Recorded("a", log), every_s=0.01)):
+                async with asyncio.timeout(ANSWER_S):
+                    while log.count("apply a") < 3:  # noqa: ASYNC110
+                        await asyncio.sleep(0.005)
+
+        run(test())
+        assert log[:4] == ["apply a", "clear a", "apply a", "clear a"]
+        assert log[-1] == "clear a"
+
+    def test_what_went_wrong_in_between_is_said_in_the_end(self) -> None:
+        async def test() -> None:
+            with pytest.raises(OSError, match="a"):
+                async with applied(Pulsed(Recorded("a", [], breaks="apply"), every_s=0.01)):
+                    await asyncio.sleep(0.05)
+
+        run(test())
+
+
+def test_garbage_is_what_a_reader_finds_and_nothing_is_left_of_it(valkey: Redis) -> None:
+    async def test() -> None:
+        async with redis_at(valkey.url()) as client:
+            await client.set("mine", "1")
+            await client.lpush("list", "1")
+            async with applied(RedisGarbage(valkey.url(), garbage=b"nonsense", every_s=0.01)):
+                async with asyncio.timeout(ANSWER_S):
+                    while await client.get("mine") != "nonsense":  # noqa: ASYNC110
+                        await asyncio.sleep(0.005)
+            assert await client.dbsize() == 0
+
+    run(test())
+
+
+def test_a_disk_that_is_full_for_one_table_has_room_for_the_others(postgres: Postgres) -> None:
+    async def test() -> None:
+        url = postgres.admin_url()
+        await run_sql(url, "CREATE TABLE IF NOT EXISTS lab_a (n int)", "CREATE TABLE IF NOT EXISTS lab_b (n int)")
+        async with applied(DiskFull(url, only="lab_b")):
+            await run_sql(url, "INSERT INTO lab_a VALUES (1)")
+            with pytest.raises(asyncpg.DiskFullError):
+                await run_sql(url, "INSERT INTO lab_b VALUES (1)")
+        await run_sql(url, "INSERT INTO lab_b VALUES (1)", "DROP TABLE lab_a, lab_b")
+
+    run(test())

@@ -77,3 +77,19 @@ def test_without_variables_the_template_itself_is_served(tmp_path: Path) -> None
     template = tmp_path / "template.yaml"
     with overlaid(template, {"Bare": {}}) as served:
         assert served == template
+
+
+def test_a_handler_is_replaced_and_remembered() -> None:
+    found = yaml.load(with_variables(TEMPLATE, {"Bare": {"A": "b"}}, {"Bare": "lab.handler"}), Loader=Tagged)
+    properties = found["Resources"]["Bare"]["Properties"]
+    assert properties["Handler"] == "lab.handler"
+    assert properties["Environment"]["Variables"] == {"A": "b", "LAB_HANDLER": "a.b"}
+
+
+def test_two_copies_at_the_same_time_have_names_of_their_own(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(TEMPLATE)
+    with overlaid(template, {"Bare": {"A": "1"}}) as one, overlaid(template, {"Bare": {"A": "2"}}) as other:
+        assert one != other
+        assert one.read_text() != other.read_text()
+    assert list(tmp_path.iterdir()) == [template]

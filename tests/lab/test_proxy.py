@@ -458,6 +458,32 @@ def test_http_error_answers_for_a_service_that_is_never_asked() -> None:
     run(test())
 
 
+def test_aws_throttles_in_the_words_that_its_clients_know() -> None:
+    async def test() -> None:
+        async with bench() as b:
+            client = await b.connect()
+            b.add("aws_throttled", "upstream")
+            client.writer.write(b"POST / HTTP/1.1\r\n\r\n")
+            head, _, body = (await client.rest()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 ")
+            assert f"Content-Length: {len(body)}".encode() in head
+            assert b"ThrottlingException" in body
+            assert b.proxy.stats()["bytes"]["upstream"] == 0
+
+    run(test())
+
+
+def test_new_connections_go_where_the_proxy_is_redirected_to() -> None:
+    async def test() -> None:
+        async with bench() as first, bench() as second:
+            await (await first.connect()).ask(b"x")
+            first.proxy.upstream = ("127.0.0.1", second.proxy.port)
+            await (await first.connect()).ask(b"y")
+            assert second.proxy.stats()["accepted"] == 1
+
+    run(test())
+
+
 class TestShare:
     def test_about_the_share_of_the_connections_is_hit_and_the_same_ones_for_the_same_seed(self) -> None:
         fault = TcpFault("reset", share=0.3, seed=4)

@@ -30,7 +30,6 @@ def shifted_ns() -> int:
 time.time, time.time_ns = shifted, shifted_ns
 
 
-
 def own_handler(dotted: str) -> Any:
     """The function's handler. Who names no package finds its code in the task root itself, as a build leaves it there."""
     path, _, name = dotted.replace("/", ".").rpartition(".")
@@ -38,9 +37,10 @@ def own_handler(dotted: str) -> Any:
         try:
             return getattr(importlib.import_module(path), name)
         except ModuleNotFoundError as error:
-            outer, _, path = path.partition(".")
-            if not path or error.name != outer:
+            _, _, rest = path.partition(".")
+            if not rest or not f"{path}.".startswith(f"{error.name}."):
                 raise
+            path = rest
 
 
 handler = own_handler(os.environ["LAB_HANDLER"])
