@@ -319,9 +319,9 @@ class Cache:
         return int(self._wall() * 1000)
 
 
-def open_cache(settings: Settings) -> Cache:
+def open_cache(settings: Settings, redis: Redis) -> Cache:
     """In keys of its own for each database: another database's rows are other rows."""
-    return Cache(settings, RedisStore(Redis(settings), namespace_of(settings.database_url)))
+    return Cache(settings, RedisStore(redis, namespace_of(settings.database_url)))
 
 
 async def forget(settings: Settings, database: str) -> int:

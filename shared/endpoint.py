@@ -21,6 +21,7 @@ RESERVE_MS = 200  # to answer in, where the settings do not say otherwise
 
 type Run = Callable[[Coroutine[Any, Any, "Response"]], "Response"]
 type Route = Callable[["Request"], Awaitable["Response"]]
+type Admit = Callable[["Request"], Awaitable[Mapping[str, str]]]
 type Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
@@ -34,6 +35,13 @@ class Request:
         self.deadline = deadline
         self.headers: Mapping[str, str] = event.get("headers") or {}  # names are lower case in payload 2.0
         self.query: Mapping[str, str] = event.get("queryStringParameters") or {}
+
+    @property
+    def client(self) -> str:
+        """Who asks: whose token it is, else the address that it comes from."""
+        context = self._event["requestContext"]
+        subject: str = _claims(context).get("sub", "")
+        return f"sub {subject}" if subject else f"ip {context.get('http', {}).get('sourceIp', '')}"
 
     @property
     def id(self) -> str:
@@ -59,8 +67,15 @@ class Request:
     @property
     def scope(self) -> str:
         """Whose request of which route: keys of one caller mean nothing to another."""
-        claims = self._event["requestContext"].get("authorizer", {}).get("jwt", {}).get("claims", {})
-        return f"{self._event['routeKey']} {claims.get('sub', '')}"
+        return f"{self._event['routeKey']} {_claims(self._event['requestContext']).get('sub', '')}"
+
+
+def _claims(context: Mapping[str, Any]) -> Mapping[str, str]:
+    claims: Mapping[str, str] = context.get("authorizer", {}).get("jwt", {}).get("claims", {})
+    return claims
+
+
+_NOTHING: Mapping[str, str] = {}
 
 
 class Response(Struct, frozen=True):
@@ -69,8 +84,10 @@ class Response(Struct, frozen=True):
     headers: dict[str, str] = {}  # msgspec copies it for each instance
     media_type: str = "application/json"
 
-    def payload(self) -> dict[str, Any]:
-        headers = {"content-type": self.media_type, **self.headers} if self.body else self.headers
+    def payload(self, also: Mapping[str, str] = _NOTHING) -> dict[str, Any]:
+        """`also`: headers that every response of this invocation has."""
+        headers = {"content-type": self.media_type, **self.headers} if self.body else {**self.headers}
+        headers |= also
         return {"statusCode": self.status, "headers": headers, "body": self.body, "isBase64Encoded": False}
 
 
@@ -79,18 +96,30 @@ def json(status: int, value: Any, headers: dict[str, str] | None = None) -> Resp
 
 
 def endpoint(
-    routes: Mapping[str, Route], *, run: Run, reserve_ms: int = RESERVE_MS, body_max_bytes: int | None = None
+    routes: Mapping[str, Route],
+    *,
+    run: Run,
+    reserve_ms: int = RESERVE_MS,
+    body_max_bytes: int | None = None,
+    admit: Admit | None = None,
+    server_timing: bool = False,
 ) -> Handler:
-    """The Lambda handler for these routes. `run` is what an invocation's coroutine runs on."""
+    """The Lambda handler for these routes. `run` is what an invocation's coroutine runs on.
 
-    async def answer(event: dict[str, Any], context: Any) -> Response:
+    `admit` is asked before any work: it raises a problem, or gives headers that whatever is answered will have.
+    """
+
+    async def answer(event: dict[str, Any], context: Any, also: dict[str, str]) -> Response:
         try:
             route = routes.get(event.get("routeKey", ""))
             if route is None:
                 raise NotFound("There is nothing at this path.")
             if body_max_bytes is not None:
                 _check_size(event, body_max_bytes)
-            return await route(Request(event, Deadline.of(context, reserve_ms=reserve_ms)))
+            request = Request(event, Deadline.of(context, reserve_ms=reserve_ms))
+            if admit is not None:
+                also |= await admit(request)
+            return await route(request)
         except Problem as problem:
             if problem.status >= 500:
                 cause = type(problem.__cause__ or problem).__name__
@@ -105,10 +134,15 @@ def endpoint(
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         begun_s = time.perf_counter()
-        response = run(answer(event, context))
+        telemetry.begin_to_spend()
+        also: dict[str, str] = {}
+        response = run(answer(event, context, also))
         telemetry.describe(route=event.get("routeKey"), status=response.status, request_id=context.aws_request_id)
-        telemetry.measure(telemetry.LATENCY, round((time.perf_counter() - begun_s) * 1000, 3))
-        return response.payload()
+        latency_ms = (time.perf_counter() - begun_s) * 1000
+        telemetry.measure(telemetry.LATENCY, round(latency_ms, 3))
+        if server_timing:
+            also["server-timing"] = telemetry.spent(latency_ms)
+        return response.payload(also)
 
     return _observed(handler)
 

@@ -145,7 +145,7 @@ class Pool:
         if self._waiting >= self._queue_max:
             raise Overloaded("Every connection is in use, and the queue for one is full.")
         self._waiting += 1
-        begun_s = time.monotonic()
+        begun_s = time.perf_counter()
         try:
             async with asyncio.timeout(wait_s):
                 await self._slots.acquire()
@@ -153,7 +153,8 @@ class Pool:
             raise Overloaded(f"No connection came free within {wait_s:.2f} s.") from None
         finally:
             self._waiting -= 1
-            self._measure(telemetry.ACQUIRE_WAIT, (time.monotonic() - begun_s) * 1000)
+            self._measure(telemetry.ACQUIRE_WAIT, (time.perf_counter() - begun_s) * 1000)
+            telemetry.spend("wait", begun_s)
 
     def leave(self) -> None:
         self._slots.release()
@@ -246,6 +247,7 @@ class Database:
         try:
             permit = self._permit()
             outcome = Outcome.ABANDONED  # stands for whatever is not named below: cancellation, the caller's deadline
+            begun_s = time.perf_counter()
             try:
                 result = await self._attempts(deadline, permit.limit_s, repeatable, work, args)
                 outcome = Outcome.SUCCESS
@@ -260,6 +262,7 @@ class Database:
                 raise
             finally:
                 permit.settle(outcome)
+                telemetry.spend("db", begun_s)
         finally:
             self.pool.leave()
             self._measure(telemetry.CONNECTIONS_OPEN, self.pool.open)

@@ -116,6 +116,7 @@ class Redis:
         except CircuitOpen as error:
             raise Unreachable("left alone for now") from error
         outcome = Outcome.ABANDONED  # stands for cancellation and for a caller that has no time left
+        begun_s = time.perf_counter()
         try:
             if remaining_s <= 0:
                 raise Unreachable("no time left")
@@ -131,6 +132,7 @@ class Redis:
             raise Unreachable("no answer") from error
         finally:
             permit.settle(outcome)
+            telemetry.spend("redis", begun_s)
 
     async def _attempts(self, commands: Sequence[Command], remaining_s: float) -> list[Any]:
         """Once more on a fresh connection if the first turns out to be lost: all that is asked here may be repeated."""

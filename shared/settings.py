@@ -59,6 +59,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     cache_lease_ms: int  # for how long one environment may load before another tries as well
     cache_wait_ms: int  # for another's load; then everybody loads
     # The API
+    rate_limit: int  # requests of one client in a window; 0: no limit
+    rate_window_s: int
+    server_timing: Literal["on", "off"]  # whether a response says where its time went
     deadline_reserve_ms: int
     page_limit_default: int
     page_limit_max: int
@@ -155,6 +158,9 @@ KNOBS: dict[str, Knob] = {
     "SHOP_CACHE_NEGATIVE_TTL_S": _whole(2, 1, 60),
     "SHOP_CACHE_LEASE_MS": _whole(2_000, 10, 60_000),
     "SHOP_CACHE_WAIT_MS": _whole(250, 0, 10_000),
+    "SHOP_RATE_LIMIT": _whole(0, 0, 1_000_000),
+    "SHOP_RATE_WINDOW_S": _whole(60, 1, 86_400),
+    "SHOP_SERVER_TIMING": _one_of("on", "off"),
     "SHOP_DEADLINE_RESERVE_MS": _whole(200, 0, 5_000),
     "SHOP_PAGE_LIMIT_DEFAULT": _whole(20, 1, 1_000),
     "SHOP_PAGE_LIMIT_MAX": _whole(100, 1, 1_000),

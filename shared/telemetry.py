@@ -22,6 +22,7 @@ CONNECT_TIME = "ConnectTime"
 CONNECTIONS_LOST = "ConnectionsLost"
 CIRCUIT_TRANSITIONS = "CircuitTransitions"
 CIRCUIT_REJECTED = "CircuitRejected"
+RATE_LIMITED = "RateLimited"
 CACHE_HIT = "CacheHit"
 CACHE_MISS = "CacheMiss"
 CACHE_STALE = "CacheStale"
@@ -49,6 +50,7 @@ UNITS: dict[str, MetricUnit] = {
     CONNECTIONS_LOST: MetricUnit.Count,
     CIRCUIT_TRANSITIONS: MetricUnit.Count,
     CIRCUIT_REJECTED: MetricUnit.Count,
+    RATE_LIMITED: MetricUnit.Count,
     CACHE_HIT: MetricUnit.Count,
     CACHE_MISS: MetricUnit.Count,
     CACHE_STALE: MetricUnit.Count,
@@ -119,3 +121,22 @@ def measure(name: str, value: float) -> None:
 def describe(**facts: object) -> None:
     """What is searched for but not counted: fields of the EMF line, no dimensions."""
     emf.metadata_set.update(facts)
+
+
+_spent_ms: dict[str, float] = {}
+
+
+def spend(name: str, begun_s: float) -> None:
+    """Time of this invocation, for Server-Timing; `begun_s` by time.perf_counter. Calls at the same time add up."""
+    _spent_ms[name] = _spent_ms.get(name, 0.0) + (time.perf_counter() - begun_s) * 1000
+
+
+def begin_to_spend() -> None:
+    """Forgets what an invocation left that did not come to its end."""
+    _spent_ms.clear()
+
+
+def spent(total_ms: float) -> str:
+    """As a Server-Timing header (w3.org/TR/server-timing)."""
+    parts = [f"{name};dur={ms:.2f}" for name, ms in _spent_ms.items()]
+    return ", ".join((*parts, f"total;dur={total_ms:.2f}"))

@@ -1,5 +1,8 @@
 """The shop behind a cache that may fail, its orders told to the world once they are committed. Knows no SQL."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from shared import cache, catalog, contract, cursor, environment, orders, settings
 from shared.cache import Cache
 from shared.contract import ProductPage, encode
@@ -7,6 +10,7 @@ from shared.endpoint import Request, Response, endpoint, json
 from shared.idempotency import Claim
 from shared.postgres import Database
 from shared.problems import VersionMismatch, VersionRequired
+from shared.redis import Redis
 
 SETTINGS = settings.current()  # at init: a wrong setting must not wait for the first customer
 PLACED = 1  # the only version of an order: once placed it does not change
@@ -25,7 +29,30 @@ def copies() -> Cache:
 
 
 def open_cache() -> Cache:
-    return cache.open_cache(SETTINGS)
+    return cache.open_cache(SETTINGS, redis())
+
+
+def redis() -> Redis:
+    return environment.keep(open_redis)
+
+
+def open_redis() -> Redis:
+    return Redis(SETTINGS)
+
+
+def limiter() -> Any:
+    return environment.keep(open_limiter)
+
+
+def open_limiter() -> Any:
+    from shared.limiter import Limiter  # only where there is a limit
+
+    return Limiter(SETTINGS, redis(), cache.namespace_of(SETTINGS.database_url))
+
+
+async def admit(request: Request) -> Mapping[str, str]:
+    admitted: Mapping[str, str] = await limiter().admit(request.deadline, request.client)
+    return admitted
 
 
 async def get_product(request: Request) -> Response:
@@ -119,4 +146,6 @@ handler = endpoint(
     run=environment.run,
     reserve_ms=SETTINGS.deadline_reserve_ms,
     body_max_bytes=SETTINGS.body_max_bytes,
+    admit=admit if SETTINGS.rate_limit else None,
+    server_timing=SETTINGS.server_timing == "on",
 )

@@ -87,4 +87,5 @@ handler = endpoint(
     run=environment.run,
     reserve_ms=SETTINGS.deadline_reserve_ms,
     body_max_bytes=SETTINGS.body_max_bytes,
+    server_timing=SETTINGS.server_timing == "on",
 )
