@@ -248,7 +248,8 @@ async def _attending(emulator: Emulator, options: EmulatorOptions, *, with_sourc
     """What goes on beside requests: event sources, hot reload, environments started ahead."""
     service = emulator.service
     async with contextlib.AsyncExitStack() as stack:
-        await service.prepare()
+        if with_sources:  # a single invocation starts what it needs itself
+            await service.prepare()
         if options.warm:
             await service.warm(options.warm)
         if options.reload and with_sources:
