@@ -35,6 +35,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OWN_PREFIX: Final = "/_warmfront/"
+OWN_ROOT: Final = "/_warmfront"
 INVOKE_PREFIX: Final = "/2015-03-31/"
 _CALL: Final = "warmfront.call"
 _PROTOCOLS: Final = {version: f"HTTP/{version}" for version in ("1.0", "1.1", "2", "3")}
@@ -157,7 +158,7 @@ class GatewayApp:
             await self._other(scope, receive, send)
             return
         path: str = scope["raw_path"].decode("latin-1")
-        if self._internal is not None and path.startswith((OWN_PREFIX, INVOKE_PREFIX)):
+        if self._internal is not None and (path.startswith((OWN_PREFIX, INVOKE_PREFIX)) or path == OWN_ROOT):
             await self._internal(scope, receive, send)
             return
         kind, began_ns = self.api.kind, time.monotonic_ns()

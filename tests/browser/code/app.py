@@ -16,7 +16,13 @@ def items(event: Any, context: Any) -> Any:
         "Dimensions": [["service"]],
         "Metrics": [{"Name": name, "Unit": "Count"} for name in METRICS],
     }
-    values = {"service": "items", "ConnectionsOpen": 3, "ConnectionBudget": 12, "AcquireWait": 0.4, "CircuitRejected": 0}
+    values = {
+        "service": "items",
+        "ConnectionsOpen": 3,
+        "ConnectionBudget": 12,
+        "AcquireWait": 0.4,
+        "CircuitRejected": 0,
+    }
     print(json.dumps({"_aws": {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}, **values}))
     return {"id": event.get("pathParameters", {}).get("id")}
 
