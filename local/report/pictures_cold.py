@@ -41,7 +41,7 @@ def _ways(result: Result) -> list[Picture]:
         return []
     caption = (
         "Medians of each stage, from the spawn of the process (ready ahead: from the event) to the first byte of the first"
-        " response. The figure at the end is the median of the whole."
+        " response. The figure at the end is their sum."
     )
     return [Picture("cold-ways", "cold", "Ways to start", caption, lambda theme: _draw_ways(theme, result))]
 

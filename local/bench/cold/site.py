@@ -1,10 +1,12 @@
 """The emulators of one run, one for each way to start, over one set of backing services. Measures nothing."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
+from local.backing.executables import OriginChoice
 from local.backing.postgres import Postgres
 from local.backing.redis import Redis
 from local.bench.accounting import wait_until_quiet
@@ -35,22 +37,23 @@ class Sites:
 
     def _start_backing(self, phase: Callable[[str], None]) -> None:
         needs, options = self._options.needs, self._options
+        origin = cast(OriginChoice, os.environ.get("WARMFRONT_BACKING", "auto"))
         if needs.postgres:
             phase("starting Postgres")
             most = (options.crowd + BESIDE_CROWD) * max(1, len(options.ways))
-            postgres = self._stack.enter_context(Postgres.start(max_connections=min(900, most)))
+            postgres = self._stack.enter_context(Postgres.start(origin=origin, max_connections=min(900, most)))
             self.postgres_admin_url = postgres.admin_url("postgres")
             self._variables["DATABASE_URL"] = postgres.url("postgres")
             self.backing["postgres"] = postgres.describe()
         if needs.redis:
-            redis = self._stack.enter_context(Redis.start())
+            redis = self._stack.enter_context(Redis.start(origin=origin))
             self.redis_url = self._variables["REDIS_URL"] = redis.url(None)
             self.backing["redis"] = redis.describe()
 
     def emulator(self, way: str, variables: Mapping[str, str] | None = None) -> EmulatorProcess:
         process = EmulatorProcess.start(
             self._options.template,
-            arguments=("--start", way, "--no-reload"),
+            arguments=("--start", way, "--no-reload", *(("--backing", "auto") if self._variables else ())),
             variables=self._variables | dict(variables or {}),
         )
         return self._stack.enter_context(process)
