@@ -35,6 +35,7 @@ class Site:
         )
 
 
+RAMP_ATTEMPTS = 3
 FOOTPRINT_EVERY_S = 0.02  # a backend of the naive kind lives for some ten milliseconds
 
 
@@ -139,9 +140,7 @@ class Meter:
         _rest(control)
         parts = control.state().parts
         others = set(parts.backends())  # the server's own processes
-        calm = Plan(workers=plan.workers, requests=3 * plan.workers, seed=plan.seed, timeout_s=plan.timeout_s)
-        self.untimed(site, workload, variant, calm)
-        pids = control.state().functions[variant.function].pids
+        pids = self._exactly(site, workload, variant, plan)
         most = 0
 
         def look() -> dict[str, int]:
@@ -156,6 +155,21 @@ class Meter:
         held = {"environments": sum(map(pss_bytes, pids)), "backends": sampler.peak.get("backends", 0)}
         _rest(control)
         return Footprint(len(pids), most, held)
+
+    def _exactly(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> tuple[int, ...]:
+        """As many environments as the plan has workers: a closed loop of so many makes them."""
+        assert site.control is not None
+        for attempt in range(RAMP_ATTEMPTS):
+            seed = f"{plan.seed} ramp {attempt}"
+            calm = Plan(workers=plan.workers, requests=3 * plan.workers, seed=seed, timeout_s=plan.timeout_s)
+            recording = self.untimed(site, workload, variant, calm)
+            pids = site.control.state().functions[variant.function].pids
+            if len(pids) >= plan.workers:
+                return pids
+        outcomes = ", ".join(sorted({Outcome(one).name for one in recording.outcome}))
+        raise LoadError(
+            f"{plan.workers} workers made {len(pids)} environments of {variant.function}; their requests ended with {outcomes}"
+        )
 
     def memory(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> dict[str, int] | None:
         """The peak of memory under this load: environments of this variant, the emulator, Postgres, Redis."""
