@@ -6,6 +6,7 @@ clearing what was applied by half, does no harm.
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -113,11 +114,12 @@ class Frozen:
 
 
 class Killed:
-    """SIGKILL, once or again and again at random moments; what comes back is the supervisor's business."""
+    """SIGKILL, once or again and again at random moments, perhaps only for a while; what comes back is no business of it."""
 
-    def __init__(self, pids: Pids, *, every_s: float | None = None, seed: int = 0) -> None:
+    def __init__(self, pids: Pids, *, every_s: float | None = None, for_s: float = math.inf, seed: int = 0) -> None:
         self._pids = pids
         self._every_s = every_s
+        self._for_s = for_s
         self._rng = random.Random(f"kill {seed}")
         self._killing: asyncio.Task[None] | None = None
         self.killed = 0
@@ -129,7 +131,9 @@ class Killed:
             self._killing = asyncio.create_task(self._keep_killing(self._every_s))
 
     async def _keep_killing(self, every_s: float) -> None:
-        while True:
+        now_s = asyncio.get_running_loop().time
+        end_s = now_s() + self._for_s
+        while now_s() < end_s:
             await asyncio.sleep(every_s * self._rng.uniform(0.5, 1.5))
             if pids := sorted(await self._pids()):
                 self.killed += send([self._rng.choice(pids)], signal.SIGKILL)

@@ -157,7 +157,10 @@ def _restart(scene: Scene, spec: FaultSpec) -> Callable[[], None]:
 FAULTS: dict[str, Build] = {
     "frozen": lambda scene, spec: Frozen(_server_pids(scene, spec)),
     "killed": lambda scene, spec: Killed(
-        _server_pids(scene, spec), every_s=spec.settings.get("every_s"), seed=scene.seed
+        _server_pids(scene, spec),
+        every_s=spec.settings.get("every_s"),
+        for_s=spec.settings.get("for_s", math.inf),
+        seed=scene.seed,
     ),
     "restarted": lambda scene, spec: Restarted(_restart(scene, spec)),
     "lock": lambda scene, spec: LockHeld(_admin_url(scene), spec.texts["sql"]),
