@@ -34,7 +34,7 @@ def slow_door(port: int, database: str) -> Iterator[int]:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task  # type: ignore[misc]
+                await task
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()), daemon=True)
     thread.start()

@@ -111,6 +111,14 @@ def test_a_package_that_another_module_of_ours_asks_for_saves_only_when_both_sto
     assert advice.saves_ms == pytest.approx(4)
 
 
+def test_a_package_that_another_package_asks_for_saves_nothing() -> None:
+    found = modules_of([record()], record())
+    found["light"].imports.add("heavy")
+    advice = advice_of(found, "app")
+    assert advice is not None
+    assert (advice.package, advice.saves_ms) == ("light", pytest.approx(4))
+
+
 def test_own_code_is_what_no_installer_put_there() -> None:
     found = modules_of([record()], record())
     assert {name for name, module in found.items() if module.kind == "own"} == {"app", "app_settings"}
