@@ -7,12 +7,9 @@ still and nobody reads sockets between invocations, as on Lambda
 
 import asyncio
 import contextlib
-import json
 import shutil
 import signal
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +18,8 @@ from local.lambda_service import failures
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.runtime_api import ACCEPTED, RuntimeConnection, next_head, refusal
-from local.lambda_service.sandbox import Guard, Sandbox, SandboxHost
+from local.lambda_service.sandbox import Guard, Sandbox
+from local.lambda_service.starter import InitFailure, Starter, read_milestones
 from local.lambda_service.ways import Way
 
 MEMORY_SAMPLE_NS = 50_000_000
@@ -34,27 +32,6 @@ class Phase(Enum):
     INVOKE = "invoke"
     RETURNING = "returning"
     SHUTDOWN = "shutdown"
-
-
-@dataclass(frozen=True, slots=True)
-class InitFailure:
-    """Why an init did not end at `/next`."""
-
-    payload: bytes
-    error_type: str
-    status: str
-    """`error` or `timeout`, as INIT_REPORT words it."""
-    init_ms: float
-
-
-class Starter(Protocol):
-    """Where the processes of an environment come from: a command, or a snapshot."""
-
-    @property
-    def command(self) -> str: ...
-
-    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> Sandbox:
-        """Start with these variables beside the function's own. Raises OSError."""
 
 
 class EnvironmentHost(Protocol):
@@ -439,17 +416,3 @@ class Environment:
         if self.out_of_memory:
             return InitFailure(failures.out_of_memory(""), "Runtime.OutOfMemory", "error", self._since_spawn_ms())
         return InitFailure(failures.runtime_exited("", status), "Runtime.ExitError", "error", self._since_spawn_ms())
-
-
-def read_milestones(path: Path) -> dict[str, object]:
-    """What a bootstrap noted in this file, newer notes over older ones."""
-    found: dict[str, object] = {}
-    spans = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            note = json.loads(line)
-            if "span" in note:
-                spans.append({"name": note["span"], "start_ns": note["start_ns"], "end_ns": note["end_ns"]})
-            else:
-                found.update(note)
-    return {**found, "spans": spans}

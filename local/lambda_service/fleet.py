@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from local.lambda_service.environment import Environment, EnvironmentHost, InitFailure, Starter, read_milestones
+from local.lambda_service.environment import Environment, EnvironmentHost
 from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.logs import without_hang_up
 from local.lambda_service.sandbox import Launch
 from local.lambda_service.snapshot import Snapshot
+from local.lambda_service.starter import InitFailure, Starter, read_milestones
 from local.lambda_service.ways import LONG_INIT_LIMIT_S, RESTORE_LIMIT_S, StartPlan, Way
 from local.lambda_service.workplace import Workplace
 from local.template import FunctionConfig
@@ -111,7 +112,7 @@ class Fleet:
             return await self._restore(environment)
         self._log.init_start(environment.log_stream, environment.way)
         limit_s = self.long_init_limit_s if environment.ahead else self._init_limit_s
-        failure = await environment.start(limit_s=limit_s)
+        failure = await self.start_inside(environment, limit_s)
         if failure is not None:
             self._log.init_failed(failure, environment.way, phase="init")
         else:
@@ -120,12 +121,26 @@ class Fleet:
 
     async def _restore(self, environment: Environment) -> InitFailure | None:
         self._log.restore_start(environment.log_stream)
-        failure = await environment.start(limit_s=RESTORE_LIMIT_S)
+        failure = await self.start_inside(environment, RESTORE_LIMIT_S)
         if failure is not None:
             self._log.restore_failed(failure)
         else:
             self._log.restore_done(environment.init_duration_ms or 0.0)
         return failure
+
+    async def start_inside(self, environment: Environment, limit_s: float) -> InitFailure | None:
+        """The same without lines in the log: where an init is part of an invocation, they are only written when it fails."""
+        observer, name = self._workplace.observer, self._config.logical_id
+        if observer is None:
+            return await environment.start(limit_s=limit_s)
+        observer.init_begun(name, environment)
+        failed = True
+        try:
+            failure = await environment.start(limit_s=limit_s)
+            failed = failure is not None
+            return failure
+        finally:
+            observer.init_ended(name, environment, failed=failed)
 
     async def snapshot_failed(self) -> bool:
         """Wait until environments can be restored; True when they never can."""

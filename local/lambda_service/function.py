@@ -7,21 +7,22 @@ from collections.abc import Coroutine
 from typing import Any
 
 from local.lambda_service import failures
-from local.lambda_service.environment import Environment, InitFailure, Phase
+from local.lambda_service.environment import Environment, Phase
 from local.lambda_service.faults import Fault
 from local.lambda_service.fleet import Fleet
 from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.invocation import Invocation
-from local.lambda_service.logs import TAIL_BYTES, without_hang_up
+from local.lambda_service.logs import without_hang_up
 from local.lambda_service.long_watch import LongWatch
+from local.lambda_service.outcomes import Outcomes
 from local.lambda_service.sandbox import Launch
 from local.lambda_service.scaling import Decision, Scaling
+from local.lambda_service.starter import InitFailure
 from local.lambda_service.types import (
     InvocationResult,
     ServiceError,
     SnapStartFailed,
     SnapStartTimedOut,
-    Status,
     Throttled,
     VersionFailed,
 )
@@ -33,7 +34,6 @@ RETURNING_WAIT_S = 1.0
 """How long an invocation waits for an environment that has answered but not come back, before a new one is started."""
 NO_LIMIT_S = 86_400.0
 """Instead of the timeout, of a function that waits for a debugger."""
-_MB = 1024 * 1024
 
 
 class Function:
@@ -76,6 +76,14 @@ class Function:
         self._waiters: deque[Invocation] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = LongWatch(self.environments, self._log)
+        self._outcomes = Outcomes(
+            config,
+            self._log,
+            self.counters,
+            workplace.observer,
+            timeout_s=self._timeout_s,
+            on_end=self._finished,
+        )
         self._closing = False
 
     # -- one invocation ------------------------------------------------------------------------------------------------
@@ -182,7 +190,7 @@ class Function:
         elif (failure := await self._start(environment)) is not None or not environment.alive:
             error = SnapStartTimedOut() if failure is not None and failure.status == "timeout" else SnapStartFailed()
         if error is not None:
-            self._refuse(invocation, error)
+            self._outcomes.refused(invocation, error)
             self._drop(environment)
             return
         invocation.restore_ms = environment.init_duration_ms
@@ -193,27 +201,13 @@ class Function:
     async def _start(self, environment: Environment) -> InitFailure | None:
         """Init or restore ahead of the invocation."""
         self._watch.begin()
-        return await self._observed(environment, self.fleet.start(environment))
-
-    async def _observed(
-        self, environment: Environment, start: Coroutine[Any, Any, InitFailure | None]
-    ) -> InitFailure | None:
-        if self._observer is None:
-            return await start
-        self._observer.init_begun(self.config.logical_id, environment)
-        failed = True
-        try:
-            failure = await start
-            failed = failure is not None
-            return failure
-        finally:
-            self._observer.init_ended(self.config.logical_id, environment, failed=failed)
+        return await self.fleet.start(environment)
 
     async def _init_inside(self, environment: Environment, invocation: Invocation) -> None:
         """Init again within the invocation, after a failed init or a reset: its time counts as the invocation's own."""
         self._arm(invocation)
         self._watch.begin()
-        failure = await self._observed(environment, environment.start(limit_s=self._timeout_s))
+        failure = await self.fleet.start_inside(environment, self._timeout_s)
         left_s = self._left_s(invocation)
         if failure is None and environment.alive and left_s > 0:
             self._dispatch(environment, invocation)
@@ -223,11 +217,11 @@ class Function:
         if failure is not None:
             self._log.init_failed(failure, environment.way, phase="invoke")
         if failure is None or failure.status == "timeout":
-            self._conclude_timeout(environment, invocation)
+            self._outcomes.timed_out(environment, invocation)
         else:
             request_id = f'"RequestId: {invocation.request_id} Error'.encode()
             payload = failure.payload.replace(b'"RequestId:  Error', request_id)
-            self._conclude(environment, invocation, payload, status="error", error_type=failure.error_type)
+            self._outcomes.failed(environment, invocation, payload, failure.error_type)
         self._free(environment)
 
     # -- what environments tell (EnvironmentHost) ----------------------------------------------------------------------
@@ -237,14 +231,13 @@ class Function:
     ) -> None:
         if environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns):
             environment.reset()
-            self._conclude_out_of_memory(environment, invocation)
+            self._outcomes.out_of_memory(environment, invocation)
             self._free(environment)
             return
         self._scaling.answered()
         if environment.invocations == 1 and (invocation.init_ms is not None or invocation.restore_ms is not None):
             self.fleet.keep_init(environment)
-        status: Status = "error" if failed else "ok"
-        self._conclude(environment, invocation, body, status=status, error_type=error_type, from_runtime=True)
+        self._outcomes.answered(environment, invocation, body, failed=failed, error_type=error_type)
 
     def environment_back(self, environment: Environment) -> None:
         if environment.retiring:
@@ -261,10 +254,9 @@ class Function:
         """The process ended by itself or was killed: during an invocation Lambda resets the environment, else it is gone."""
         for invocation in running:
             if environment.out_of_memory:
-                self._conclude_out_of_memory(environment, invocation)
+                self._outcomes.out_of_memory(environment, invocation)
             else:
-                payload = failures.runtime_exited(invocation.request_id, status)
-                self._conclude(environment, invocation, payload, status="error", error_type="Runtime.ExitError")
+                self._outcomes.exited(environment, invocation, status)
         if was is Phase.INVOKE:
             self._free(environment)
         elif was is Phase.RETURNING:
@@ -309,92 +301,19 @@ class Function:
 
     # -- the end of an invocation --------------------------------------------------------------------------------------
 
+    def _finished(self) -> None:
+        self._scaling.finished()
+        if self._limits is not None:
+            self._limits.give_back()
+
     def _timed_out(self, invocation: Invocation) -> None:
         environment = invocation.environment
         if not isinstance(environment, Environment):
             return  # still in an init of its own, which looks at the clock when it is over
         environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns)  # its peak belongs in REPORT
         environment.reset()
-        self._conclude_timeout(environment, invocation)
+        self._outcomes.timed_out(environment, invocation)
         self._free(environment)
-
-    def _conclude_timeout(self, environment: Environment, invocation: Invocation) -> None:
-        payload = failures.timed_out(invocation.request_id, self._timeout_s)
-        self._conclude(environment, invocation, payload, status="timeout", error_type="Sandbox.Timedout")
-
-    def _conclude_out_of_memory(self, environment: Environment, invocation: Invocation) -> None:
-        payload = failures.out_of_memory(invocation.request_id)
-        self._conclude(environment, invocation, payload, status="error", error_type="Runtime.OutOfMemory")
-
-    def _conclude(
-        self,
-        environment: Environment,
-        invocation: Invocation,
-        payload: bytes,
-        *,
-        status: Status,
-        error_type: str | None,
-        from_runtime: bool = False,
-    ) -> None:
-        """Log, count and answer."""
-        duration_ms = self._timeout_s * 1e3
-        if status != "timeout":
-            duration_ms = (time.monotonic_ns() - invocation.dispatched_ns) / 1e6
-        if invocation.timer is not None:
-            invocation.timer.cancel()
-        environment.watch_output(False)
-        output = environment.read_output()
-        if output:
-            self._log.output(invocation, output)
-            if self._observer is not None:
-                self._observer.printed(self.config.logical_id, environment, output)
-        memory_used_mb = min(round(environment.memory_peak_bytes / _MB), self.config.memory_mb)
-        log = self._log.end(
-            invocation,
-            duration_ms=duration_ms,
-            memory_used_mb=memory_used_mb,
-            status=status,
-            error_type=error_type,
-            from_runtime=from_runtime,
-        )
-        self._scaling.finished()
-        if self._limits is not None:
-            self._limits.give_back()
-        if status != "ok":
-            self.counters.errors += 1
-        future = invocation.future
-        assert future is not None
-        if not future.done():
-            result = InvocationResult(
-                invocation.request_id,
-                payload,
-                status,
-                None if status == "ok" else "Unhandled",
-                error_type,
-                invocation.version,
-                log[-TAIL_BYTES:] if invocation.tail else None,
-            )
-            future.set_result(result)
-        if self._observer is not None:
-            self._observer.concluded(
-                self.config.logical_id,
-                environment,
-                invocation,
-                status=status,
-                error_type=error_type,
-                duration_ms=duration_ms,
-                memory_used_mb=memory_used_mb,
-                log=log,
-            )
-
-    def _refuse(self, invocation: Invocation, error: ServiceError) -> None:
-        """The invocation ends before any handler sees it."""
-        self._scaling.finished()
-        if self._limits is not None:
-            self._limits.give_back()
-        self.counters.errors += 1
-        if invocation.future is not None and not invocation.future.done():
-            invocation.future.set_exception(error)
 
     # -- the set of environments ---------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """One function's log: its handler's output between Lambda's own lines, chunk by chunk to the sink. Knows no processes."""
 
 from local.lambda_service import logs
-from local.lambda_service.environment import InitFailure
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.platform_log import platform_log
+from local.lambda_service.starter import InitFailure
 from local.lambda_service.types import Status
 from local.lambda_service.ways import Way
 from local.template import FunctionConfig

@@ -7,11 +7,10 @@ process free is throttled; Lambda adds environments by their load, here their nu
 import asyncio
 import time
 
-from local.lambda_service import failures
 from local.lambda_service.environment import Environment, Phase
 from local.lambda_service.function import RETURNING_WAIT_S, Function
 from local.lambda_service.invocation import Invocation
-from local.lambda_service.types import Status, Throttled
+from local.lambda_service.types import Throttled
 
 REASON = "ConcurrentInvocationLimitExceeded"
 """Not confirmed: which of TooManyRequestsException's reasons Lambda gives here."""
@@ -36,7 +35,7 @@ class ManagedFunction(Function):
 
     def _wait_no_longer(self, invocation: Invocation) -> None:
         self._waiters.remove(invocation)
-        self._refuse(invocation, Throttled(REASON))
+        self._outcomes.refused(invocation, Throttled(REASON))
 
     def _take(self) -> bool:
         most = self._scaling.concurrency_max
@@ -56,13 +55,12 @@ class ManagedFunction(Function):
         self, environment: Environment, invocation: Invocation, body: bytes, failed: bool, error_type: str | None
     ) -> None:
         if environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns):
-            self._conclude_out_of_memory(environment, invocation)
+            self._outcomes.out_of_memory(environment, invocation)
             self._end(environment)
             return
         if environment.invocations == 1:
             self.fleet.keep_init(environment)
-        status: Status = "error" if failed else "ok"
-        self._conclude(environment, invocation, body, status=status, error_type=error_type, from_runtime=True)
+        self._outcomes.answered(environment, invocation, body, failed=failed, error_type=error_type)
 
     def environment_back(self, environment: Environment) -> None:
         if environment.retiring:
@@ -84,7 +82,7 @@ class ManagedFunction(Function):
         environment.over_memory(time.monotonic_ns(), since_ns=invocation.dispatched_ns)
         others = [each for each in environment.running if each is not invocation]
         environment.reset()
-        self._conclude_timeout(environment, invocation)
+        self._outcomes.timed_out(environment, invocation)
         self._lose(environment, others, -9)
         self._spawn_task(self._shut_down(environment))
 
@@ -97,10 +95,9 @@ class ManagedFunction(Function):
     def _lose(self, environment: Environment, running: list[Invocation], status: int) -> None:
         for invocation in running:
             if environment.out_of_memory:
-                self._conclude_out_of_memory(environment, invocation)
+                self._outcomes.out_of_memory(environment, invocation)
             else:
-                payload = failures.runtime_exited(invocation.request_id, status)
-                self._conclude(environment, invocation, payload, status="error", error_type="Runtime.ExitError")
+                self._outcomes.exited(environment, invocation, status)
 
     # -- the set of environments ---------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Protocol
 
-from local.lambda_service.environment import InitFailure
 from local.lambda_service.invocation import Invocation
+from local.lambda_service.starter import InitFailure
 from local.lambda_service.types import Status
 from local.lambda_service.ways import Way
 from local.template import FunctionConfig

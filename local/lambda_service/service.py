@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from local.lambda_service.account import AccountLimit
 from local.lambda_service.async_invoke import AsyncInvoker, QueuedEvent
 from local.lambda_service.aws_clients import AwsClients
 from local.lambda_service.destinations import Destinations
@@ -21,6 +22,7 @@ from local.lambda_service.logs import LogSink
 from local.lambda_service.managed import ManagedFunction
 from local.lambda_service.observer import Observer
 from local.lambda_service.sandbox import Guard, Launch
+from local.lambda_service.state import function_state
 from local.lambda_service.trace_header import Sampler
 from local.lambda_service.types import FunctionNotFound, InvocationResult, NotRunnable
 from local.lambda_service.variables import fake_credentials
@@ -73,24 +75,6 @@ class ServiceOptions:
     """Which invocations of functions with active tracing are traced where the caller has not decided; None: as the header says."""
     on_spawn: Callable[[int], None] = field(default=lambda _: None)
     on_gone: Callable[[int], None] = field(default=lambda _: None)
-
-
-class AccountLimit:
-    """Concurrent invocations over all functions of the account."""
-
-    def __init__(self, concurrency_max: int, reason: str = "ConcurrentInvocationLimitExceeded") -> None:
-        self.reason = reason
-        self._max = concurrency_max
-        self._taken = 0
-
-    def take(self) -> bool:
-        if self._taken >= self._max:
-            return False
-        self._taken += 1
-        return True
-
-    def give_back(self) -> None:
-        self._taken -= 1
 
 
 class Target(NamedTuple):
@@ -377,11 +361,11 @@ class LambdaService:
     def state(self) -> dict[str, object]:
         """What the control surface shows: every function's environments and counters."""
         found: dict[str, object] = {
-            logical_id: _function_state(function) for logical_id, function in self.functions.items()
+            logical_id: function_state(function) for logical_id, function in self.functions.items()
         }
         for logical_id, function in self.latest.items():
             if function.counters.invocations or function.environments:
-                found[f"{logical_id}:{LATEST}"] = _function_state(function)
+                found[f"{logical_id}:{LATEST}"] = function_state(function)
         return found
 
 
@@ -400,31 +384,6 @@ def split_name(name: str) -> tuple[str, str | None]:
     if "function" in parts:
         parts = parts[parts.index("function") + 1 :]
     return parts[0], parts[1] if len(parts) > 1 else None
-
-
-def _function_state(function: Function) -> dict[str, object]:
-    counters, snapshot = function.counters, function.fleet.snapshot
-    return {
-        "start": function.plan.way.value,
-        "snapshot": snapshot.describe() if snapshot is not None else None,
-        "environments": [
-            {
-                "id": environment.id,
-                "pid": environment.pid,
-                "pids": environment.pids,
-                "start": environment.way.value,
-                "phase": environment.phase.value,
-                "invocations": environment.invocations,
-                "init_duration_ms": environment.init_duration_ms,
-            }
-            for environment in function.environments.values()
-        ],
-        "cold_starts": counters.cold_starts,
-        "invocations": counters.invocations,
-        "throttles": counters.throttles,
-        "errors": counters.errors,
-        "exited_cpu_s": function.fleet.exited_cpu_s,
-    }
 
 
 def new_request_id() -> str:

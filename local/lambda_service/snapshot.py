@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 from local.lambda_service import failures
-from local.lambda_service.environment import InitFailure
 from local.lambda_service.runtime_api import ACCEPTED, RuntimeConnection, refusal
 from local.lambda_service.sandbox import Guard, Launch, Sandbox, SandboxHost, Told, output_pipe, spawn
+from local.lambda_service.starter import InitFailure
 
 _REPLY_BYTES = 65536
 _LOST = "the process of the snapshot has ended"
