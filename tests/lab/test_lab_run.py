@@ -38,6 +38,44 @@ def test_an_experiment_fails_its_control_passes_the_kit_and_leaves_a_result(
 
 
 @pytest.mark.slow
+def test_the_doctor_finds_every_mistake_and_the_defaults(capfd: pytest.CaptureFixture[str]) -> None:
+    assert lab("run", "doctor", "--variant", "pooled", "--template", str(ROOT / "template.yaml")) == 0
+    out, _ = capfd.readouterr()
+    assert "library defaults:       findings" in out
+    assert "pooled:                 findings 0 (at most 0)" in out
+
+
+@pytest.mark.stress
+def test_every_control_fails_and_the_kit_holds_everywhere(tmp_path: Path) -> None:
+    output = tmp_path / "lab.json"
+    status = lab("run", "--all", "--template", str(ROOT / "template.yaml"), "--output", str(output))
+    found = read_result(output).experiments
+    assert len(found) >= 30
+    assert [each.name for each in found if each.control.verdict != "fail"] == []
+    bad = [
+        (each.name, one.variant, one.figure)
+        for each in found
+        for one in each.variants
+        if one.variant != "naive" and one.verdict not in ("pass", "n/a")
+    ]
+    assert bad == []
+    assert status == 0
+    assert not list(ROOT.glob(".*-lab-*.yaml"))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("name", ["slow-database", "cache-black-hole", "disk-full"])
+def test_one_seed_gives_one_verdict_five_times_of_five(name: str, tmp_path: Path) -> None:
+    seen = set()
+    for number in range(5):
+        output = tmp_path / f"{number}.json"
+        lab("run", name, "--seed", "7", "--template", str(ROOT / "template.yaml"), "--output", str(output))
+        (found,) = read_result(output).experiments
+        seen.add((found.control.verdict, *((each.variant, each.verdict) for each in found.variants)))
+    assert len(seen) == 1, seen
+
+
+@pytest.mark.slow
 def test_a_template_that_cannot_be_used_is_an_error_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
