@@ -75,6 +75,7 @@ class EmulatorOptions:
     host: str = "127.0.0.1"
     port: int = 3000
     freeze: bool = True
+    native_client: bool = False
     idle_s: float = 600.0
     account_concurrency: int = ACCOUNT_CONCURRENCY
     time_scale: float = 1.0
@@ -224,6 +225,7 @@ async def _prepare(
         sink,
         region=REGION,
         freeze=options.freeze,
+        native_client=options.native_client,
         idle_s=options.idle_s,
         account_concurrency=options.account_concurrency,
         time_scale=options.time_scale,

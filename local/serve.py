@@ -43,6 +43,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-freeze", action="store_true", help="let processes run between invocations")
     parser.add_argument(
+        "--native-client",
+        action="store_true",
+        help="let handlers' runtime client use its native transport, slower, instead of its equivalent here",
+    )
+    parser.add_argument(
         "--state-dir", type=Path, help="keep staged code, /tmp folders and logs here (default: a temporary folder)"
     )
     parser.add_argument(
@@ -156,6 +161,7 @@ def _options(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         parameters=parse_parameter_overrides(args.parameter_overrides),
         built=args.built,
         freeze=not args.no_freeze,
+        native_client=args.native_client,
         env_vars=args.env_vars,
         state_dir=args.state_dir,
         origin=args.backing,

@@ -17,7 +17,7 @@ from typing import Protocol
 from local.lambda_service import failures
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.invocation import Invocation
-from local.lambda_service.runtime_api import ACCEPTED, RuntimeConnection, next_head, refusal
+from local.lambda_service.runtime_api import RuntimeConnection, next_head, refusal
 from local.lambda_service.sandbox import Guard, Sandbox
 from local.lambda_service.starter import InitFailure, Starter, read_milestones
 from local.lambda_service.ways import Way
@@ -343,11 +343,11 @@ class Environment:
             body, failed, error_type = failures.response_too_large(), True, "Function.ResponseSizeTooLarge"
             connection.write(refusal(413, "RequestEntityTooLarge", "response exceeds the payload limit"))
         else:
-            connection.write(ACCEPTED)
+            connection.accept()
         self._host.environment_answered(self, invocation, body, failed, error_type)
 
     def runtime_init_failed(self, connection: RuntimeConnection, body: bytes, error_type: str | None) -> None:
-        connection.write(ACCEPTED)
+        connection.accept()
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(InitFailure(body, error_type or "Runtime.Unknown", "error", self._since_spawn_ms()))
 

@@ -25,6 +25,8 @@ class Surroundings:
     environment: Callable[[FunctionConfig], Mapping[str, str]]
     """The template's variables of a function, with local addresses in place."""
     xray_address: str
+    native_client: bool = False
+    """The official client's own transport, in place of ours."""
 
 
 def not_runnable(config: FunctionConfig) -> str | None:
@@ -47,7 +49,9 @@ class Launcher:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
-        self._runtime_dir = staging.stage_runtime(surroundings.state_dir / "runtime")
+        self._runtime_dir = staging.stage_runtime(
+            surroundings.state_dir / "runtime", native_client=surroundings.native_client
+        )
         self._debugger_dir = surroundings.state_dir / "debugger"
 
     def launch(self, config: FunctionConfig, *, debug_port: int | None = None) -> tuple[Launch, list[str]]:

@@ -51,9 +51,20 @@ def refusal(status: int, error_type: str, message: str) -> bytes:
 
 
 class RuntimeConnection(asyncio.Protocol):
-    """One keep-alive connection of a runtime; at most one request is read at a time, as the client never pipelines."""
+    """One keep-alive connection of a runtime, which may ask for the next event in one breath with its answer to the last."""
 
-    __slots__ = ("_body", "_error_type", "_expects_continue", "_host", "_parser", "_url", "running", "transport")
+    __slots__ = (
+        "_body",
+        "_error_type",
+        "_expects_continue",
+        "_held",
+        "_host",
+        "_parser",
+        "_url",
+        "_waits",
+        "running",
+        "transport",
+    )
 
     def __init__(self, host: RuntimeHost) -> None:
         self._host = host
@@ -62,6 +73,8 @@ class RuntimeConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._error_type: bytes | None = None
         self._expects_continue = False
+        self._held = b""
+        self._waits = False
         self.transport: asyncio.Transport | None = None
         self.running: str | None = None
         """Request id of the invocation this connection was given and has not answered."""
@@ -79,10 +92,21 @@ class RuntimeConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self.close()
+        if self._held and not self._waits:
+            self.write(b"")
+
+    def accept(self) -> None:
+        """Answer 202: together with the next event if that was asked for in the same breath, else when all that came is read.
+
+        A write wakes the process at the other end, which is most of what an invocation costs here.
+        """
+        self._held += ACCEPTED
 
     def write(self, data: bytes) -> None:
+        self._waits = False
         if self.transport is not None:
-            self.transport.write(data)
+            self.transport.write(self._held + data)
+            self._held = b""
 
     def close(self) -> None:
         if self.transport is not None:
@@ -116,6 +140,7 @@ class RuntimeConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         url = self._url
         if url == NEXT:
+            self._waits = True
             self._host.runtime_asks_next(self)
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)

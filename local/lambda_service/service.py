@@ -47,6 +47,8 @@ class ServiceOptions:
     sink: LogSink
     region: str = "us-east-1"
     freeze: bool = True
+    native_client: bool = False
+    """Environments speak to the Runtime API through the official client's native module, not through our equivalent."""
     idle_s: float = 600.0
     shutdown_grace_s: float = 0.5
     init_limit_s: float = INIT_LIMIT_S
@@ -124,7 +126,12 @@ class LambdaService:
         options = self.options
         xray_address = options.xray_address or f"127.0.0.1:{self._xray.getsockname()[1]}"
         surroundings = Surroundings(
-            options.state_dir, options.region, options.credentials, options.environment, xray_address
+            options.state_dir,
+            options.region,
+            options.credentials,
+            options.environment,
+            xray_address,
+            options.native_client,
         )
         self._launcher = Launcher(surroundings)
         workplace = Workplace(

@@ -19,6 +19,10 @@ RUNTIME_PACKAGES = ("awslambdaric", "boto3")
 """In Lambda's Python runtimes, with what they need themselves (docs.aws.amazon.com/lambda/latest/dg/lambda-python.html)."""
 
 
+TRANSPORT = Path(__file__).parent / "transport" / "runtime_client.py"
+"""Takes the place of the official client's native module: the same functions in fewer system calls."""
+
+
 class StagingError(Exception):
     """Code that cannot be laid out, in one line that names the fix."""
 
@@ -31,13 +35,17 @@ def link(target: Path, name: Path) -> None:
     name.symlink_to(target, target_is_directory=target.is_dir())
 
 
-def stage_runtime(directory: Path) -> Path:
-    """The runtime's own packages, as /var/runtime holds them."""
+def stage_runtime(directory: Path, *, native_client: bool) -> Path:
+    """The runtime's own packages, as /var/runtime holds them; `native_client`: the runtime client's own transport too."""
     missing = link_distributions(RUNTIME_PACKAGES, directory)
     if missing:
         raise FileNotFoundError(
             f"the emulator's own installation lacks {', '.join(missing)}; run `make clean` and try again"
         )
+    if not native_client:
+        link(TRANSPORT, directory / TRANSPORT.name)
+        for native in directory.glob("runtime_client.*.so"):
+            native.unlink()
     return directory
 
 
