@@ -10,12 +10,13 @@ READY := $(VENV)/.ready
 VENV_DEPLOY := .venv-deploy
 READY_DEPLOY := $(VENV_DEPLOY)/.ready
 BENCH_ARGS ?=
+VARIANTS ?= naive,pooled
 LAB_ARGS ?=
 SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
+.PHONY: help setup bench bench-sweep bench-growth bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -27,9 +28,17 @@ $(READY): requirements.lock pyproject.toml shared/requirements.txt tools/setup
 	@tools/setup $(VENV)
 	@touch $@
 
-bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_ARGS="--quick" for a minute)
+bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_ARGS="--quick" for a minute, VARIANTS=... for others)
 	@mkdir -p results
-	$(WARMFRONT) bench --output $(RESULT) $(BENCH_ARGS)
+	$(WARMFRONT) bench --output $(RESULT) --variants $(VARIANTS) $(BENCH_ARGS)
+
+bench-sweep: $(READY) ## the knee of each variant: throughput and p99 against the offered rate, models over it (4 minutes)
+	@mkdir -p results
+	$(WARMFRONT) bench --sweep --output results/sweep.json --variants $(VARIANTS) $(BENCH_ARGS)
+
+bench-growth: $(READY) ## the same reads at 10,000 to 1,000,000 rows and beside 1 to 200 environments (5 minutes)
+	@mkdir -p results
+	$(WARMFRONT) bench --growth --output results/growth.json --variants $(VARIANTS) $(BENCH_ARGS)
 
 bench-observe: $(READY) ## what observation costs: throughput with it and without, interleaved
 	$(PY) -m local.bench.cost.observe --open $(BENCH_ARGS)

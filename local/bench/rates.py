@@ -21,7 +21,9 @@ from .workloads import Variant, Workload
 KNEE_STEPS = (0.55, 0.7, 0.85, 1.0, 1.15, 1.35)  # where only the knee is wanted
 CAPACITY_S = 1.0
 LOG_FLUSH_S = 0.35  # the emulator writes its functions' log this often
-SIZED_FORMULA = "G/G/c"
+# Cores are shared by slices of time, and what is served so waits as in M/M/c whatever the variation of its service
+# (Kleinrock, volume 2: processor sharing).
+SIZED_FORMULA = "M/M/c"
 SIZED_WINDOWS = 3  # the load that `size` is held against is longer: its p99 is a figure to compare
 
 

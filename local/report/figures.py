@@ -44,7 +44,8 @@ class Index:
         )
 
     def warm_workloads(self) -> list[str]:
-        return unique(workload for workload, _, metric in self.summaries if not metric.startswith("cold_"))
+        """Those with latencies: memory at equal load alone makes no row of a table of requests."""
+        return unique(workload for workload, _, metric in self.summaries if not _apart(metric))
 
     def cold_workloads(self) -> list[str]:
         return unique(workload for workload, _, metric in self.summaries if metric.startswith("cold_"))
@@ -67,6 +68,10 @@ class Index:
         """The parts a metric was split into: the known ones first, in the order a request meets them."""
         found = unique(name.partition("/")[2] for _, _, name in self.summaries if name.startswith(f"{metric}/"))
         return [part for part in PARTS if part in found] + [part for part in found if part not in PARTS]
+
+
+def _apart(metric: str) -> bool:
+    return metric.startswith("cold_") or metric.partition("/")[0].endswith("_at_equal_load")
 
 
 def unique[T](items: Iterable[T]) -> list[T]:

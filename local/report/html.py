@@ -134,6 +134,14 @@ ABOUT_VERDICT = (
 )
 ABOUT_COLD = "A cold start is an invocation that had to wait for an init: never in one percentile with warm requests."
 ABOUT_LOAD = "Open loop: requests are sent when they are due, however slow the answers are."
+ABOUT_COST = (
+    "The same requests, offered to each: environments are how many were under way at once, memory is what just so many held "
+    "(proportional set size) with their Postgres backends, seconds are those of the REPORT lines, inits included."
+)
+ABOUT_WORTH = (
+    "Worked out from unhurried requests: environments by the Poisson quantile at 99.9 %, a connection for each, Lambda alone "
+    "without API Gateway and database. Service times are this machine's; on AWS they follow the function's memory."
+)
 ABOUT_NOISE = "What this machine cannot tell apart. A ratio nearer to 1 than this says nothing."
 
 # name -> heading, what it shows, its tables; a section without data is left out.
@@ -141,8 +149,9 @@ SECTIONS: tuple[tuple[str, str, str, Table], ...] = (
     ("verdict", "Verdict", ABOUT_VERDICT, tables.verdict),
     ("latency", "Latency by percentile", "", tables.nothing),
     ("cold", "Cold starts", ABOUT_COLD, tables.cold),
-    ("load", "Load and the knee", ABOUT_LOAD, tables.nothing),
-    ("cost", "Cost at equal offered load", "", tables.cost),
+    ("load", "Load and the knee", ABOUT_LOAD, tables.load),
+    ("cost", "Cost at equal offered load", ABOUT_COST, tables.cost),
+    ("worth", "When it is worth it", ABOUT_WORTH, tables.worth),
     ("growth", "Growth", "", tables.growth),
     ("lab", "Experiments", "Each fault must fail its control; a variant passes when it holds.", tables.experiments),
     ("time", "Through time", "", tables.nothing),

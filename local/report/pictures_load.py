@@ -1,6 +1,7 @@
 """Pictures of load: the knee, what equal load needs, and growth with size."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -10,6 +11,9 @@ from local.report.figures import number
 from local.report.theme import Theme, sheet
 from local.results import Cost, Growth, Result, Sweep
 
+# name -> how matplotlib draws it
+STYLES: tuple[tuple[str, Any], ...] = (("solid", "-"), ("dashed", (0, (4, 2))), ("dotted", (0, (1, 1.5))))
+
 
 def sweep_pictures(result: Result, order: Sequence[str]) -> list[Picture]:
     sweeps = [sweep for sweep in result.sweeps if sweep.points]
@@ -18,7 +22,8 @@ def sweep_pictures(result: Result, order: Sequence[str]) -> list[Picture]:
     formulas = figures.unique(own.formula for sweep in sweeps for own in sweep.predictions)
     caption = "Points: measured, with as many requests sent as offered. Vertical line: the knee."
     if formulas:
-        caption += f" Thin line: predicted by {', '.join(formulas)}."
+        styled = [f"{formula} ({STYLES[place % len(STYLES)][0]})" for place, formula in enumerate(formulas)]
+        caption += f" Thin lines: predicted by {', '.join(styled)}."
     return [
         Picture("knee", "load", "The knee: throughput and p99", caption, lambda theme: _knee(theme, sweeps, order)),
     ]
@@ -28,6 +33,7 @@ def _knee(theme: Theme, sweeps: Sequence[Sweep], order: Sequence[str]) -> Figure
     figure, (rate, tail) = sheet(4.8, 2)
     tail.sharex(rate)
     highest = max(point.p99_ms for sweep in sweeps for point in sweep.points)
+    formulas = figures.unique(own.formula for sweep in sweeps for own in sweep.predictions)
     for sweep in sweeps:
         colour = colour_of(theme, sweep.variant, order)
         offered = [point.offered_rate for point in sweep.points]
@@ -43,7 +49,9 @@ def _knee(theme: Theme, sweeps: Sequence[Sweep], order: Sequence[str]) -> Figure
         for own in sweep.predictions:
             panel = tail if own.metric == "p99" else rate
             inside = [(at, value) for at, value in zip(own.rates, own.values, strict=True) if value <= highest * 1.3]
-            panel.plot([at for at, _ in inside], [value for _, value in inside], color=colour, linewidth=0.9, alpha=0.8)
+            style = STYLES[formulas.index(own.formula) % len(STYLES)][1]
+            at, values = [at for at, _ in inside], [value for _, value in inside]
+            panel.plot(at, values, color=colour, linewidth=0.9, alpha=0.8, linestyle=style)
         for panel in (rate, tail):
             if sweep.knee_rate is not None:
                 panel.axvline(sweep.knee_rate, color=colour, linewidth=1, linestyle=(0, (4, 2)))

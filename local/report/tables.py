@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from local.report import figures
+from local.report import cold_text, figures
 from local.report.figures import Index, number
 from local.results import Check, Comparison, Cost, Result, Summary
 
@@ -104,7 +104,10 @@ def cold(result: Result, order: Sequence[str]) -> list[str]:
         rows += [_cold_ratio_row(index, workload, pair, stages) for pair in index.pairs(workload)]
     heads = ["", "p50, ms", "p95, ms", *(f"{stage.replace('_', ' ')} p50" for stage in stages)]
     found = [_table(heads, rows)] if rows else []
-    return [*found, *_ways(result.ways)]
+    told = (
+        "\n\n".join("\n".join(lines) for lines in cold_text.sections(result) if lines) if result.kind == "cold" else ""
+    )
+    return [*found, *_ways(result.ways), *([f"<pre>{escape(told)}</pre>"] if told else [])]
 
 
 def _cold_metrics(stages: Sequence[str]) -> dict[str, str]:
@@ -179,6 +182,103 @@ def _cost_cells(own: Cost, parts: Sequence[str], architectures: Sequence[str]) -
     dollars = [f"{own.usd_per_million[name]:.2f}" if name in own.usd_per_million else "" for name in architectures]
     cells = [number(value) for value in (*known, own.gb_seconds_per_million)]
     return [f"{own.workload} {own.variant}", *cells, *dollars]
+
+
+def load(result: Result, order: Sequence[str]) -> list[str]:
+    """What `size` said beside what came, and how far off each formula was."""
+    del order
+    found = []
+    if result.sized:
+        heads = [
+            "70 % of the knee",
+            "requests/s",
+            "formula",
+            "p99 predicted, ms",
+            "p99 measured, ms",
+            "95 % interval",
+            "off",
+            "n",
+        ]
+        rows = [
+            _plain_row(
+                [
+                    f"{own.workload} {own.variant}",
+                    number(own.rate),
+                    f"{own.formula}, {own.servers} cores",
+                    number(own.predicted_p99_ms),
+                    number(own.measured_p99_ms),
+                    "" if own.low is None or own.high is None else f"{number(own.low)} – {number(own.high)}",
+                    f"{own.predicted_p99_ms / own.measured_p99_ms - 1.0:+.0%}",
+                    f"{own.n:,}",
+                ],
+                heads,
+            )
+            for own in result.sized
+        ]
+        found.append(_table(heads, rows))
+    formulas = figures.unique(f"{own.formula} {own.metric}" for sweep in result.sweeps for own in sweep.predictions)
+    if formulas:
+        heads = ["typical error below the knee", "knee, requests/s", *formulas]
+        rows = []
+        for sweep in result.sweeps:
+            errors = {f"{own.formula} {own.metric}": own.error for own in sweep.predictions}
+            told = [f"{error:.0%}" if (error := errors.get(name)) is not None else "" for name in formulas]
+            rows.append(_plain_row([f"{sweep.workload} {sweep.variant}", number(sweep.knee_rate), *told], heads))
+        found.append(_table(heads, rows))
+    return found
+
+
+def worth(result: Result, order: Sequence[str]) -> list[str]:
+    """The trade-off of the variants in words and measured figures, then what each costs at rates that were not run."""
+    found = _trade_offs(result, order)
+    if not result.worth:
+        return found
+    architectures = figures.unique(name for own in result.worth for name in own.usd_per_month)
+    heads = ["requests/s", "variant", "environments", "connections", "database cores", "p50, ms"]
+    heads += [f"USD a month, {name}" for name in architectures]
+    rows = []
+    for own in result.worth:
+        cores = "" if own.database_cores is None else number(own.database_cores)
+        dollars = [f"{own.usd_per_month[name]:,.2f}" if name in own.usd_per_month else "" for name in architectures]
+        cells = [own.variant, number(own.environments), number(own.connections), cores, number(own.p50_ms), *dollars]
+        rows.append(_plain_row([f"{number(own.rate)}", *cells], heads))
+    return [*found, f"<p>{escape(_advice(result))}</p>", _table(heads, rows)]
+
+
+def _trade_offs(result: Result, order: Sequence[str]) -> list[str]:
+    told = [own for own in result.variants if own.complexity or own.best_for]
+    index = Index.of(result)
+    workload = next(iter(index.warm_workloads()), None)
+    if not told or workload is None:
+        return []
+    heads = ["", "p50, ms", "p99, ms", "requests/s", "CPU per request, ms", "complexity", "best for"]
+    rows = []
+    for own in sorted(told, key=lambda own: order.index(own.name)):
+        figures_of = [
+            index.value(workload, own.name, metric) for metric in ("p50", "p99", "throughput", "cpu_per_request")
+        ]
+        cells = [number(row.value) if row else "" for row in figures_of]
+        rows.append(_plain_row([f"{own.name} ({workload})", *cells, own.complexity, own.best_for], heads))
+    return [_table(heads, rows)]
+
+
+def _advice(result: Result) -> str:
+    """From the figures: below which rate nothing is to be had but latency."""
+    variants = figures.unique(own.variant for own in result.worth)
+    rates = figures.unique(own.rate for own in result.worth)
+    by_rate = {(own.rate, own.variant): own for own in result.worth}
+    told = []
+    for rate in rates:
+        old, new = (by_rate.get((rate, name)) for name in (variants[0], variants[min(1, len(variants) - 1)]))
+        if old is None or new is None or old is new:
+            continue
+        name = next(iter(old.usd_per_month))
+        saved = old.usd_per_month[name] - new.usd_per_month[name]
+        told.append(
+            f"at {number(rate)}/s it saves {number(saved)} USD a month ({name}), {number(old.connections - new.connections)} "
+            f"connections and {number(old.p50_ms - new.p50_ms)} ms of each request"
+        )
+    return f"{variants[1]} against {variants[0]}: {'; '.join(told)}." if told else ""
 
 
 def growth(result: Result, order: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from local.report import cold_text, figures
 from local.report.figures import Index, number
-from local.results import Check, Comparison, Result, Summary
+from local.results import Check, Comparison, Result, Sized, Summary
 
 WIDTH = 118
 RATIO_METRICS = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak")
@@ -160,8 +160,9 @@ def _cold_row(index: Index, workload: str, variant: str, stages: Sequence[str], 
 def _ratios(index: Index, paint: _Paint) -> list[str]:
     pairs = [(workload, pair) for workload in index.warm_workloads() for pair in index.pairs(workload)]
     cold = [(workload, pair) for workload in index.cold_workloads() for pair in index.pairs(workload)]
+    equal = _equal_load(index)
     if not pairs and not cold:
-        return []
+        return equal
     heads = "".join(title.rjust(CELL) for title in RATIO_TITLES)
     baselines = figures.unique(pair[0] for _, pair in [*pairs, *cold])
     than = f"times better than {baselines[0]}" if len(baselines) == 1 else "times better"
@@ -174,8 +175,15 @@ def _ratios(index: Index, paint: _Paint) -> list[str]:
     aims = "".join((f"{figures.AIMS[m]:.0f}" if m in figures.AIMS else "").rjust(CELL) for m in RATIO_METRICS)
     lines.append(paint("the aim".ljust(LABEL) + aims, DIM))
     lines += _noise_floor(index, paint)
-    lines += [_single_ratio(row) for row in index.comparisons.values() if row.metric == EQUAL_LOAD]
+    lines += equal
     return lines + [_cold_ratio(index, workload, pair) for workload, pair in cold]
+
+
+def _equal_load(index: Index) -> list[str]:
+    """A line for each pair, and one A/A line as the noise floor."""
+    rows = [row for row in index.comparisons.values() if row.metric == EQUAL_LOAD]
+    others, same = [row for row in rows if not row.same_variant], [row for row in rows if row.same_variant]
+    return [_single_ratio(row) for row in [*others, *same[-1:]]]
 
 
 def _ratio_row(
@@ -211,6 +219,8 @@ def _brief(value: float) -> str:
 def _single_ratio(row: Comparison) -> str:
     aim = f"  the aim {figures.AIMS[row.metric]:.0f}" if row.metric in figures.AIMS else ""
     told = f"{number(row.baseline_value)} / {number(row.candidate_value)} {row.unit}"
+    if row.same_variant:
+        return _label(f"A/A {row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}"
     return _label(f"{row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}  ({told}){aim}"
 
 
@@ -231,23 +241,58 @@ def _noise_floor(index: Index, paint: _Paint) -> list[str]:
 
 
 def _costs(result: Result, paint: _Paint) -> list[str]:
-    """The costs at the first offered rate, and the knees: the curves over rates are in the full report."""
-    if not result.costs and not result.sweeps:
-        return []
+    """The costs at the highest offered rate and the knees: the curves over rates are in the full report."""
     lines = []
     if result.costs:
         heads = ("environments", "connections", "memory MB", "GB-s/million", "USD/million")
-        first = result.costs[0].offered_rate
-        title = f"at {number(first)} requests/s, each"
+        highest = max(cost.offered_rate for cost in result.costs)
+        title = f"at {number(highest)} requests/s, each"
         lines.append(paint(title.ljust(LABEL) + "".join(head.rjust(CELL) for head in heads), BOLD))
         for cost in result.costs:
-            if cost.offered_rate == first:
+            if cost.offered_rate == highest:
                 shown = (cost.environments, cost.connections, sum(cost.memory_mb.values()), cost.gb_seconds_per_million)
                 dollars = ", ".join(f"{value:.2f}" for value in cost.usd_per_million.values())
                 cells = "".join(number(value).rjust(CELL) for value in shown)
                 lines.append(_label(f"{cost.workload} {cost.variant}") + cells + dollars.rjust(CELL))
     knees = [f"{own.variant} {number(own.knee_rate)}/s" for own in result.sweeps if own.knee_rate is not None]
-    return [*lines, f"knee: {', '.join(knees)}"] if knees else lines
+    lines += [f"knee: {', '.join(knees)}"] if knees else []
+    return lines + [_sized(own) for own in result.sized] + _models(result) + _worth(result)
+
+
+def _sized(own: Sized) -> str:
+    off = own.predicted_p99_ms / own.measured_p99_ms - 1.0
+    around = f" [{number(own.low)}, {number(own.high)}]" if own.low is not None and own.high is not None else ""
+    told = f"70 % of the knee, {number(own.rate)}/s: p99 {number(own.predicted_p99_ms)} ms by {own.formula}, "
+    told += f"{own.servers} cores; {number(own.measured_p99_ms)}{around} measured: {off:+.0%}"
+    return _label(f"size: {own.workload} {own.variant}") + told
+
+
+def _models(result: Result) -> list[str]:
+    """How far off each formula was, typically, below the knee."""
+    found = []
+    for sweep in result.sweeps:
+        told = [f"{own.formula} {own.metric} {own.error:.0%}" for own in sweep.predictions if own.error is not None]
+        if told:
+            found.append(
+                _label(f"{sweep.workload} {sweep.variant}") + f"typical error of the models: {', '.join(told)}"
+            )
+    return found
+
+
+def _worth(result: Result) -> list[str]:
+    """When it is not worth it: what the last variant saves against the first, rate by rate."""
+    variants = figures.unique(own.variant for own in result.worth)
+    if len(variants) < 2:
+        return []
+    by_rate = {(own.rate, own.variant): own for own in result.worth}
+    told = []
+    for rate in figures.unique(own.rate for own in result.worth):
+        old, new = by_rate.get((rate, variants[0])), by_rate.get((rate, variants[1]))
+        if old and new:
+            name = next(iter(old.usd_per_month))
+            saved = old.usd_per_month[name] - new.usd_per_month[name]
+            told.append(f"{number(rate)}/s {number(saved)} USD, {number(old.connections - new.connections)}")
+    return [_label(f"worth: {variants[1]} saves") + f"a month, and connections: {'; '.join(told)}"] if told else []
 
 
 def _experiments(result: Result, paint: _Paint) -> list[str]:

@@ -14,11 +14,13 @@ from local.results import (
     Prediction,
     Result,
     Series,
+    Sized,
     Span,
     Sweep,
     Validity,
     Variant,
     Verdict,
+    Worth,
 )
 
 MIB = 2**20
@@ -94,7 +96,9 @@ def _block(
 
 def simulated_cold(variant: str, factor: float, *, seed: int, n: int = 30) -> Cold:
     generator = np.random.default_rng(seed)
-    middle = {**dict(zip(INIT_STAGES, (22.0, 110.0 * factor, 14.0), strict=True)), "connect": 12.0, "first_query": 3.0}
+    init = {"process_start": 22.0, "imports": 110.0 * factor, "runtime": 14.0}  # a way of starting may have more stages
+    assert init.keys() <= set(INIT_STAGES)
+    middle = {**init, "connect": 12.0, "first_query": 3.0}
     samples = []
     for _ in range(n):
         stages = {stage: round(float(generator.normal(ms, ms * 0.07)), 3) for stage, ms in middle.items()}
@@ -129,7 +133,10 @@ def bench_result(
         backing=BACKING,
         settings={"workers": 50, "requests": 10_000, "seed": seed},
         validity=Validity(valid, checks),
-        variants=tuple(Variant(name, f"/{name}", name.capitalize()) for name in variants),
+        variants=tuple(
+            Variant(name, f"/{name}", name.capitalize(), "", "a pool and its settings", "an API that people wait for")
+            for name in variants
+        ),
         blocks=blocks,
         summaries=summaries + of_cold,
         cold=cold,
@@ -198,6 +205,8 @@ def full_result() -> Result:
             "spans": (Span("breaker", "half-open", 20.0, 26.0, "pooled", "product"),),
             "sweeps": sweeps,
             "costs": tuple(simulated_cost(variant, rate) for rate in (10, 100, 200) for variant in BASE_MS),
+            "sized": (Sized("product", "pooled", 574.0, "G/G/c", 2, 6.1, 6.9, 6.2, 7.8, 5160),),
+            "worth": tuple(simulated_worth(variant, rate) for rate in (1.0, 1000.0) for variant in BASE_MS),
             "growth": (
                 Growth(
                     "p50 by rows", "naive", "rows", rows, "ms", (30, 31, 33), "O(log N)", (28, 29, 30), (32, 33, 36)
@@ -237,3 +246,9 @@ def simulated_cost(variant: str, rate: float) -> Cost:
     return Cost(
         "product", variant, rate, busy, busy, memory, gb_s, dollars, "2026-01-01", "aws.amazon.com/lambda/pricing"
     )
+
+
+def simulated_worth(variant: str, rate: float) -> Worth:
+    needed = max(1.0, rate * BASE_MS[variant] / 500)
+    dollars = {"x86_64": rate * (0.5 + BASE_MS[variant] / 20), "arm64": rate * (0.4 + BASE_MS[variant] / 25)}
+    return Worth("product", variant, rate, needed, needed, rate * BASE_MS[variant] / 8000, dollars, BASE_MS[variant])

@@ -180,7 +180,7 @@ def test_report_shows_the_newest_result_or_says_how_to_make_one(
 def test_report_writes_a_page_beside_the_result_and_pictures_where_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_result(cold_result(), tmp_path / "a.json")
+    write_result(msgspec.structs.replace(cold_result(), kind="bench"), tmp_path / "a.json")
     assert report(str(tmp_path / "a.json"), "--html", "--png", str(tmp_path / "pictures")) == 0
     assert (tmp_path / "a.html").exists()
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2

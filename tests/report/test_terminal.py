@@ -127,8 +127,8 @@ def test_a_lab_result_shows_control_and_variants() -> None:
     assert "workload" not in text
 
 
-def test_a_cold_result_shows_cold_starts_only() -> None:
-    text = terminal.render(cold_result())
+def test_cold_starts_of_a_bench_are_shown_by_themselves() -> None:
+    text = terminal.render(msgspec.structs.replace(cold_result(), kind="bench"))
     assert "cold start, ms" in text
     assert "requests/s" not in text.split("times better")[0]
 
@@ -136,7 +136,10 @@ def test_a_cold_result_shows_cold_starts_only() -> None:
 def test_costs_and_knees_are_told() -> None:
     text = terminal.render(full_result())
     assert "knee: naive 246/s, pooled 2,050/s" in text
-    assert re.search(r"at 10\.0 requests/s, each +environments +connections", text)
+    assert re.search(r"at 200 requests/s, each +environments +connections", text)
+    assert "574/s: p99 6.10 ms by G/G/c, 2 cores; 6.90 [6.20, 7.80] measured: -12%" in text
+    assert "typical error of the models: M/M/c p99 6%" in text
+    assert "worth: pooled saves" in text
     assert max(len(row) for row in text.splitlines()) <= terminal.WIDTH
 
 
@@ -167,7 +170,7 @@ def test_a_percentile_is_doubted_by_the_samples_beyond_it() -> None:
 
 
 def test_a_long_note_is_folded() -> None:
-    text = terminal.render(msgspec.structs.replace(cold_result(), warnings=("a rather long note " * 12,)))
+    text = terminal.render(msgspec.structs.replace(bench_result(), warnings=("a rather long note " * 12,)))
     assert max(len(row) for row in text.splitlines()) <= terminal.WIDTH
     assert (
         "\n       a rather" in text or "\n       rather" in text or "\n       long" in text or "\n       note" in text
