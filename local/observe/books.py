@@ -9,10 +9,12 @@ from typing import NamedTuple
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Upper bounds of the latency histograms: 1 ms to 1 s, with 0.5 s among them because an alarm looks there."""
 SECONDS_KEPT = 60
+SHARES = (0.5, 0.95, 0.99)
 _RING = 64
 LATENCIES_PER_SECOND_MAX = 10_000
 THINNED = 100
-RECORDS_MAX = 1000
+RECORDS_MAX = 250
+"""Of a function, and of all requests: more would push what is in use out of the processor's caches."""
 FAILED_MAX = 100
 
 
@@ -64,10 +66,11 @@ class Ended(NamedTuple):
     """When the newest process of its environment was started, and when that was ready."""
     ready_ns: int
     log: bytes
+    function: str
 
 
 class Answered(NamedTuple):
-    """One request that a route took and that has its answer."""
+    """One request that has its answer; route, function and trace header are empty where no route took it."""
 
     ended_ns: int
     began_ns: int
@@ -77,6 +80,7 @@ class Answered(NamedTuple):
     method: str
     path: str
     status: int
+    size_bytes: int
     request_id: str
     trace_header: str
 
@@ -113,7 +117,9 @@ class FunctionBook:
         durations.total += duration_s
         if ended.init_ms is not None:
             self.inits.add(ended.init_ms / 1000)
-        self.seconds.at(ended.ended_ns // 1_000_000_000).requests += 1
+        second = self.seconds.at(ended.ended_ns // 1_000_000_000)
+        second.requests += 1
+        second.latencies_ms.append(ended.duration_ms)
         self.records.all.append(ended)
         if ended.status != "ok":
             self.records.failed.append(ended)
@@ -158,9 +164,10 @@ class Second:
 class Seconds:
     """The last minute by seconds."""
 
-    __slots__ = ("_ring",)
+    __slots__ = ("_percentiles", "_ring")
 
     def __init__(self) -> None:
+        self._percentiles: tuple[int, list[float | None]] = (-1, [])
         self._ring: list[Second] = [Second(-1)] * _RING
 
     def at(self, number: int) -> Second:
@@ -177,6 +184,12 @@ class Seconds:
             second = self._ring[number % _RING]
             found.append(second if second.number == number else Second(number))
         return found
+
+    def percentiles(self, now: int) -> list[float | None]:
+        """p50, p95 and p99 of the last minute; worked out once a second."""
+        if self._percentiles[0] != now:
+            self._percentiles = (now, weighted_percentiles(self.last(now), SHARES))
+        return self._percentiles[1]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

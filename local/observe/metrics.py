@@ -51,6 +51,7 @@ class ObservatoryCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
+        self._observatory.settle()
         self._observatory.emf.drain()
         yield from self._requests()
         yield from self._invocations()

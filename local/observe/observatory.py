@@ -15,7 +15,7 @@ from local.lambda_service.types import Status
 from local.observe import traces
 from local.observe.access import AccessLog
 from local.observe.books import (
-    SECONDS_KEPT,
+    SHARES,
     Answered,
     Ended,
     FunctionBook,
@@ -24,7 +24,6 @@ from local.observe.books import (
     Second,
     Seconds,
     percentile,
-    weighted_percentiles,
 )
 from local.observe.emf import Emf
 from local.observe.segments import SegmentReceiver
@@ -33,9 +32,10 @@ from local.template import Api, Template
 
 RATE_OVER_S = 10
 LOG_BYTES_MAX = 32_768
+BATCH = 64
+SETTLE_S = 0.05
 TICK_INVOCATIONS_MAX = 50
 _SECOND_NS = 1_000_000_000
-_SHARES = (0.5, 0.95, 0.99)
 
 
 class Observatory:
@@ -56,12 +56,13 @@ class Observatory:
         self.segments = SegmentReceiver()
         self.service: LambdaService | None = None
         self._access = access
+        self._noted: list[Ended | Answered] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._requests: Records[Answered] = Records()
         self._seconds = Seconds()
         self._clock_ns = clock_ns
         self._began_ns = clock_ns()
         self._stream = Stream(self._tick, clock_ns)
-        self._minute: tuple[int, list[float | None]] = (-1, [None] * 3)
 
     def start(self, service: LambdaService) -> None:
         self.service = service
@@ -71,8 +72,7 @@ class Observatory:
         """Ends subscriptions too; once or again."""
         self._stream.close()
         self.segments.close()
-        if self._access is not None:
-            self._access.flush()
+        self.settle()
 
     def subscribe(self) -> Subscription:
         return self._stream.subscribe()
@@ -103,16 +103,14 @@ class Observatory:
         memory_used_mb: int,
         log: bytes,
     ) -> None:
-        now_ns = self._clock_ns()
         if len(log) > LOG_BYTES_MAX:
             log = log[: LOG_BYTES_MAX // 2] + b"\n...\n" + log[-LOG_BYTES_MAX // 2 :]
-        if invocation.init_ms is not None:
-            self._seconds.at(now_ns // _SECOND_NS).cold_starts += 1
-        self.functions[function].add(
+        self._note(
             Ended(
-                now_ns, invocation.request_id, invocation.trace_id, status, error_type, invocation.received_ns,
-                invocation.dispatched_ns, duration_ms, invocation.init_ms, invocation.restore_ms, memory_used_mb,
-                environment.id, environment.spawned_ns, environment.ready_ns, log,
+                self._clock_ns(), invocation.request_id, invocation.trace_id, status, error_type,
+                invocation.received_ns, invocation.dispatched_ns, duration_ms, invocation.init_ms,
+                invocation.restore_ms, memory_used_mb, environment.id, environment.spawned_ns, environment.ready_ns,
+                log, function,
             )
         )  # fmt: skip
 
@@ -121,29 +119,61 @@ class Observatory:
     def answered(
         self, api: Api, method: str, path: str, call: Call | None, response: Response, *, request_id: str, began_ns: int
     ) -> None:
-        now_ns, status = self._clock_ns(), response.status
-        route, function = ("", "") if call is None else (call.route.key, call.route.function)
-        key = (api.logical_id, route, function)
+        route, function, trace_header = "", "", ""
+        if call is not None:
+            route, function, trace_header = call.route.key, call.route.function, call.trace_id
+        self._note(
+            Answered(
+                self._clock_ns(), began_ns, api.logical_id, route, function, method, path, response.status,
+                len(response.body), request_id, trace_header,
+            )
+        )  # fmt: skip
+
+    # -- off the hot path: books are kept in batches, which costs a third of doing it between two requests ---------------
+
+    def _note(self, record: Ended | Answered) -> None:
+        noted = self._noted
+        noted.append(record)
+        if len(noted) == 1:
+            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self.settle)
+        elif len(noted) >= BATCH:
+            self.settle()
+
+    def settle(self) -> None:
+        """Enter what was noted. Whoever reads calls it first."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        noted, self._noted = self._noted, []
+        answers = []
+        for record in noted:
+            if isinstance(record, Ended):
+                self.functions[record.function].add(record)
+                if record.init_ms is not None:
+                    self._seconds.at(record.ended_ns // _SECOND_NS).cold_starts += 1
+            else:
+                self._enter_answer(record)
+                answers.append(record)
+        if answers and self._access is not None:
+            self._access.write(answers)
+
+    def _enter_answer(self, record: Answered) -> None:
+        key = (record.api, record.route, record.function)
         book = self.routes.get(key)
         if book is None:
             book = self.routes[key] = RouteBook()
-        book.answers[status // 100] += 1
-        book.latency.add((now_ns - began_ns) / 1e9)
-        second = self._seconds.at(now_ns // _SECOND_NS)
+        took_ns, failed = record.ended_ns - record.began_ns, record.status >= 500
+        book.answers[record.status // 100] += 1
+        book.latency.add(took_ns / 1e9)
+        second = self._seconds.at(record.ended_ns // _SECOND_NS)
         second.requests += 1
-        second.latencies_ms.append((now_ns - began_ns) / 1e6)
-        if status >= 500:
+        second.latencies_ms.append(took_ns / 1e6)
+        if failed:
             second.errors += 1
-        trace_header = "" if call is None else call.trace_id
-        record = Answered(
-            now_ns, began_ns, api.logical_id, route, function, method, path, status, request_id, trace_header
-        )
-        if call is not None:
+        if record.route:
             self._requests.all.append(record)
-            if status >= 500:
+            if failed:
                 self._requests.failed.append(record)
-        if self._access is not None:
-            self._access.add(record, len(response.body))
 
     # -- what is read --------------------------------------------------------------------------------------------------
 
@@ -156,6 +186,7 @@ class Observatory:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything of now and of the last minute, as the dashboard shows it."""
+        self.settle()
         self.emf.drain()
         now = self._clock_ns() // _SECOND_NS
         minute = self._seconds.last(now)
@@ -177,9 +208,7 @@ class Observatory:
         answers = [sum(book.answers) for book in self.routes.values()]
         errors = sum(book.answers[5] for book in self.routes.values())
         counters = [function.counters for function in self.service.functions.values()] if self.service else []
-        if self._minute[0] != now:
-            self._minute = (now, weighted_percentiles(minute, _SHARES))
-        p50, p95, p99 = map(_rounded, self._minute[1])
+        p50, p95, p99 = map(_rounded, self._seconds.percentiles(now))
         return {
             "requests": sum(answers),
             "errors": errors,
@@ -200,9 +229,7 @@ class Observatory:
     def _about(self, name: str, now: int) -> dict[str, Any]:
         config, book, function = self.template.functions[name], self.functions[name], self._function(name)
         alive = self.environments(name)
-        since_ns = self._clock_ns() - SECONDS_KEPT * _SECOND_NS
-        durations = sorted(each.duration_ms for each in book.records.all if each.ended_ns >= since_ns)
-        p50, p95, p99 = (_rounded(percentile(durations, share)) for share in _SHARES)
+        p50, p95, p99 = map(_rounded, book.seconds.percentiles(now))
         counters = function.counters if function is not None else None
         pool = self.emf.pool(name, alive)
         return {
@@ -262,6 +289,7 @@ class Observatory:
         return None
 
     def _all(self, function: str | None) -> Iterator[tuple[str, Ended]]:
+        self.settle()
         for name, book in self.functions.items():
             if function is None or name == function:
                 for ended in book.records:
@@ -309,6 +337,7 @@ class Observatory:
         """The waterfall of one trace; None when nothing of it is known (any more)."""
         if not trace_id:
             return None
+        self.settle()
         requests = sorted(each for each in self._requests if traces.same_trace(each.trace_header, trace_id))
         invocations = [each for each in self._all(None) if traces.same_trace(each[1].trace_header, trace_id)]
         segments = self.segments.of_trace(trace_id)
@@ -316,6 +345,7 @@ class Observatory:
 
     def traces(self, limit: int = 50) -> list[dict[str, Any]]:
         """The newest first: one entry for all that happened under one trace id."""
+        self.settle()
         found: dict[str, dict[str, Any]] = {}
         events = [(each.began_ns, "", each) for each in self._requests]
         starts: list[tuple[int, str, Answered | Ended]] = [*events]
@@ -346,6 +376,7 @@ class Observatory:
     # -- ticks ---------------------------------------------------------------------------------------------------------
 
     def _tick(self, since_ns: int) -> Tick:
+        self.settle()
         found: list[tuple[str, Ended]] = []
         for name, book in self.functions.items():
             for ended in reversed(book.records.all):
@@ -391,7 +422,7 @@ def _series(minute: Iterable[Second]) -> dict[str, list[Any]]:
     seconds = list(minute)
     percentiles = {
         f"p{round(share * 100)}_ms": [_rounded(percentile(second.sorted_ms(), share)) for second in seconds]
-        for share in _SHARES
+        for share in SHARES
     }
     return {
         **percentiles,
