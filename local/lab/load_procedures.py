@@ -368,8 +368,8 @@ async def _aftermath(scene: Scene, log: LogPart) -> dict[str, float]:
 def _watched_curves(watch: Watch) -> list[Curve]:
     t_s = tuple(watch.t_s)
     return [
-        Curve("connections", "connections", t_s, tuple(watch.connections)),
-        Curve("environments", "environments", t_s, tuple(watch.environments)),
+        Curve("connections", "1", t_s, tuple(watch.connections)),
+        Curve("environments", "1", t_s, tuple(watch.environments)),
     ]
 
 
