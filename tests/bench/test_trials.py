@@ -1,0 +1,144 @@
+"""The method tried on real servers: A/A runs, planted slowdowns, a stall, and what the load generator itself costs."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.bench.accounting import process_cpu_s
+from local.bench.load_process import LoadProcess, Order
+from local.bench.samples import Plan, Recording, Target
+from local.bench.stats import percentile
+from local.bench.summary import summarise
+from local.results import Block, Comparison
+
+pytestmark = pytest.mark.stress
+
+SERVER = Path(__file__).with_name("trial_server.py")
+WORK = 12_000  # rounds of a spin: about a millisecond
+ROUNDS, REQUESTS, WORKERS = 30, 60, 4
+RUNS = 20
+WRK_S = 3
+
+WORKLOAD = """
+[[variant]]
+name = "a"
+[[variant]]
+name = "b"
+[[workload]]
+name = "read"
+[[workload.request]]
+path = "/x"
+"""
+
+
+@contextlib.contextmanager
+def serving(spins: int, stall_s: float = 0.0) -> Iterator[tuple[Target, int]]:
+    arguments = [sys.executable, str(SERVER), str(spins), str(stall_s)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield Target("127.0.0.1", int(process.stdout.readline())), process.pid
+        finally:
+            process.stdin.close()
+            process.wait(10)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    (tmp_path / "trial.toml").write_text(WORKLOAD)
+    return str(tmp_path / "trial.toml")
+
+
+@pytest.fixture
+def load() -> Iterator[LoadProcess]:
+    with LoadProcess.start() as process:
+        yield process
+
+
+def run(load: LoadProcess, file: str, target: Target, variant: str, plan: Plan) -> Recording:
+    load.prepare(Order(file=file, workload="read", variant=variant, target=target, plan=plan))
+    return load.run()
+
+
+def compared(load: LoadProcess, file: str, targets: dict[str, Target], *, seed: int) -> dict[str, Comparison]:
+    """Interleaved blocks in random order, as a benchmark's; b against a."""
+    order, blocks = random.Random(seed), []
+    for variant, target in targets.items():
+        run(load, file, target, variant, Plan(workers=WORKERS, requests=REQUESTS))
+    for index in range(ROUNDS):
+        for variant in order.sample(sorted(targets), len(targets)):
+            found = run(load, file, targets[variant], variant, Plan(workers=WORKERS, requests=REQUESTS))
+            latencies = tuple(found.latency_us())
+            blocks.append(Block("read", variant, index, len(blocks), 0.0, found.duration_s, len(found), 0, latencies))
+    rows = summarise(blocks, ["a", "b"], seed=seed)[1]
+    return {row.metric: row for row in rows if not row.same_variant}
+
+
+def test_20_runs_of_a_server_against_its_twin_find_next_to_no_difference(load: LoadProcess, file: str) -> None:
+    false = {"p50": 0, "p99": 0}
+    with serving(WORK) as (one, _), serving(WORK) as (other, _):
+        for seed in range(RUNS):
+            rows = compared(load, file, {"a": one, "b": other}, seed=seed)
+            for metric in false:
+                false[metric] += rows[metric].verdict != "not significant"
+    assert false["p50"] <= 1, false
+    assert false["p99"] <= 2, false
+
+
+def test_a_planted_slowdown_of_10_percent_is_found_and_one_of_1_percent_is_not_claimed(
+    load: LoadProcess, file: str
+) -> None:
+    found = {}
+    with serving(WORK) as (one, _):
+        for slower in (1.10, 1.01):
+            with serving(int(WORK * slower)) as (other, _):
+                found[slower] = compared(load, file, {"a": one, "b": other}, seed=1)["p50"]
+    assert found[1.10].verdict == "worse", found
+    assert found[1.01].verdict == "not significant", found
+
+
+def test_the_open_loop_shows_a_stall_of_100_ms_each_second_and_the_closed_one_hides_it(
+    load: LoadProcess, file: str
+) -> None:
+    with serving(0, stall_s=0.1) as (target, _):
+        closed = run(load, file, target, "a", Plan(workers=1, duration_s=4.0)).latency_us()
+        opened = run(load, file, target, "a", Plan(workers=50, duration_s=4.0, rate=300.0)).latency_us()
+    assert percentile(opened, 0.99) > 60_000
+    assert percentile(closed, 0.99) < percentile(opened, 0.99) / 10
+
+
+def test_a_request_costs_the_generator_at_most_twice_what_it_costs_wrk(load: LoadProcess, file: str) -> None:
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        pytest.skip("needs wrk: apt-get install wrk")
+    pytest.importorskip("uvloop")
+    ours_us, wrks_us = [], []
+    with serving(0) as (target, _):
+        for _ in range(3):  # in turns: the machine has fast and slow minutes
+            before = process_cpu_s(load.pid) or 0.0
+            sent = len(run(load, file, target, "a", Plan(workers=50, duration_s=WRK_S)))
+            ours_us.append(1e6 * ((process_cpu_s(load.pid) or 0.0) - before) / sent)
+            wrks_us.append(_wrk_us(wrk, target))
+    assert min(ours_us) <= 2 * min(wrks_us), (ours_us, wrks_us)
+
+
+def _wrk_us(wrk: str, target: Target) -> float:
+    """CPU of wrk per request, its threads and itself, by what the kernel billed to an ended child."""
+    before, start = os.times(), time.monotonic()
+    said = subprocess.run(
+        [wrk, "-t1", "-c50", f"-d{WRK_S}s", f"http://{target.authority}/x"], capture_output=True, text=True, check=True
+    ).stdout
+    assert time.monotonic() - start >= WRK_S
+    used = os.times()
+    cpu_s = used.children_user + used.children_system - before.children_user - before.children_system
+    requests = next(int(line.split()[0]) for line in said.splitlines() if " requests in " in line)
+    return 1e6 * cpu_s / requests

@@ -1,0 +1,54 @@
+"""A server in a process of its own for trials: answers after a fixed piece of work, or stalls on a beat. `python FILE SPINS STALL_S`."""
+
+import asyncio
+import sys
+import time
+
+BODY = b'{"id": "1"}'
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+
+class Server(asyncio.Protocol):
+    spins = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        total = 0
+        for number in range(self.spins):
+            total += number * number
+        self.transport.write(ANSWER * data.count(b"\r\n\r\n"))
+
+
+async def stall(every_s: float, for_s: float) -> None:
+    """Blocks the whole loop, as a stop of the world does."""
+    while True:
+        await asyncio.sleep(every_s - for_s)
+        time.sleep(for_s)  # noqa: ASYNC251 - that is the point
+
+
+async def main() -> None:
+    Server.spins, stall_s = int(sys.argv[1]), float(sys.argv[2])
+    server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    stalling = asyncio.create_task(stall(1.0, stall_s)) if stall_s else None
+    await asyncio.get_running_loop().connect_read_pipe(lambda: Ends(server), sys.stdin)
+    await server.wait_closed()
+    if stalling is not None:
+        stalling.cancel()
+
+
+class Ends(asyncio.Protocol):
+    """Whoever started us has gone."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        self.server = server
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.server.close()
+        self.server.close_clients()
+
+
+asyncio.run(main())
