@@ -19,7 +19,7 @@ from local.lab.scene import FAULTS
 from local.lab.stage import Stage
 from local.lab.tcp_faults import FAULT_KINDS
 
-OVERHEAD_S = 6.0  # of one subject: its emulator, its data, its environments
+OVERHEAD_S = 7.0  # before subjects side by side can start: their emulators, data and environments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,16 +67,17 @@ def _chosen(suite: Suite, args: argparse.Namespace) -> list[Experiment]:
 
 
 def list_experiments(suite: Suite) -> list[str]:
-    lines = []
+    lines, total_s = [], 0.0
     for experiment in suite.experiment:
         subjects = 1 + len([name for name in experiment.variants if name != experiment.control.name])
-        seconds = subjects * (experiment.duration_s + OVERHEAD_S)
+        seconds = (subjects if experiment.alone else 1) * (experiment.duration_s + OVERHEAD_S)
+        total_s += seconds
         broken = ", ".join(dict.fromkeys(_broken(experiment))) or experiment.procedure
         lines.append(
-            f"{experiment.id:<4}{experiment.name:<20}{experiment.family:<12}{broken:<44}about {seconds:3.0f} s"
+            f"{experiment.id:<4}{experiment.name:<20}{experiment.family:<12}{broken:<50}about {seconds:3.0f} s"
         )
         lines.append(f"    {experiment.hypothesis}")
-    return lines
+    return [*lines, f"{len(suite.experiment)} experiments, {total_s / 60:.0f} minutes"]
 
 
 def _broken(experiment: Experiment) -> Iterable[str]:
@@ -103,7 +104,8 @@ async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namesp
         stages = await asyncio.gather(*(exits.enter_async_context(Stage()) for _ in range(count)))
         engine = Engine(suite, args.experiments.parent, args.template, stages, say)
         await engine.look()
-        for experiment in chosen:
+        for number, experiment in enumerate(chosen, start=1):
+            say(f"[{number} of {len(chosen)}]")
             report = await engine.run(experiment, seed=args.seed, only=args.variant)
             reports.append(report)
             print("\n".join(lessons(report)), file=sys.stderr)

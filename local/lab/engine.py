@@ -114,6 +114,10 @@ class Engine:
                 *(self._report(experiment, subject, seed, self._stage(subject), gate) for subject in together)
             )
             reports |= {report.subject: report for report in found}
+        for subject in subjects:
+            if reports[subject.name].verdict.outcome == "error":  # the machine's fault, most often: once more, alone
+                again = await self._report(experiment, subject, seed, self._stage(subject), Gate(1))
+                reports[subject.name] = again
         return ExperimentReport(
             experiment, reports[control.name], tuple(self._shown(experiment, each, reports) for each in shown)
         )

@@ -219,7 +219,8 @@ class TestHolds:
         assert run(experiment(control), {"off": 1, "naive": 1, "pooled": 0})[0].holds
 
     def test_an_experiment_that_could_not_be_run_holds_nothing(self, run: Any) -> None:
-        report, _, _ = run(experiment(NAIVE), {"naive": -1, "pooled": 0})
+        report, _, scenes = run(experiment(NAIVE), {"naive": -1, "pooled": 0})
+        assert [scene.subject.name for scene in scenes] == ["naive", "pooled", "naive"]  # once more, alone
         assert report.control.verdict.outcome == "error"
         assert "it is gone" in report.control.verdict.figure
         assert not report.holds
