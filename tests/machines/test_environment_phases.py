@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from local.lambda_service import fleet as fleet_module
 from local.lambda_service import sandbox as sandbox_module
 from local.lambda_service.environment import Environment, Phase
 from local.lambda_service.function import Function
@@ -18,11 +19,14 @@ from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import LogSink
 from local.lambda_service.runtime_api import RuntimeConnection
 from local.lambda_service.sandbox import Guard, Launch, SandboxHost
+from local.lambda_service.starter import InitFailure
 from local.lambda_service.types import InvocationResult, ServiceError, Throttled
+from local.lambda_service.ways import StartPlan, Way
 from local.lambda_service.workplace import Workplace
 from local.template import FunctionConfig
 
 LAUNCH = Launch(("fake",), {}, Path("/"))
+PLANS = (StartPlan(), StartPlan(Way.SNAP_START), StartPlan(Way.PROVISIONED, ahead=2))
 
 
 class FakeConnection(RuntimeConnection):
@@ -84,6 +88,23 @@ class FakeSandbox:
         self.environment.sandbox_exited(status, 0.0)
 
 
+class FakeSnapshot:
+    """Taken at once; its restores are as `FakeSandbox` has them."""
+
+    command = "fake"
+
+    def __init__(self, launch: Launch, host: object, guard: Guard, **more: object) -> None: ...
+
+    async def taken(self) -> InitFailure | None:
+        return None
+
+    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> FakeSandbox:
+        await asyncio.sleep(0)  # unlike a command, a restore is waited for
+        return FakeSandbox(LAUNCH, environ, host, guard)
+
+    async def close(self) -> None: ...
+
+
 class EnvironmentsMachine(RuleBasedStateMachine):
     """One function with its environments; the machine is its callers and its processes."""
 
@@ -93,28 +114,31 @@ class EnvironmentsMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(sandbox_module, "spawn", FakeSandbox)
+        self.patch.setattr(fleet_module, "Snapshot", FakeSnapshot)
         FakeSandbox.alive.clear()
         self.function: Function | None = None
         self.calls: list[asyncio.Task[InvocationResult]] = []
-        self.upkeep: list[asyncio.Task[int]] = []
+        self.upkeep: list[asyncio.Task[int] | asyncio.Task[None]] = []
         self.sent = 0
         self.limit: int | None = None
 
-    @initialize(limit=st.one_of(st.none(), st.integers(1, 3)))
-    def begin(self, limit: int | None) -> None:
+    @initialize(limit=st.one_of(st.none(), st.integers(1, 3)), plan=st.sampled_from(PLANS))
+    def begin(self, limit: int | None, plan: StartPlan) -> None:
         self.limit = limit
         config = FunctionConfig(
             "F", "F", "app.handler", "python3.13", Path("/"), timeout_s=900, reserved_concurrency=limit
         )
         workplace = Workplace(LogSink(None), Path(self.folder.name), shutdown_grace_s=0.0)
-        self.function = Function(config, LAUNCH, workplace, None)
+        self.function = Function(config, LAUNCH, workplace, None, plan=plan)
+        self.upkeep.append(self.loop.create_task(self.function.prepare()))
+        self.do(lambda: None)
 
     def do(self, action: Callable[..., object], *arguments: object, **named: object) -> None:
         """On the loop; then everything happens that can happen without a process."""
 
         async def act() -> None:
             action(*arguments, **named)
-            for _ in range(6):
+            for _ in range(8):
                 await asyncio.sleep(0)
 
         self.loop.run_until_complete(act())
