@@ -1,4 +1,5 @@
 -- The newest version that is known of a key wins. ARGV[1] is what to do:
+--   look        KEYS entry, lease; ARGV token, ms to lease: the entry, or the lease if there is none and it is free
 --   fill        KEYS entry, lease; ARGV version, entry, ms to keep, token: stores it, and gives the lease back
 --   invalidate  KEYS entry; ARGV version, entry, ms to keep: a tombstone, so that older ones still on their way lose
 --   release     KEYS entry, lease; ARGV token
@@ -12,6 +13,11 @@ local function release(token)
 end
 
 local action = ARGV[1]
+if action == 'look' then
+  local stored = redis.call('GET', KEYS[1])
+  if stored and string.sub(stored, 1, 1) ~= 'T' then return {0, stored} end
+  return {redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3]) and 1 or 0, stored}
+end
 if action == 'release' then
   release(ARGV[2])
   return 0

@@ -34,16 +34,16 @@ class ModelStore:
     entries: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     leases: dict[str, tuple[str, float]] = field(default_factory=dict)
 
-    async def get(self, key: str, remaining_s: float) -> bytes | None:
-        await self._arrive("get", remaining_s)
-        return self.stored(key)
+    async def look(self, key: str, token: str, lease_ms: int, remaining_s: float) -> tuple[bool, bytes | None]:
+        await self._arrive("look", remaining_s)
+        stored = self.stored(key)
+        if stored is not None and not stored.startswith(b"T"):
+            return False, stored
+        return self._lease(key, token, lease_ms), stored
 
     async def lease(self, key: str, token: str, lease_ms: int, remaining_s: float) -> tuple[bool, bytes | None]:
         await self._arrive("lease", remaining_s)
-        held = self.leases.get(key)
-        if ours := held is None or held[1] <= self.clock_ms():
-            self.leases[key] = (token, self.clock_ms() + lease_ms)
-        return ours, self.stored(key)
+        return self._lease(key, token, lease_ms), self.stored(key)
 
     async def fill(self, key: str, version: int, entry: bytes, keep_ms: int, token: str, remaining_s: float) -> bool:
         await self._arrive("fill", remaining_s)
@@ -66,6 +66,12 @@ class ModelStore:
     def stored(self, key: str) -> bytes | None:
         entry, ends_ms = self.entries.get(key, (None, 0.0))
         return entry if self.clock_ms() < ends_ms else None
+
+    def _lease(self, key: str, token: str, lease_ms: int) -> bool:
+        held = self.leases.get(key)
+        if ours := held is None or held[1] <= self.clock_ms():
+            self.leases[key] = (token, self.clock_ms() + lease_ms)
+        return ours
 
     def _release(self, key: str, token: str) -> None:
         if token and self.leases.get(key, ("", 0.0))[0] == token:

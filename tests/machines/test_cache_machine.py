@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from local.backing.redis import Redis as Server
-from shared.cache import Cache, Found, Outcome, RedisStore
+from shared.cache import FORMAT, Cache, Found, Outcome, RedisStore
 from shared.deadline import Deadline
 from shared.problems import NotFound, Unavailable
 from shared.redis import Redis
@@ -209,6 +209,7 @@ def test_without_the_check_of_versions_a_slow_reader_puts_back_an_old_row() -> N
 
 
 STEP = st.one_of(
+    st.tuples(st.just("look"), st.sampled_from("xy")),
     st.tuples(st.just("lease"), st.sampled_from("xy")),
     st.tuples(st.just("fill"), st.integers(0, 4), st.sampled_from(["x", "y", ""])),
     st.tuples(st.just("invalidate"), st.integers(0, 4)),
@@ -238,6 +239,7 @@ async def compare(redis: Server, key: str, steps: list[tuple[Any, ...]]) -> None
     client = Redis(settings_with(REDIS_URL=redis.url(), REDIS_TIMEOUT_MS=5_000, REDIS_CONNECT_TIMEOUT_MS=5_000))
     real, model = RedisStore(client, "model"), ModelStore(lambda: 0.0)
     does: dict[str, Callable[..., Any]] = {
+        "look": lambda store, token: store.look(key, token, 60_000, 5.0),
         "lease": lambda store, token: store.lease(key, token, 60_000, 5.0),
         "fill": lambda store, version, token: store.fill(key, version, b"V%d 0 0\nx" % version, 60_000, token, 5.0),
         "invalidate": lambda store, version: store.invalidate({key: version}, 60_000),
@@ -246,7 +248,7 @@ async def compare(redis: Server, key: str, steps: list[tuple[Any, ...]]) -> None
     try:
         for name, *args in steps:
             assert await does[name](real, *args) == await does[name](model, *args), (name, args)
-            stored = await real.get(key, 5.0)
+            (stored,) = await client.ask(("GET", f"model:{FORMAT}:{key}"), remaining_s=5.0)
             assert stored == model.stored(key)
             assert version_of(stored) <= 4
     finally:
