@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from local.report import figures
 from local.report.drawing import Picture, draw_series, legend, slug, stacks
@@ -16,6 +17,7 @@ RAMP = "ramp "
 DEEPEST = 9
 SMALLEST_SHARE = 0.002
 LETTER_IN = 0.072
+WIDE = 20  # between the smallest and the largest latency, and the axis is logarithmic
 KINDS = {"own": "part2", "package": "part1", "standard": "part0", "runtime": "part4"}
 KIND_TITLES = {"own": "own code", "package": "packages", "standard": "standard library", "runtime": "runtime client"}
 # Fourteen stages in six colours: what a reader would do about them is the same.
@@ -173,13 +175,21 @@ def _ramp_drawer(series: Sequence[Series], order: Sequence[str]) -> Callable[[Th
     def draw(theme: Theme) -> Figure:
         ways = figures.unique(own.workload for own in series)
         figure, panels = sheet(0.7 + 1.35 * len(ways), len(ways))
-        highest = max((value for own in series for value in own.values), default=1.0)
+        furthest = max((own.t_s[-1] for own in series if own.t_s), default=1.0)
+        values = [value for own in series for value in own.values if value > 0]
+        wide = bool(values) and min(values) > 0.5 and max(values) > WIDE * min(values) and series[0].unit == "ms"
         for axes, way in zip(panels, ways, strict=True):
             draw_series(theme, axes, [own for own in series if own.workload == way], order)
             axes.set_ylabel(way.removeprefix(RAMP))
-            if axes.get_yscale() == "linear":
-                axes.set_ylim(0, 1.05 * highest)
-            axes.sharex(panels[0])
+            if wide:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+                axes.yaxis.set_minor_formatter(NullFormatter())
+                axes.set_ylim(min(values) / 1.3, max(values) * 1.3)
+            else:
+                axes.set_yscale("linear")
+                axes.set_ylim(0, 1.05 * max(values, default=1.0))
+            axes.set_xlim(0, furthest)
             axes.tick_params(labelbottom=axes is panels[-1])
         panels[-1].set_xlabel(f"seconds; {series[0].name}{', ' + series[0].unit if series[0].unit else ''}")
         legend(figure, panels[0])

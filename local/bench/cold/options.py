@@ -9,6 +9,8 @@ WAYS = ("on-demand", "snap-start", "provisioned", "managed")
 DEFAULT_WAYS = ("on-demand", "snap-start")
 AHEAD = frozenset({"provisioned", "managed"})
 """Ways whose inits nobody waits for: they are done before the first event comes."""
+PROCESSES = 4
+"""Of a managed environment, each with an invocation of its own."""
 N = 30
 CROWD = 50
 ANATOMY_RUNS = 5

@@ -27,10 +27,13 @@ from local.bench.session import Progress
 from local.results import Series, Summary
 
 from . import connections
-from .options import AHEAD, ColdOptions, Subject
+from .options import AHEAD, PROCESSES, ColdOptions, Subject
 from .site import Sites, await_ready, environments, rest
 
 CALLERS = 50
+# Beside the one that is always there. Provisioned: half of what is needed, so that the rest spills over; managed never starts
+# one because a request waits, so there is room for all (docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html).
+MORE_AHEAD = {"provisioned": CALLERS // 2 - 1, "managed": -(-CALLERS // PROCESSES) - 1}
 LOOK_S = 0.25
 STEP_S = 0.25
 _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*(?::[^}\"]*)?\})")
@@ -73,11 +76,10 @@ class Looks:
                 await server.close()
 
     async def _look(self, server: asyncpg.Connection | None) -> None:
-        at = time.monotonic_ns()
         opened = await connections.opened(server) if server is not None else 0
         found = await asyncio.to_thread(environments, self.control, self.function)
         pids = [pid for each in found for pid in each.get("pids") or [each["pid"]] if pid]
-        self.t_ns.append(at)
+        self.t_ns.append(time.monotonic_ns())  # now: the emulator may have been too busy to answer at once
         self.opened.append(opened)
         self.memory_mb.append(sum(map(pss_bytes, pids)) / 2**20)
 
@@ -125,8 +127,10 @@ def _ramp(
     control.retire(subject.function)
     if way in AHEAD:
         await_ready(control, subject.function)
+        control.start(subject.function, MORE_AHEAD[way])
     rest(control)
     known = {init["environment"] for init in control.inits(subject.function)}
+    ahead = len(environments(control, subject.function))
     plan = Plan(workers=CALLERS, duration_s=ramp_s, seed="ramp", timeout_s=ramp_s + 30)
     load.prepare(
         Order(
@@ -142,7 +146,7 @@ def _ramp(
     with Looks(control, subject.function, admin) as looks:
         recording = load.run()
     inits = [each for each in control.inits(subject.function) if each["environment"] not in known]
-    found = Ramp.of(recording, [int(each["ready_ns"]) for each in inits], looks)
+    found = Ramp.of(recording, [int(each["ready_ns"]) for each in inits], looks, ahead=ahead)
     control.retire(subject.function)
     return found.summaries(way, subject.function), found.series(way, subject.function)
 
@@ -164,7 +168,8 @@ class Ramp:
     lines: tuple[tuple[str, str, tuple[float, ...], tuple[float, ...]], ...]
 
     @classmethod
-    def of(cls, recording: Recording, ready_ns: Sequence[int], looks: Looks) -> "Ramp":
+    def of(cls, recording: Recording, ready_ns: Sequence[int], looks: Looks, *, ahead: int = 0) -> "Ramp":
+        """`ahead`: the environments that were ready before the first request."""
         began = min(recording.intended_ns)
         late = [each for each in ready_ns if each > began]
         warm_ns = max(late, default=began)
@@ -177,6 +182,8 @@ class Ramp:
             for before, after, earlier, later in zip(looks.opened, looks.opened[1:], times, times[1:], strict=False)
         ]
         ends = sorted((each - began) / 1e9 for each in late)
+        ready = ahead + len(ends)
+        over = (max(recording.done_ns) - began) / 1e9
         return cls(
             warm_s=(warm_ns - began) / 1e9,
             environments=len(late),
@@ -188,7 +195,12 @@ class Ramp:
             opened_per_s=max(rates, default=0.0),
             memory_mb=max(looks.memory_mb, default=0.0),
             lines=(
-                ("environments ready", "", (0.0, *ends), tuple(float(n) for n in range(len(ends) + 1))),
+                (
+                    "environments ready",
+                    "",
+                    (0.0, *ends, over),
+                    tuple(float(n) for n in (*range(ahead, ready + 1), ready)),
+                ),
                 _steps("answers per second", "1/s", recording.done_ns, began, None),
                 _steps("p99 in a quarter of a second", "ms", recording.done_ns, began, latency),
                 ("connections opened per second", "1/s", tuple(times[1:]), tuple(rates)),

@@ -12,7 +12,7 @@ from local.backing.redis import Redis
 from local.bench.accounting import wait_until_quiet
 from local.bench.emulator import Control, EmulatorError, EmulatorProcess
 
-from .options import AHEAD, ColdOptions
+from .options import AHEAD, PROCESSES, ColdOptions
 
 BESIDE_CROWD = 100  # connections of Postgres beside one for each environment of each way
 PATIENCE_S = 120.0
@@ -53,7 +53,14 @@ class Sites:
     def emulator(self, way: str, variables: Mapping[str, str] | None = None) -> EmulatorProcess:
         process = EmulatorProcess.start(
             self._options.template,
-            arguments=("--start", way, "--no-reload", *(("--backing", "auto") if self._variables else ())),
+            arguments=(
+                "--start",
+                way,
+                "--no-reload",
+                "--max-concurrency",
+                str(PROCESSES),
+                *(("--backing", "auto") if self._variables else ()),
+            ),
             variables=self._variables | dict(variables or {}),
         )
         return self._stack.enter_context(process)
