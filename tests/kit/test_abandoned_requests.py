@@ -18,6 +18,7 @@ import pytest
 from local.lab.emulator_process import EmulatorProcess
 from local.lab.faults import LockHeld, OnProxy
 from local.lab.http_client import Client, NoAnswer, Reply
+from local.lab.scene import LogPart
 from local.lab.stage import POSTGRES
 from local.lab.tcp_faults import TcpFault
 from tests.kit.bench import CARELESS, ENVIRONMENTS, PATIENCE_S, ROOT, TEMPLATE, Bench, descriptors, frozen, in_parallel
@@ -125,9 +126,12 @@ async def held(bench: Bench, template: Path, variant: str, *, abandoned: int) ->
     await bench.seed(variant, products=PRODUCTS)
     await wear_out(bench, emulator, variant, abandoned=4 * WORKERS, seed=0)  # until every environment is there
     before = await left(bench, emulator, variant)
+    log = LogPart(emulator.log_file)
     tally = await wear_out(bench, emulator, variant, abandoned=abandoned, seed=1)
     after = await left(bench, emulator, variant)
     print(f"\n{variant}: {dict(tally.statuses)}\n  before {before}\n  after  {after}")
+    unforeseen = [line for line in log.text().splitlines() if '"unexpected error"' in line]
+    assert tally.statuses[500] == 0, unforeseen[:3]
     assert tally.abandoned >= abandoned
     assert tally.statuses["hung up"] > 0
     assert tally.statuses[504] > 0, "nothing ran out of time: the test shows nothing"
