@@ -1,13 +1,14 @@
 """What the load procedures make of recordings, answers and log lines; the procedures themselves run in test_lab_run."""
 
 import json
+import os
 from array import array
 
 import pytest
 
 from local.bench.samples import Outcome, Recording
 from local.lab.http_client import Reply
-from local.lab.load_procedures import breaker_spans, is_planned, samples_of
+from local.lab.load_procedures import Before, Holding, _late_ms, breaker_spans, is_planned, processes, samples_of
 from local.lab.scene import as_request
 
 
@@ -116,3 +117,26 @@ def test_a_request_has_its_holes_filled_and_jsons_braces_kept() -> None:
 
 def test_a_header_without_a_value_is_not_sent() -> None:
     assert as_request({"path": "/", "headers": {"If-Match": "{version}"}}, {"version": ""})[2] == {}
+
+
+def test_what_environments_hold_is_compared_for_those_that_are_still_the_same() -> None:
+    before = Before({1: Holding(10, 30.0), 2: Holding(10, 30.0), 3: Holding(10, 30.0)})
+    grown = before.measures({1: Holding(12, 31.0), 2: Holding(11, 33.5), 4: Holding(99, 99.0)})
+    assert grown == {"files_grown": 2.0, "memory_grown_mb": 3.5}
+    assert before.measures({}) == {"files_grown": 0.0, "memory_grown_mb": 0.0}
+
+
+def test_a_process_that_is_gone_holds_nothing() -> None:
+    found = processes([os.getpid(), 2**22 + 1])
+    assert list(found) == [os.getpid()]
+    assert found[os.getpid()].files > 2
+    assert found[os.getpid()].memory_mb > 1
+
+
+def test_the_machine_is_too_busy_when_requests_leave_late_before_the_fault() -> None:
+    sent_late = recording(*((100 + n / 10, 101 + n / 10, 200, Outcome.OK) for n in range(20)))
+    for number in range(20):
+        sent_late.sent_ns[number] += (number % 4) * 100_000_000  # three of four leave late, the worst by 300 ms
+    assert _late_ms([sent_late], until_s=200) == pytest.approx(300)
+    assert _late_ms([sent_late], until_s=100.05) == pytest.approx(0)
+    assert _late_ms([], until_s=1) == 0
