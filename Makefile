@@ -16,7 +16,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-sweep bench-growth bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
+.PHONY: help setup bench bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -51,6 +51,10 @@ bench-peer: $(READY) ## the same beside serverless-offline, which npm brings int
 	@mkdir -p .peer && cp local/bench/cost/peer/package.json .peer/
 	npm install --prefix .peer --no-package-lock --no-audit --no-fund --loglevel=error
 	$(PY) -m local.bench.cost --peer .peer $(BENCH_ARGS)
+
+pictures: $(READY) ## the README's pictures again, from results/bench.json and results/sweep.json
+	$(WARMFRONT) report results/bench.json --png local/report/example --dpi 90 --pictures ratios,percentiles-product,cost
+	$(WARMFRONT) report results/sweep.json --png local/report/example --dpi 90 --pictures knee
 
 lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--variant pooled" for one)
 	@mkdir -p results

@@ -147,12 +147,14 @@ def _count(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0 it fits, 1 it does not (the warnings say what to do), 2 the inputs have no answer."""
     try:
+        ran = beside(read_result(args.result)) if args.result is not None and not args.json else ""
         inputs = inputs_of(args)
         found = size(inputs)
     except (SizingError, ResultError) as error:
         print(f"warmfront size: {error}", file=sys.stderr)
         return 2
     sys.stdout.write(msgspec.json.encode(found).decode() + "\n" if args.json else render(inputs, found))
+    sys.stdout.write(ran)
     return 0 if found.fits else 1
 
 
@@ -184,10 +186,29 @@ def inputs_of(args: argparse.Namespace) -> Inputs:
     )
 
 
+def beside(result: Result) -> str:
+    """What was predicted of loads that this result then ran; nothing where it ran none."""
+    if not result.sized:
+        return ""
+    lines = ["", "Predicted and then run  (open loop at 70 % of the measured knee; the cores as servers)"]
+    for own in result.sized:
+        off = own.predicted_p99_ms / own.measured_p99_ms - 1.0
+        around = f" [{own.low:.3g}, {own.high:.3g}]" if own.low is not None and own.high is not None else ""
+        lines.append(
+            f"  {own.workload + ' ' + own.variant:<22}{own.rate:.3g}/s: p99 {own.predicted_p99_ms:.3g} ms by {own.formula} with "
+            f"{own.servers}, {own.measured_p99_ms:.3g}{around} ms measured over {own.n:,} requests: {off:+.0%}"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def service_from(result: Result, workload: str, variant: str, name: str) -> Service:
     """From the send of each request to its answer; a result of many workers holds their wait for the CPU as well."""
     own = [block for block in result.blocks if (block.workload, block.variant) == (workload, variant)]
     samples: list[int] = [us for block in own for us in (block.service_us or block.latency_us)]
+    if not samples and result.sized:
+        raise SizingError(
+            f"{name} is a sweep, which keeps no single times: name a result of `warmfront bench`, or say --service-ms.\n{beside(result)}"
+        )
     if not samples:
         known = sorted({f"{block.workload} {block.variant}" for block in result.blocks})
         raise SizingError(f"{name} has no {workload} {variant}; it has {_listed(known)}")

@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="write every picture as PNG")
     parser.add_argument(
+        "--pictures", default="", metavar="NAME,...", help="only these of the PNGs, as knee or percentiles-product"
+    )
+    parser.add_argument("--dpi", type=int, default=200, help="of the PNGs (default: 200)")
+    parser.add_argument(
         "--dark", action="store_true", help="PNG on a dark ground (the page follows its reader's setting)"
     )
 
@@ -64,5 +68,6 @@ def _write(result: Result, path: Path, args: argparse.Namespace) -> list[Path]:
         write_html(result, page)
         written.append(page)
     if args.png is not None:
-        written += render_png(result, args.png, dark=args.dark)
+        only = [name.strip() for name in args.pictures.split(",") if name.strip()]
+        written += render_png(result, args.png, dark=args.dark, only=only, dpi=args.dpi)
     return written

@@ -34,15 +34,19 @@ def write_html(result: Result, path: Path) -> None:
     path.write_text(render_html(result), encoding="utf-8")
 
 
-def render_png(result: Result, directory: Path, *, dark: bool = False) -> list[Path]:
-    """One file for each picture, named after it."""
+def render_png(
+    result: Result, directory: Path, *, dark: bool = False, only: Sequence[str] = (), dpi: int = 200
+) -> list[Path]:
+    """One file for each picture, named after it; `only` picks some by these names."""
     directory.mkdir(parents=True, exist_ok=True)
     theme = for_png(dark=dark)
     written = []
     for picture in pictures(result):
+        if only and picture.name not in only:
+            continue
         path = directory / f"{picture.name}.png"
         with drawing(theme, picture.name):
-            path.write_bytes(to_png(picture.draw(theme)))
+            path.write_bytes(to_png(picture.draw(theme), dpi))
         written.append(path)
     return written
 

@@ -136,7 +136,7 @@ def _without_idle_ids(text: str) -> str:
     return re.sub(r' id="([^"]+)"', lambda found: found.group() if found[1] in used else "", text)
 
 
-def to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure, dpi: int = 200) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

@@ -186,6 +186,65 @@ def test_memory_is_by_part_and_its_stretch_is_no_block(result: Result) -> None:
     assert all(parts["environments"] > WORKERS * 2_000_000 for parts in measured)
 
 
+def test_memory_at_equal_load_is_of_environments_alone_with_its_costs(result: Result) -> None:
+    (sweep,) = result.sweeps  # the baseline's alone: its knee is the scale
+    assert sweep.variant == "slow"
+    assert sweep.knee_rate
+    (row,) = [row for row in result.comparisons if row.metric == "memory_at_equal_load" and not row.same_variant]
+    assert row.low <= row.ratio <= row.high
+    highest = max(cost.offered_rate for cost in result.costs)
+    slow, fast = [cost for cost in result.costs if cost.offered_rate == highest]
+    assert highest == pytest.approx(0.7 * sweep.knee_rate)
+    assert slow.environments >= fast.environments >= 1
+    assert slow.gb_seconds_per_million > fast.gb_seconds_per_million > 0
+    assert slow.usd_per_million["x86_64"] > fast.usd_per_million["x86_64"] > 0.2
+    assert {own.rate for own in result.worth} == {1.0, 10.0, 100.0, 1000.0}
+
+
+def test_a_sweep_finds_knees_and_holds_a_prediction_against_a_run(project: Path) -> None:
+    options = BenchOptions(
+        workload=project / "workload.toml",
+        template=project / "template.yaml",
+        workers=WORKERS,
+        only=("read",),
+        variants=("slow",),
+        sweep=True,
+        equal_load=False,
+        window_s=0.6,
+        warm_s=0.1,
+    )
+    found = run_bench(options, stream=io.StringIO())
+    (sweep,), (sized,) = found.sweeps, found.sized
+    assert sweep.knee_rate
+    assert len(sweep.points) >= 5
+    assert {own.formula for own in sweep.predictions} == {"M/M/c", "G/G/c", "USL"}
+    assert sized.measured_p99_ms > 20  # it burns 20 ms
+    assert sized.predicted_p99_ms > 20
+    assert {check.name for check in found.validity.checks} == {"errors below the knee", "knees found", "lateness"}
+
+
+def test_growth_is_measured_at_each_size_asked_for(project: Path) -> None:
+    workload = project / "growing.toml"
+    workload.write_text((project / "workload.toml").read_text().replace("1..1000", "1..$rows"))
+    options = BenchOptions(
+        workload=workload,
+        template=project / "template.yaml",
+        only=("read",),
+        variants=("fast",),
+        growth=True,
+        rows=(100, 1000, 10_000),
+        environments=(1, 2, 3),
+    )
+    found = run_bench(options, stream=io.StringIO())
+    assert [(own.name, own.size_name) for own in found.growth] == [
+        ("read, p50", "rows"),
+        ("one request at a time, p50", "environments"),
+        ("start of all environments", "environments"),
+    ]
+    assert found.growth[0].sizes == (100, 1000, 10_000)
+    assert found.growth[2].values[0] < found.growth[2].values[2]
+
+
 def test_setup_runs_first_and_again_before_each_workload_that_writes(result: Result, project: Path) -> None:
     assert result.kind == "bench"
     lines = (project / "note").read_text().splitlines()

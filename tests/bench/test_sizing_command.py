@@ -9,7 +9,7 @@ from local.bench import size
 from local.bench.size import Inputs
 from local.bench.sizing import SizingError, service_of
 from local.results import write_result
-from tests.report.samples import bench_result, cold_result
+from tests.report.samples import bench_result, cold_result, full_result
 
 
 def example(**changes: float) -> Inputs:
@@ -100,6 +100,15 @@ def test_from_a_result_the_measured_times_are_taken(tmp_path: Path, capsys: pyte
     write_result(cold_result(), tmp_path / "b.json")
     assert run("--rate", "100", "--from", str(tmp_path / "b.json")) == 2
     assert "it has no blocks at all" in capsys.readouterr().err
+
+
+def test_what_was_predicted_and_then_run_is_printed_beside_the_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(full_result(), tmp_path / "a.json")
+    run("--rate", "100", "--from", str(tmp_path / "a.json"), "--hold-ms", "2")
+    told = capsys.readouterr().out
+    assert "574/s: p99 6.1 ms by G/G/c with 2, 6.9 [6.2, 7.8] ms measured over 5,160 requests: -12%" in told
 
 
 def test_without_service_times_it_says_where_to_get_them(capsys: pytest.CaptureFixture[str]) -> None:

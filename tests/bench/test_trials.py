@@ -71,7 +71,8 @@ def run(load: LoadProcess, file: str, target: Target, variant: str, plan: Plan) 
 
 def compared(load: LoadProcess, file: str, targets: dict[str, Target], *, seed: int) -> dict[str, Comparison]:
     """Interleaved blocks in random order, as a benchmark's; b against a."""
-    order, blocks = random.Random(seed), []
+    order = random.Random(seed)
+    blocks: list[Block] = []
     for variant, target in targets.items():
         run(load, file, target, variant, Plan(workers=WORKERS, requests=REQUESTS))
     for index in range(ROUNDS):

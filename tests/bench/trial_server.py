@@ -1,6 +1,7 @@
 """A server in a process of its own for trials: answers after a fixed piece of work, or stalls on a beat. `python FILE SPINS STALL_S`."""
 
 import asyncio
+import os
 import sys
 import time
 
@@ -33,22 +34,22 @@ async def main() -> None:
     Server.spins, stall_s = int(sys.argv[1]), float(sys.argv[2])
     server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
+    gone = asyncio.Event()
     stalling = asyncio.create_task(stall(1.0, stall_s)) if stall_s else None
-    await asyncio.get_running_loop().connect_read_pipe(lambda: Ends(server), sys.stdin)
-    await server.wait_closed()
-    if stalling is not None:
-        stalling.cancel()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: Ends(gone), sys.stdin)
+    await gone.wait()
+    del stalling  # held until here, or nobody would
+    os._exit(0)  # connections are open and a stall may be under way: nothing of them is worth a goodbye
 
 
 class Ends(asyncio.Protocol):
     """Whoever started us has gone."""
 
-    def __init__(self, server: asyncio.Server) -> None:
-        self.server = server
+    def __init__(self, gone: asyncio.Event) -> None:
+        self.gone = gone
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.server.close()
-        self.server.close_clients()
+        self.gone.set()
 
 
 asyncio.run(main())
