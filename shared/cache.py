@@ -231,6 +231,9 @@ class Cache:
         except (Unreachable, Refused):
             self._measure(telemetry.CACHE_NOT_INVALIDATED, len(versions))
             return False
+        self._measure(
+            telemetry.CACHE_NOT_INVALIDATED, 0
+        )  # said as well: an alarm on a metric that nobody has seen is none
         return True
 
     async def aclose(self) -> None:
