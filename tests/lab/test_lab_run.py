@@ -93,7 +93,7 @@ def test_the_list_names_every_experiment_and_what_it_breaks(capsys: pytest.Captu
     assert "B1  slow-database" in out
     assert "latency on postgres" in out
     assert out.count("about") == len(load_suite().experiment)
-    assert float(out.splitlines()[-1].split()[-2]) < 15
+    assert float(out.splitlines()[-1].split()[-2]) < 15  # minutes
 
 
 def test_the_faults_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
