@@ -14,11 +14,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from shared import guard
 from shared.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Mode, Outcome, Permit, State
+
+if TYPE_CHECKING:
+    from shared.redis import Redis
 
 QUORUM = 3
 TIMER_LATE_S = 0.002  # an event loop's timers fire up to 1 ms late, and dropping the connection takes its time
@@ -260,6 +263,24 @@ class VotingBreaker:
             self.on_event_errors += 1
 
 
+class KitVoteStore:
+    """The script over the environment's own connection, which its cache uses as well. See RedisVoteStore for `protects`."""
+
+    def __init__(self, redis: "Redis", *, protects: str | None) -> None:
+        from shared.redis import Script
+
+        _refuse_to_share(redis.url, protects)
+        self._redis = redis
+        self._script = Script(Path(__file__).with_suffix(".lua").read_text())
+
+    async def exchange(self, name: str, exchange: Exchange) -> Reply:
+        # Bounded by whoever asks; a reply that comes too late is read and thrown away, in its turn.
+        ((verdict, wait_ms, token),) = await self._redis.run(
+            self._script, (_keys(name), exchange), remaining_s=math.inf
+        )
+        return Reply(int(verdict), int(wait_ms), int(token))
+
+
 class RedisVoteStore:
     """The script in a Redis. Made while the environment starts, since it imports the client; connects when first used.
 
@@ -268,26 +289,33 @@ class RedisVoteStore:
     """
 
     def __init__(self, url: str, *, protects: str | None) -> None:
-        if protects is not None and _server(url) == _server(protects):
-            host, port = _server(url)
-            raise ValueError(f"votes about {host}:{port} cannot be kept in {host}:{port}; give them another Redis")
-        from redis.asyncio import Redis
+        _refuse_to_share(url, protects)
+        from redis import asyncio as client
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
         # No retries and no time-outs of its own: an exchange has one, and redis-py drops a connection cut short.
-        self._client = Redis.from_url(
+        self._client = client.Redis.from_url(
             url, retry=Retry(NoBackoff(), 0), socket_timeout=None, socket_connect_timeout=None, driver_info=None
         )
         self._script = self._client.register_script(Path(__file__).with_suffix(".lua").read_text())
 
     async def exchange(self, name: str, exchange: Exchange) -> Reply:
-        keys = [f"cb:{{{name}}}:v", f"cb:{{{name}}}:s"]  # the hash tag keeps both on one node of a cluster
-        verdict, wait_ms, token = await self._script(keys=keys, args=list(exchange))
+        verdict, wait_ms, token = await self._script(keys=_keys(name), args=list(exchange))
         return Reply(int(verdict), int(wait_ms), int(token))
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+def _keys(name: str) -> list[str]:
+    return [f"cb:{{{name}}}:v", f"cb:{{{name}}}:s"]  # the hash tag keeps both on one node of a cluster
+
+
+def _refuse_to_share(url: str, protects: str | None) -> None:
+    if protects is not None and _server(url) == _server(protects):
+        host, port = _server(url)
+        raise ValueError(f"votes about {host}:{port} cannot be kept in {host}:{port}; give them another Redis")
 
 
 def _server(url: str) -> tuple[str, int]:

@@ -66,7 +66,7 @@ class Redis:
     ) -> None:
         if settings.redis_url is None:
             raise BadSetting("REDIS_URL is not set; it must be redis://USER:PASSWORD@HOST:PORT/NUMBER.")
-        self._url = settings.redis_url
+        self.url = settings.redis_url  # has the password in it
         self._timeout_s = settings.redis_timeout_ms / 1000
         self._connect_s = settings.redis_connect_timeout_ms / 1000
         self._idle_max_s = settings.connection_idle_max_s
@@ -160,7 +160,7 @@ class Redis:
             known.fail(ConnectionError("lost while it lay idle"))
         async with asyncio.timeout(min(self._connect_s, remaining_s)), self._connecting:
             if self._connection is known or self._connection is None:
-                self._connection = await _open(self._url)
+                self._connection = await _open(self.url)
                 self._connection.used_s = self._clock()
             return self._connection
 
