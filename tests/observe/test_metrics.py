@@ -1,0 +1,281 @@
+"""What handlers print and what the emulator counts comes out as Prometheus metrics, exact and bounded."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from local.observe import emf as emf_module
+from local.observe.books import BUCKETS_S, Histogram, Seconds
+from local.observe.emf import Emf, Key
+from local.observe.metrics import label_name, metric_name
+from local.observe.processes import use_of
+from tests.emulator.serving import Served, serve
+from tests.observe.watched import TEMPLATE, ask
+
+
+def line(name: str = "Latency", value: object = 1.0, unit: str = "Milliseconds", **dimensions: object) -> bytes:
+    directive = {"Namespace": "Shop", "Dimensions": [list(dimensions)], "Metrics": [{"Name": name, "Unit": unit}]}
+    return (
+        json.dumps({"_aws": {"Timestamp": 1, "CloudWatchMetrics": [directive]}, **dimensions, name: value}).encode()
+        + b"\n"
+    )
+
+
+def emf() -> tuple[Emf, list[Callable[[], None]]]:
+    later: list[Callable[[], None]] = []
+    return Emf(later=later.append), later
+
+
+def test_every_value_of_a_metric_is_counted_where_it_belongs() -> None:
+    found, _ = emf()
+    found.offer("F", "e1", b"START\n" + line(value=[0.9, 600.0]) + b"[INFO] text\n" + line(value=2000))
+    found.drain()
+    (series,) = found.series.values()
+    assert series.histogram.count == 3
+    assert series.histogram.total == pytest.approx(2600.9)
+    assert series.histogram.counts[0] == series.histogram.counts[-2] == series.histogram.counts[-1] == 1
+    assert series.last == 2000
+
+
+def test_lines_of_one_function_with_other_dimensions_are_other_series() -> None:
+    found, _ = emf()
+    for shop in ("north", "south", "north"):
+        found.offer("F", "e1", line(shop=shop))
+    found.drain()
+    counts = {key.dimensions: series.histogram.count for key, series in found.series.items()}
+    assert counts == {(("shop", "north"),): 2, (("shop", "south"),): 1}
+
+
+def test_values_with_counts_stand_for_as_many() -> None:
+    found, _ = emf()
+    found.offer("F", "e1", line(value={"Values": [1, 5], "Counts": [3, 1]}))
+    found.drain()
+    (series,) = found.series.values()
+    assert (series.histogram.count, series.histogram.total) == (4, 8.0)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b'{"_aws": {"CloudWatchMetrics": [{"Namespace": "Shop"',
+        b'{"_aws": 1}',
+        b'{"_aws": {"CloudWatchMetrics": [{"Namespace": "S", "Metrics": [{"Name": "a"}], "Dimensions": [["absent"]]}]}, "a": 1}',
+        b'{"_aws": {"CloudWatchMetrics": [{"Namespace": "S", "Metrics": [{"Name": "a"}]}]}, "a": "many"}',
+        b'no json with "_aws" in it',
+    ],
+)
+def test_a_line_that_is_no_metric_is_counted_and_harms_nothing(broken: bytes) -> None:
+    found, _ = emf()
+    found.offer("F", "e1", broken + b"\n" + line())
+    found.drain()
+    assert found.unreadable_lines == 1
+    assert [series.histogram.count for key, series in found.series.items() if key.name == "Latency"] == [1]
+
+
+def test_dimensions_without_end_make_no_series_without_end() -> None:
+    found, _ = emf()
+    for number in range(emf_module.SERIES_OF_A_METRIC_MAX + 50):
+        found.offer("F", "e1", line(user=f"user-{number}"))
+    found.drain()
+    assert len(found.series) == emf_module.SERIES_OF_A_METRIC_MAX
+    assert found.dropped_values == 50
+
+
+def test_output_that_nobody_reads_is_bounded_and_what_is_lost_is_counted() -> None:
+    found, later = emf()
+    for _ in range(emf_module.CHUNKS_MAX + 7):
+        found.offer("F", "e1", line())
+    assert found.dropped_chunks == 7
+    assert len(later) == 1, "one slice at a time"
+    later.pop()()
+    assert len(later) == 1, "the next slice waits for its turn"
+    found.drain()
+    (series,) = found.series.values()
+    assert series.histogram.count == emf_module.CHUNKS_MAX
+
+
+def test_a_pool_is_what_living_environments_hold_of_the_budget() -> None:
+    found, _ = emf()
+    assert found.pool("F", {"e1"}) is None
+    for environment, connections in (("e1", 3), ("e2", 4), ("e2", 2)):
+        found.offer("F", environment, line("ConnectionsOpen", [connections], "Count"))
+    found.offer("F", "e1", line("ConnectionBudget", 10, "Count"))
+    found.drain()
+    pool = found.pool("F", {"e1", "e2"})
+    assert pool is not None
+    assert (pool.open, pool.budget, pool.utilisation) == (5, 10, 0.5)
+    gone = found.pool("F", {"e2"})
+    assert gone is not None
+    assert gone.open == 2
+
+
+def test_a_circuit_is_known_by_the_line_that_says_it_moved() -> None:
+    found, _ = emf()
+    for environment, state in (("e1", "open"), ("e2", "open"), ("e1", "half_open"), ("e3", "open")):
+        found.offer("F", environment, json.dumps({"circuit": "database", "to_state": state}).encode())
+    found.drain()
+    assert list(found.circuits("F", {"e1", "e2"})) == [("database", {"half_open": 1, "open": 1})]
+
+
+def test_latency_buckets_run_from_a_millisecond_to_a_second_with_the_alarms_half_among_them() -> None:
+    assert (BUCKETS_S[0], BUCKETS_S[-1]) == (0.001, 1.0)
+    assert 0.5 in BUCKETS_S
+
+
+def test_a_quantile_is_interpolated_within_its_bucket() -> None:
+    histogram = Histogram((1.0, 2.0, 4.0))
+    assert histogram.quantile(0.5) is None
+    for value in (0.5, 1.5, 3.0, 3.0):
+        histogram.add(value)
+    assert histogram.quantile(0.5) == 2.0
+    assert histogram.quantile(0.75) == 3.0
+    histogram.add(100.0)
+    assert histogram.quantile(0.99) == 4.0
+
+
+def test_percentiles_of_a_minute_weigh_each_second_with_its_requests() -> None:
+    seconds = Seconds()
+    for number, count, latency_ms in ((100, 99, 1.0), (101, 1, 50.0)):
+        for _ in range(count):
+            seconds.at(number).requests += 1
+            seconds.at(number).latencies_ms.append(latency_ms)
+    assert seconds.percentiles(102) == [1.0, 1.0, 50.0]
+    assert seconds.percentiles(200) == [None, None, None], "a minute later nothing of it is left"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "unit", "expected"),
+    [
+        ("Warmfront", "ConnectionsOpen", "Count", "emf_warmfront_connections_open"),
+        ("Some/Shop", "Orders Placed", "Count", "emf_some_shop_orders_placed"),
+        ("A", "HTTPLatency", "Milliseconds", "emf_a_http_latency_milliseconds"),
+        ("A", "size_bytes", "Bytes", "emf_a_size_bytes"),
+    ],
+)
+def test_names_are_made_fit_for_prometheus(namespace: str, name: str, unit: str, expected: str) -> None:
+    assert metric_name(Key("F", namespace, name, ()), unit) == expected
+
+
+def test_a_dimension_takes_no_name_of_ours() -> None:
+    assert [label_name(name) for name in ("service", "function", "le", "1st", "a-b")] == [
+        "service", "dimension_function", "dimension_le", "dimension_1st", "a_b",
+    ]  # fmt: skip
+
+
+def test_the_use_of_a_process_holds_that_of_its_children() -> None:
+    command = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(40_000_000); print(1, flush=True); input()'])"
+    with subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with_children, alone = use_of(process.pid), use_of(process.pid, children=False)
+        process.communicate(b"\n")
+    assert with_children.resident_bytes - alone.resident_bytes > 40_000_000
+    assert use_of(process.pid).resident_bytes == 0
+    assert use_of(os.getpid()).cpu_s > 0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    log = tmp_path_factory.mktemp("metrics") / "functions.log"
+    with serve(TEMPLATE, "--log-file", str(log), "--log-format", "json") as served:
+        for path in ("/powertools", "/powertools", "/powertools?fail=1", "/greedy", "/nowhere"):
+            ask(served, path, {"Authorization": "Bearer secret-token", "Cookie": "session=secret-cookie"})
+        served.samples = samples(ask(served, "/_warmfront/metrics")[2])  # type: ignore[attr-defined]
+        served.stop()
+        served.log = log.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    return served
+
+
+def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[(sample.name, frozenset(sample.labels.items()))] = sample.value
+    return found
+
+
+def value(served: Served, name: str, **labels: str) -> float | None:
+    """The sum of all samples with these labels among theirs."""
+    wanted = set(labels.items())
+    known: dict[tuple[str, frozenset[tuple[str, str]]], float] = served.samples  # type: ignore[attr-defined]
+    found = [number for (each, pairs), number in known.items() if each == name and wanted <= pairs]
+    return sum(found) if found else None
+
+
+def test_a_strangers_powertools_metrics_show_up_with_no_configuration(served: Served) -> None:
+    labels = {"function": "Powertools", "service": "checkout", "shop": "north"}
+    assert value(served, "emf_some_shop_orders_placed_sum", **labels) == 3
+    assert value(served, "emf_some_shop_checkout_milliseconds_count", **labels) == 3
+    assert value(served, "emf_some_shop_checkout_milliseconds_bucket", le="25.0", **labels) == 3
+    assert value(served, "emf_some_shop_checkout_milliseconds_bucket", le="10.0", **labels) == 0
+    assert value(served, "emf_some_shop_cold_start_sum", function="Powertools", function_name="Powertools") == 1
+
+
+def test_requests_are_counted_by_route_function_and_class_of_status(served: Served) -> None:
+    labels = {"route": "GET /powertools", "function": "Powertools"}
+    assert value(served, "warmfront_requests_total", status_class="2xx", **labels) == 2
+    assert value(served, "warmfront_requests_total", status_class="5xx", **labels) == 1
+    assert value(served, "warmfront_requests_total", status_class="4xx", route="", function="") == 1
+    assert value(served, "warmfront_request_duration_seconds_count", **labels) == 3
+
+
+def test_functions_have_their_counters_environments_processor_time_and_memory(served: Served) -> None:
+    labels = {"function": "Powertools"}
+    figures = {
+        name: value(served, f"warmfront_{name}_total", **labels)
+        for name in ("invocations", "errors", "cold_starts", "throttles")
+    }
+    assert figures == {"invocations": 3, "errors": 1, "cold_starts": 1, "throttles": 0}
+    assert value(served, "warmfront_environments", **labels) == 1
+    assert value(served, "warmfront_concurrency", **labels) == 0
+    assert value(served, "warmfront_concurrency_limit", function="Greedy") == 2
+    assert (value(served, "warmfront_cpu_seconds_total", **labels) or 0) > 0
+    assert (value(served, "warmfront_memory_bytes", **labels) or 0) > 5_000_000
+    assert value(served, "warmfront_init_duration_seconds_count", **labels) == 1
+
+
+def test_pool_utilisation_is_connections_open_of_the_budget(served: Served) -> None:
+    assert value(served, "warmfront_pool_utilisation_ratio", function="Greedy") == 1.0
+    assert value(served, "warmfront_pool_utilisation_ratio", function="Powertools") is None
+
+
+def test_nothing_was_dropped(served: Served) -> None:
+    assert value(served, "warmfront_observe_dropped_total") == 0
+
+
+def test_each_request_has_one_line_of_access_log_and_no_secret_is_in_any(served: Served) -> None:
+    text: str = served.log  # type: ignore[attr-defined]
+    entries = [json.loads(each) for each in text.splitlines()]
+    lines = [entry["message"] for entry in entries if entry["function"] == "access"]
+    assert [(each["path"], each["status"]) for each in lines] == [
+        ("/powertools", 200), ("/powertools", 200), ("/powertools", 500), ("/greedy", 200), ("/nowhere", 404),
+    ]  # fmt: skip
+    assert lines[0]["routeKey"] == "GET /powertools"
+    assert lines[0]["function"] == "Powertools"
+    assert "secret" not in text
+
+
+def test_a_functions_log_carries_the_requests_correlation_id_and_trace(served: Served) -> None:
+    text: str = served.log  # type: ignore[attr-defined]
+    messages = [json.loads(each)["message"] for each in text.splitlines()]
+    order = next(each for each in messages if isinstance(each, dict) and each.get("message") == "an order")
+    access = next(each for each in messages if isinstance(each, dict) and each.get("routeKey") == "GET /powertools")
+    assert order["correlation_id"] == access["requestId"]
+    assert order["xray_trace_id"] == access["xrayTraceId"]
+
+
+def test_without_observation_there_are_no_metrics_and_no_access_log(tmp_path: Path) -> None:
+    with serve(TEMPLATE, "--no-observe", "--log-file", str(tmp_path / "log")) as served:
+        status, headers, body = ask(served, "/greedy")
+        assert status == 200
+        assert "Sampled=1" not in body
+        assert "x-amzn-trace-id" not in headers
+        assert ask(served, "/_warmfront/metrics")[0] == 404
+        served.stop()
+    assert "access:" not in (tmp_path / "log").read_text(encoding="utf-8")
