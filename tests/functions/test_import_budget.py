@@ -1,9 +1,11 @@
 """What each handler imports: its share of a cold start. A new import has to be worth its milliseconds, and said here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import pytest
@@ -18,6 +20,7 @@ ENVIRON = {
 }
 # Modules beyond those of a bare interpreter; the kit's own are eight of them.
 BUDGET = {"naive": 232, "pooled": 242, "distributed": 248, "migrate": 236}
+TIMES_BARE_MAX = 16.0  # of CPU, `python -c pass` being 1
 # The dearest, in ms of import on 3.13: boto3 264, pydantic 125, the X-Ray SDK 106, Powertools' event handler 146, redis-py 83.
 NEVER = ("boto3", "botocore.session", "pydantic", "aws_xray_sdk", "aws_lambda_powertools.event_handler", "redis")
 
@@ -40,3 +43,42 @@ def test_a_handler_imports_no_more_than_its_budget(function: str) -> None:
 def test_the_budget_is_tight_enough_to_notice_one_heavy_import() -> None:
     imported = modules_after("import functions.pooled.app, http.client, urllib.request") - modules_after("pass")
     assert len(imported) > BUDGET["pooled"]
+
+
+def cpu_s(statement: str, *options: str) -> float:
+    """CPU of a fresh interpreter: unlike the time on the wall it hardly knows what else the machine does."""
+    command = [os.path.realpath(sys.executable), *options, "-c", statement]
+    environ = ENVIRON if "-S" in options else {}  # bare is bare: no path of ours, where a sitecustomize may lie
+    process = subprocess.Popen(command, env=environ, cwd="/", stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return used.ru_utime + used.ru_stime
+
+
+def times_bare(statement: str) -> float:
+    """How many times `python -c pass` it takes, in the median of pairs run next to each other."""
+    cpu_s(statement, "-S")  # byte-code is written by the first
+    return median(cpu_s(statement, "-S") / cpu_s("pass") for _ in range(5))
+
+
+def test_a_handler_costs_few_times_a_bare_interpreter() -> None:
+    """Spawn to first byte is to stay below 16 times; the import is most of it, and the client and a connection come on top."""
+    assert times_bare("import functions.pooled.app") < TIMES_BARE_MAX
+
+
+def test_the_ratio_is_tight_enough_to_notice_boto3() -> None:
+    assert times_bare("import functions.pooled.app, boto3") > TIMES_BARE_MAX
+
+
+def test_all_that_a_handler_imports_runs_from_byte_code() -> None:
+    """Without it an init takes twice as long."""
+    script = (
+        "import functions.distributed.app, os, sys\n"
+        "specs = [module.__spec__ for module in sys.modules.values() if getattr(module, '__spec__', None)]\n"
+        "sources = [spec for spec in specs if spec.has_location and spec.origin.endswith('.py')]\n"
+        "assert len(sources) > 100, len(sources)\n"
+        "missing = [spec.origin for spec in sources if not (spec.cached and os.path.exists(spec.cached))]\n"
+        "assert not missing, missing\n"
+    )
+    subprocess.run([sys.executable, "-S", "-c", script], env=ENVIRON, check=True, cwd="/")
