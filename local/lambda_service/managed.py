@@ -20,7 +20,7 @@ class ManagedFunction(Function):
     """An environment that loses a process, or has one that takes too long, is ended with all it runs and replaced."""
 
     def _admit(self, invocation: Invocation) -> None:
-        able = [each for each in self.environments.values() if not each.retiring]
+        able = [each for each in self.environments.values() if each.phase is not Phase.INIT and not each.retiring]
         environment = max(able, key=lambda each: each.free_slots, default=None)
         free = environment is not None and environment.alive
         if not (free or len(self._waiters) < sum(each.returning_slots for each in able)) or not self._take():

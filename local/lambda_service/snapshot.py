@@ -110,7 +110,8 @@ class Snapshot:
         self.failure = await self._init()
         if self.failure is not None:
             await self._end()
-        self._host.snapshot_done(self.failure, self.init_duration_ms or 0.0, self._open_then)
+        if not self._closing:
+            self._host.snapshot_done(self.failure, self.init_duration_ms or 0.0, self._open_then)
         return self.failure
 
     async def _init(self) -> InitFailure | None:
