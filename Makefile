@@ -10,13 +10,14 @@ READY := $(VENV)/.ready
 VENV_DEPLOY := .venv-deploy
 READY_DEPLOY := $(VENV_DEPLOY)/.ready
 BENCH_ARGS ?=
+COLD_ARGS ?=
 VARIANTS ?= naive,pooled
 LAB_ARGS ?=
 SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
+.PHONY: help setup bench cold bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -42,6 +43,10 @@ bench-growth: $(READY) ## the same reads at 10,000 to 1,000,000 rows and beside 
 
 bench-observe: $(READY) ## what observation costs: throughput with it and without, interleaved
 	$(PY) -m local.bench.cost.observe --open $(BENCH_ARGS)
+
+cold: $(READY) ## first invocations taken apart, four ways to start, naive, pooled and distributed (COLD_ARGS="--ramp --thaw" for more)
+	@mkdir -p results
+	$(WARMFRONT) cold Naive Pooled Distributed --ways all --output results/cold.json $(COLD_ARGS)
 
 bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
 	$(PY) -m local.bench.cost $(BENCH_ARGS)
