@@ -25,7 +25,9 @@ def test_an_experiment_fails_its_control_passes_the_kit_and_leaves_a_result(
 ) -> None:
     output = tmp_path / "lab.json"
     template = str(ROOT / "template.yaml")
-    status = lab("run", "mistyped-setting", "--variant", "pooled", "--template", template, "--output", str(output))
+    status = lab(
+        "run", "mistyped-setting", "--variant", "pooled", "--in-turn", "--template", template, "--output", str(output)
+    )
     out, err = capfd.readouterr()
     assert status == 0, err
     assert "D3 mistyped-setting" in out
@@ -39,7 +41,7 @@ def test_an_experiment_fails_its_control_passes_the_kit_and_leaves_a_result(
 
 @pytest.mark.slow
 def test_the_doctor_finds_every_mistake_and_the_defaults(capfd: pytest.CaptureFixture[str]) -> None:
-    assert lab("run", "doctor", "--variant", "pooled", "--template", str(ROOT / "template.yaml")) == 0
+    assert lab("run", "doctor", "--variant", "pooled", "--in-turn", "--template", str(ROOT / "template.yaml")) == 0
     out, _ = capfd.readouterr()
     assert "library defaults:       findings" in out
     assert "pooled:                 findings 0 (at most 0)" in out
@@ -81,9 +83,9 @@ def test_a_template_that_cannot_be_used_is_an_error_with_its_reason(
 ) -> None:
     template = tmp_path / "template.yaml"
     template.write_text("Resources: {A: {Type: AWS::Serverless::Function, Properties: {Runtime: nothing}}}\n")
-    assert lab("run", "D3", "--template", str(template)) == 2
+    assert lab("run", "D3", "--in-turn", "--template", str(template)) == 2
     assert "has none of the functions these experiments are for: Naive, Pooled" in capsys.readouterr().err
-    assert lab("run", "D3", "--template", str(tmp_path / "absent.yaml")) == 2
+    assert lab("run", "D3", "--in-turn", "--template", str(tmp_path / "absent.yaml")) == 2
     assert "ended before it was ready" in capsys.readouterr().err
 
 
