@@ -55,6 +55,7 @@ class BenchOptions:
     equal_rounds: int = EQUAL_ROUNDS
     window_s: float = WINDOW_S
     sweep: bool = False
+    reports: tuple[tuple[str, Path], ...] = ()
     growth: bool = False
     rows: tuple[int, ...] = GROWTH_ROWS
     environments: tuple[int, ...] = GROWTH_ENVIRONMENTS
@@ -118,6 +119,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template to emulate")
     group.add_argument("--url", help="measure an API that runs already, such as a deployed stack; nothing is started")
+    group.add_argument(
+        "--reports",
+        type=_named_file,
+        action="append",
+        default=[],
+        metavar="VARIANT=FILE",
+        help="with --url: its function's log of this run, whose REPORT lines tell memory and billed time",
+    )
     group.add_argument("--only", type=_names, default=(), metavar="NAME,...", help="these workloads of the file")
     group.add_argument(
         "--variants", type=_names, default=(), metavar="NAME,...", help="these variants; first: baseline"
@@ -181,6 +190,8 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         raise OptionError("--rate and --for go together: so many requests per second, for so long")
     if args.rate is not None and args.rate <= 0:
         raise OptionError(f"--rate {args.rate}: a rate is above 0 requests per second")
+    if args.reports and args.url is None:
+        raise OptionError("--reports belongs to --url: an emulator of ours is looked at itself")
     if args.rtt_s and args.url is not None:
         raise OptionError(
             "--rtt stands between our own emulator and its backing services; an --url has its own network"
@@ -210,6 +221,7 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         floor=not args.no_floor,
         equal_load=not args.no_equal_load,
         sweep=args.sweep,
+        reports=tuple(args.reports),
         growth=args.growth,
         rtt_s=args.rtt_s,
         prices=args.prices,
@@ -223,6 +235,13 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not name or not equals or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is no VARIANT=FILE")
+    return name, Path(path)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import TextIO
 
 from local import results
-from local.results import Block, Check, Cold, Growth, Result, Sized, Sweep, Validity
+from local.results import Block, Check, Cold, Growth, Result, Sized, Summary, Sweep, Validity
 
 from . import checks, stats, summary
 from .distant import Distant, distant
@@ -24,6 +24,7 @@ from .measure import Meter, Site
 from .options import BenchOptions, OptionError
 from .prices import Prices, read_prices
 from .rates import KNEE_STEPS, Pace, Rates
+from .report_lines import read_reports
 from .samples import Plan
 from .workloads import Variant, Workload, WorkloadFile, load_workloads
 
@@ -134,7 +135,8 @@ class Session:
     def _site(self, variants: Sequence[Variant]) -> Site:
         remote = self.options.remote
         if remote is not None:
-            self.warnings.append("an address was measured: no cold starts, CPU or memory, and its data is as it was")
+            absent = "no cold starts and no CPU" if self.options.reports else "no cold starts, CPU or memory"
+            self.warnings.append(f"an address was measured: {absent}, and its data is as it was")
             return Site(self.file, remote, base_path=self.options.base_path)
         if not self.options.template.is_file():
             raise OptionError(
@@ -399,7 +401,13 @@ class Session:
                 results.Variant(v.name, v.prefix, v.function, v.description, v.complexity, v.best_for) for v in variants
             ),
             blocks=(*self.blocks, *self.floor_blocks),
-            summaries=(*summaries, *(equal.summaries() if equal else ()), *floor_rows, *cold_rows),
+            summaries=(
+                *summaries,
+                *self._reported(workloads[0], names),
+                *(equal.summaries() if equal else ()),
+                *floor_rows,
+                *cold_rows,
+            ),
             cold=tuple(self.cold),
             comparisons=(*comparisons, *(equal.comparisons() if equal else ()), *cold_comparisons),
             sweeps=tuple(self.sweeps),
@@ -458,6 +466,20 @@ class Session:
             "rtt": self._rtt(meter),
             "load_generator_cpu_us_per_request": round(1e6 * meter.tally.cpu_s / max(1, meter.tally.requests), 2),
         }
+
+    def _reported(self, workload: Workload, variants: Sequence[str]) -> list[Summary]:
+        """Of an address: the most memory that its REPORT lines tell, and what a request was billed for, over the whole run."""
+        rows = []
+        for variant, path in self.options.reports:
+            found = read_reports(path) if path.is_file() else []
+            if variant not in variants or not found:
+                self.warnings.append(f"--reports {variant}={path}: no REPORT line of a variant of this run")
+                continue
+            most, n = max(own.max_memory_mb for own in found), len(found)
+            rows.append(Summary(workload.name, variant, "memory_peak", "MB", most, n=n))
+            billed = sum(own.billed_ms for own in found) / n
+            rows.append(Summary(workload.name, variant, "billed_duration", "ms", billed, n=n))
+        return rows
 
     def _rtt(self, meter: Meter) -> dict[str, float] | None:
         """What was asked for, what it came to, and what the relay cost: that is in no variant's CPU."""

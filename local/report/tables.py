@@ -240,9 +240,11 @@ def worth(result: Result, order: Sequence[str]) -> list[str]:
     for own in result.worth:
         cores = "" if own.database_cores is None else number(own.database_cores)
         dollars = [f"{own.usd_per_month[name]:,.2f}" if name in own.usd_per_month else "" for name in architectures]
-        cells = [own.variant, number(own.environments), number(own.connections), cores, number(own.p50_ms), *dollars]
-        rows.append(_plain_row([f"{number(own.rate)}", *cells], heads))
-    return [*found, f"<p>{escape(_advice(result))}</p>", _table(heads, rows)]
+        whole = [f"{own.environments:,.0f}", f"{own.connections:,.0f}"]
+        cells = [own.variant, *whole, cores, number(own.p50_ms), *dollars]
+        rows.append(_plain_row([f"{own.rate:,.0f}", *cells], heads))
+    advice = "".join(f"<li>{escape(line)}</li>" for line in _advice(result))
+    return [*found, f"<ul>{advice}</ul>" if advice else "", _table(heads, rows)]
 
 
 def _trade_offs(result: Result, order: Sequence[str]) -> list[str]:
@@ -258,27 +260,29 @@ def _trade_offs(result: Result, order: Sequence[str]) -> list[str]:
             index.value(workload, own.name, metric) for metric in ("p50", "p99", "throughput", "cpu_per_request")
         ]
         cells = [number(row.value) if row else "" for row in figures_of]
-        rows.append(_plain_row([f"{own.name} ({workload})", *cells, own.complexity, own.best_for], heads))
+        kinds = [*("" for _ in cells), "left", "left"]
+        rows.append(_plain_row([f"{own.name} ({workload})", *cells, own.complexity, own.best_for], heads, kinds))
     return [_table(heads, rows)]
 
 
-def _advice(result: Result) -> str:
-    """From the figures: below which rate nothing is to be had but latency."""
+def _advice(result: Result) -> list[str]:
+    """Rate by rate, from the figures: where the rate is low, nothing is to be had but latency."""
     variants = figures.unique(own.variant for own in result.worth)
-    rates = figures.unique(own.rate for own in result.worth)
     by_rate = {(own.rate, own.variant): own for own in result.worth}
     told = []
-    for rate in rates:
-        old, new = (by_rate.get((rate, name)) for name in (variants[0], variants[min(1, len(variants) - 1)]))
-        if old is None or new is None or old is new:
-            continue
-        name = next(iter(old.usd_per_month))
-        saved = old.usd_per_month[name] - new.usd_per_month[name]
-        told.append(
-            f"at {number(rate)}/s it saves {number(saved)} USD a month ({name}), {number(old.connections - new.connections)} "
-            f"connections and {number(old.p50_ms - new.p50_ms)} ms of each request"
-        )
-    return f"{variants[1]} against {variants[0]}: {'; '.join(told)}." if told else ""
+    for rate in figures.unique(own.rate for own in result.worth):
+        old = by_rate.get((rate, variants[0]))
+        for new in [by_rate[rate, name] for name in variants[1:] if (rate, name) in by_rate]:
+            if old is None:
+                continue
+            name = next(iter(old.usd_per_month))
+            saved = old.usd_per_month[name] - new.usd_per_month[name]
+            told.append(
+                f"At {rate:,.0f}/s {new.variant} saves {saved:,.2f} USD a month ({name}), "
+                f"{old.connections - new.connections:,.0f} connections and {number(old.p50_ms - new.p50_ms)} ms of each "
+                f"request against {old.variant}."
+            )
+    return told
 
 
 def growth(result: Result, order: Sequence[str]) -> list[str]:

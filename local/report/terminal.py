@@ -16,6 +16,7 @@ RATIO_TITLES = ("p50", "p95", "p99", "requests/s", "CPU/request", "memory")
 NET_METRICS = tuple(f"{metric}_net" for metric in RATIO_METRICS)
 EQUAL_LOAD = "memory_at_equal_load"
 LABEL, CELL, COLD_LABEL = 28, 15, 24
+GROWTH_LABEL, GROWTH_CELL = 44, 12
 LATENCIES = ("p50", "p95", "p99", "max")
 RESET, BOLD, DIM, RED, GREEN, YELLOW = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"
 
@@ -42,6 +43,7 @@ def render(result: Result, *, colour: bool = False) -> str:
         _cold(index, paint),
         _ratios(index, paint),
         _costs(result, paint),
+        _growth(result, paint),
         _experiments(result, paint),
         _foot(result, paint),
     ]
@@ -291,8 +293,24 @@ def _worth(result: Result) -> list[str]:
         if old and new:
             name = next(iter(old.usd_per_month))
             saved = old.usd_per_month[name] - new.usd_per_month[name]
-            told.append(f"{number(rate)}/s {number(saved)} USD, {number(old.connections - new.connections)}")
+            told.append(f"{rate:,.0f}/s {number(saved)} USD, {old.connections - new.connections:.0f}")
     return [_label(f"worth: {variants[1]} saves") + f"a month, and connections: {'; '.join(told)}"] if told else []
+
+
+def _growth(result: Result, paint: _Paint) -> list[str]:
+    """A line for each figure: its value at each size, and the order fitted to them."""
+    lines = []
+    for size_name in figures.unique(own.size_name for own in result.growth):
+        rows = [own for own in result.growth if own.size_name == size_name]
+        sizes = sorted({size for own in rows for size in own.sizes})
+        head = f"by {size_name}".ljust(GROWTH_LABEL) + "".join(f"{size:,.0f}".rjust(GROWTH_CELL) for size in sizes)
+        lines.append(paint(head + "fitted".rjust(GROWTH_CELL), BOLD))
+        for own in rows:
+            at = dict(zip(own.sizes, own.values, strict=True))
+            cells = (f"{number(at[size])} {own.unit}" if size in at else "" for size in sizes)
+            label = f"{own.name}, {own.variant}"[: GROWTH_LABEL - 1].ljust(GROWTH_LABEL)
+            lines.append(label + "".join(cell.rjust(GROWTH_CELL) for cell in cells) + own.fitted.rjust(GROWTH_CELL))
+    return lines
 
 
 def _experiments(result: Result, paint: _Paint) -> list[str]:

@@ -258,6 +258,11 @@ def test_the_result_is_what_the_schema_says_and_can_be_read_back(result: Result,
 
 
 def test_an_address_is_measured_without_starting_anything(project: Path) -> None:
+    log = project / "cloudwatch.log"
+    log.write_text(
+        "REPORT RequestId: 1\tDuration: 4.00 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 71 MB\t\n"
+        "REPORT RequestId: 2\tDuration: 5.50 ms\tBilled Duration: 6 ms\tMemory Size: 128 MB\tMax Memory Used: 73 MB\t\n"
+    )
     with serving(lambda got: Answer(json.dumps({"id": got.path.rpartition("/")[2]}).encode())) as server:
         options = BenchOptions(
             workload=project / "workload.toml",
@@ -269,12 +274,17 @@ def test_an_address_is_measured_without_starting_anything(project: Path) -> None
             blocks=3,
             warm_s=0.05,
             workers=4,
+            reports=(("fast", log), ("slow", log)),
         )
         result = run_bench(options, stream=io.StringIO())
     assert {got.path.rpartition("/")[0] for got in server.got} == {"/prod/fast"}
     assert all(block.errors == 0 and block.cpu_s == {} and block.service_us is not None for block in result.blocks)
     assert result.cold == ()
-    assert any("no cold starts" in warning for warning in result.warnings)
+    assert any("no cold starts and no CPU" in warning for warning in result.warnings)
+    assert any("--reports slow=" in warning for warning in result.warnings)
+    told = {row.metric: row.value for row in result.summaries if row.variant == "fast"}
+    assert (told["memory_peak"], told["billed_duration"]) == (73, 5)
+    assert "cpu_per_request" not in told
     assert "lateness" in {check.name for check in result.validity.checks}
 
 

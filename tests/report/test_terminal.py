@@ -140,6 +140,7 @@ def test_costs_and_knees_are_told() -> None:
     assert "574/s: p99 6.10 ms by G/G/c, 2 cores; 6.90 [6.20, 7.80] measured: -12%" in text
     assert "typical error of the models: M/M/c p99 6%" in text
     assert "worth: pooled saves" in text
+    assert re.search(r"p50 by rows, naive +30\.0 ms +31\.0 ms +33\.0 ms +O\(log N\)", text)
     assert max(len(row) for row in text.splitlines()) <= terminal.WIDTH
 
 
