@@ -173,7 +173,7 @@ def test_a_thread_at_the_snapshot_is_named(tmp_path: Path) -> None:
 def test_an_event_loop_of_init_is_each_environments_own(tmp_path: Path) -> None:
     with prepared(tmp_path, function("f", "ways.handler", **SNAP, environment={"KEEP_LOOP": "1"})) as harness:
         for outcome in harness.run(both(harness, {"sleep_s": 0.1}, 3)):
-            assert outcome.payload["loop"] == "_mainthread"
+            assert outcome.payload["loop"] == "woken"
 
 
 def test_a_snapshot_whose_process_dies_is_taken_again(restored: Harness) -> None:
