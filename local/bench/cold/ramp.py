@@ -220,7 +220,11 @@ class Ramp:
             ("connections opened per second, most", "1/s", self.opened_per_s),
             ("memory, most", "MB", self.memory_mb),
         )
-        return [Summary(f"ramp {way}", function, name, unit, value, n=1) for name, unit, value in figures]
+        return [
+            Summary(f"ramp {way}", function, name, unit, value, n=1)
+            for name, unit, value in figures
+            if value or not name.startswith("p99")  # nothing was asked before, or after
+        ]
 
     def series(self, way: str, function: str) -> list[Series]:
         return [
