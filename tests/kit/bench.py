@@ -39,13 +39,13 @@ class Bench:
         return self.runner.run(bounded())
 
     async def serve(
-        self, template: Path = TEMPLATE, *, variables: Mapping[str, Mapping[str, str]] | None = None
+        self, template: Path = TEMPLATE, *, variables: Mapping[str, Mapping[str, str]] | None = None, aws: bool = False
     ) -> EmulatorProcess:
         parameters = (f"ReservedConcurrency={ENVIRONMENTS}",) if template.parent == ROOT else ()
         # The tests' own choice of servers (tests/conftest.py) would win over the proxies' addresses.
         backing = os.environ.pop("WARMFRONT_BACKING", None)
         try:
-            return await self.stage.emulator(EmulatorSettings(template, variables or {}, parameters))
+            return await self.stage.emulator(EmulatorSettings(template, variables or {}, parameters, aws))
         finally:
             if backing is not None:
                 os.environ["WARMFRONT_BACKING"] = backing

@@ -132,7 +132,7 @@ def test_of_fifty_callers_in_five_processes_at_half_open_one_reaches_the_depende
     assert sorted(told) == ["rejected"] * (PROCESSES * CALLERS - 1) + ["up"]
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_without_votes_one_of_each_process_is_seen_to_reach_it(votes: Redis) -> None:
     """The control: an environment's own breaker knows of no other."""
     reached, told = asyncio.run(fifty_at_half_open(votes.url(1), shared=False))

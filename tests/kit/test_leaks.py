@@ -132,7 +132,7 @@ def test_nothing_is_told_whatever_is_asked_and_whatever_is_down(bench: Bench, va
     assert bench.run(hostile(), within_s=60) == []
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_helpful_error_report_is_seen_to_tell(bench: Bench) -> None:
     """The control: somebody prints the environment when the database is down."""
 

@@ -92,7 +92,7 @@ def test_ten_restarts_while_frozen_cost_no_request(bench: Bench, variant: str) -
     assert bench.run(again_and_again(), within_s=150) == {200: 30, 201: 20}
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_a_pool_with_its_defaults_is_seen_to_fail_there(bench: Bench) -> None:
     """The control: asyncpg's own pool hands out a connection whose end nobody has read yet."""
 
