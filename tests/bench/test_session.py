@@ -207,7 +207,7 @@ def test_a_sweep_finds_knees_and_holds_a_prediction_against_a_run(project: Path)
         template=project / "template.yaml",
         workers=WORKERS,
         only=("read",),
-        variants=("slow",),
+        variants=("fast",),
         sweep=True,
         equal_load=False,
         window_s=0.6,
@@ -218,8 +218,10 @@ def test_a_sweep_finds_knees_and_holds_a_prediction_against_a_run(project: Path)
     assert sweep.knee_rate
     assert len(sweep.points) >= 5
     assert {own.formula for own in sweep.predictions} == {"M/M/c", "G/G/c", "USL"}
-    assert sized.measured_p99_ms > 20  # it burns 20 ms
-    assert sized.predicted_p99_ms > 20
+    assert sized.rate < sweep.knee_rate
+    assert sized.low is not None
+    assert sized.low <= sized.measured_p99_ms
+    assert sized.predicted_p99_ms > 0
     assert {check.name for check in found.validity.checks} == {"errors below the knee", "knees found", "lateness"}
 
 

@@ -22,8 +22,8 @@ from local.results import Block, Comparison
 pytestmark = pytest.mark.stress
 
 SERVER = Path(__file__).with_name("trial_server.py")
-WORK = 12_000  # rounds of a spin: about a millisecond
-ROUNDS, REQUESTS, WORKERS = 30, 60, 4
+WORK = 6_000  # rounds of a spin: about half a millisecond
+ROUNDS, REQUESTS, WORKERS = 30, 40, 4
 RUNS = 20
 WRK_S = 3
 
