@@ -7,7 +7,7 @@ import pytest
 
 from local.lambda_service.faults import KINDS, FaultError, clear, describe, inject
 from local.lambda_service.types import Throttled
-from tests.emulator.harness import Harness, function, running
+from tests.emulator.harness import Harness, function, running, until
 
 
 def put_in(harness: Harness, kind: str, **more: float) -> None:
@@ -49,12 +49,8 @@ def test_a_cleared_stall_goes_on_at_once(tmp_path: Path) -> None:
 
         async def clear_when_it_stands() -> str:
             call = asyncio.create_task(harness.invoke_async("F"))
-            while not harness.pids("F") or state_of(harness.pids("F")[0]) != "T":  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-            while harness.function("F").environments and not all(
-                each.running for each in harness.function("F").environments.values()
-            ):
-                await asyncio.sleep(0.005)
+            environments = harness.function("F").environments
+            await until(lambda: any(each.running and stands(each.pid) for each in environments.values()))
             assert not call.done()
             clear(harness.function("F"))
             return (await call).result.status
@@ -125,6 +121,6 @@ def test_what_cannot_be_had_is_refused_with_what_can(
         assert harness.function("F").fault is None
 
 
-def state_of(pid: int) -> str:
+def stands(pid: int | None) -> bool:
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    return stat.rpartition(")")[2].split()[0]
+    return stat.rpartition(")")[2].split()[0] == "T"
