@@ -140,10 +140,10 @@ def test_a_planted_import_is_found_in_the_imports_and_a_slow_login_in_the_connec
         planted["imports"] - plain["imports"] > 800 * IMPORT_S
     )  # 80 % of it: the machine may be faster the second time
     assert planted["imports"] > 1000 * IMPORT_S
-    assert planted["connection"] - plain["connection"] > 800 * DELAY_S
+    assert planted["connection"] - plain["connection"] > 400 * DELAY_S
     assert planted["connection"] > 1000 * DELAY_S
     for name in others:
-        assert abs(planted[name] - plain[name]) < 1000 * DELAY_S / 2, name
+        assert abs(planted[name] - plain[name]) < 1000 * IMPORT_S / 2, name
 
 
 def test_stages_add_up_to_what_the_caller_waited(result: Result) -> None:
