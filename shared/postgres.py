@@ -70,6 +70,8 @@ LOST = (
     pg.InvalidAuthorizationSpecificationError,
     pg.InvalidCatalogNameError,
     pg.TooManyConnectionsError,
+    pg.ReadOnlySQLTransactionError,  # a primary that is one no longer: the next connection goes to the new one
+    pg.DiskFullError,
 )
 # The server undid it all and says that trying again may work.
 UNDONE = (pg.DeadlockDetectedError, pg.SerializationError)
@@ -354,16 +356,24 @@ class Database:
             clean = True
             return result
         except LOST as error:
-            if member.expired:
-                unanswered = Unanswered if remaining_s >= self._query_s else TimedOut
-                raise unanswered("The database did not answer in time.") from error
-            raise Lost from error
+            raise self._broken(member, remaining_s) from error
         except (Problem, pg.PostgresError):
             clean = True
             raise
+        except Exception as error:
+            if not member.expired:
+                raise
+            # asyncpg trips over itself when it is ended between two of its steps
+            raise self._broken(member, remaining_s) from error
         finally:
             bound.cancel()
             self.pool.put(member, clean=clean)
+
+    def _broken(self, member: Member, remaining_s: float) -> Exception:
+        if not member.expired:
+            return Lost()
+        kind = Unanswered if remaining_s >= self._query_s else TimedOut
+        return kind("The database did not answer in time.")
 
     async def _connect(self, timeout_s: float) -> Connection:
         settings = self._settings

@@ -46,7 +46,7 @@ def control_routes(service: LambdaService, *, token: str, describe: Callable[[],
 
     def guarded(handle: Handle) -> Handle:
         async def check(request: Request) -> Response:
-            if not secrets.compare_digest(request.headers.get(TOKEN_HEADER, ""), token):
+            if not secrets.compare_digest(request.headers.get(TOKEN_HEADER, "").encode(), token.encode()):
                 return _json(
                     {"message": f"header {TOKEN_HEADER} is missing or wrong; `warmfront serve` prints the token"},
                     status=403,
