@@ -49,6 +49,9 @@ class Fault:
         """An invocation is about to be admitted; True refuses it."""
         return False
 
+    def dispatching(self, environment: Environment) -> None:
+        """An environment is about to be given an event."""
+
     def dispatched(self, environment: Environment) -> None:
         """An environment has just been given an event."""
 
@@ -68,7 +71,7 @@ class Latency(Fault):
 
 
 class Crash(Fault):
-    def dispatched(self, environment: Environment) -> None:
+    def dispatching(self, environment: Environment) -> None:
         self.amount -= 1
         environment.kill()
         if self.amount <= 0:
@@ -79,6 +82,10 @@ class Stall(Fault):
     """The process is stopped while it has an event, as on a host that gives it no time; its timers stand still, its deadline does not."""
 
     stalled: tuple[Environment, int] | None = None
+
+    def dispatching(self, environment: Environment) -> None:
+        if self.stalled is None and environment.pid is not None:
+            _signal(environment.pid, signal.SIGSTOP)  # one that still runs could answer before the second signal
 
     def dispatched(self, environment: Environment) -> None:
         pid = environment.pid

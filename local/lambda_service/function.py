@@ -155,9 +155,12 @@ class Function:
         return self._timeout_s - (time.monotonic_ns() - invocation.dispatched_ns) / 1e9
 
     def _dispatch(self, environment: Environment, invocation: Invocation) -> None:
+        fault = self.fault
+        if fault is not None:
+            fault.dispatching(environment)
         environment.dispatch(invocation, deadline_ms=int((time.time() + self._left_s(invocation)) * 1000))
-        if self.fault is not None:
-            self.fault.dispatched(environment)
+        if fault is not None:
+            fault.dispatched(environment)
         self._watch.begin()
 
     def _wait_no_longer(self, invocation: Invocation) -> None:
