@@ -110,10 +110,18 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="how environments of every function start; template (default): as each function asks for",
     )
     parser.add_argument(
-        "--provisioned", type=_count, default=1, metavar="N", help="environments ahead with --start provisioned and managed (default: 1)"
+        "--provisioned",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="environments ahead with --start provisioned and managed (default: 1)",
     )
     parser.add_argument(
-        "--max-concurrency", type=_count, default=4, metavar="N", help="processes of an environment with --start managed (default: 4)"
+        "--max-concurrency",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="processes of an environment with --start managed (default: 4)",
     )
     parser.add_argument(
         "--debug",
