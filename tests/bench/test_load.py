@@ -70,7 +70,7 @@ def test_never_more_than_the_workers_are_in_flight(tmp_path: Path) -> None:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the server's work, so that requests overlap; the test itself waits for nothing
         inside -= 1
         return Answer()
 
@@ -115,7 +115,7 @@ def test_what_takes_too_long_is_a_sample_as_long_as_the_time_out(tmp_path: Path)
     async def handler(got: Got) -> Answer:
         if not hung:
             hung.append(got)
-            await asyncio.sleep(30)
+            await asyncio.sleep(30)  # never answers, as the caller sees it: its own time-out ends the wait
         return Answer()
 
     plan = Plan(workers=2, requests=20, timeout_s=0.2)
@@ -252,7 +252,7 @@ def test_an_open_block_sends_its_schedule_and_says_how_late_it_was(tmp_path: Pat
 
 def test_an_open_block_keeps_its_schedule_when_answers_are_slow(tmp_path: Path) -> None:
     async def handler(_: Got) -> Answer:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # the slow answer that is measured
         return Answer()
 
     plan = Plan(workers=2, requests=10, rate=1000, arrivals="constant")
@@ -264,7 +264,7 @@ def test_an_open_block_keeps_its_schedule_when_answers_are_slow(tmp_path: Path) 
 
 def test_what_never_found_a_connection_is_a_sample_too(tmp_path: Path) -> None:
     async def handler(_: Got) -> Answer:
-        await asyncio.sleep(30)
+        await asyncio.sleep(30)  # keeps the one connection until the callers have given up
         return Answer()
 
     plan = Plan(workers=1, requests=20, rate=1000, arrivals="constant", timeout_s=0.1)
