@@ -43,11 +43,17 @@ def inner_timeouts(function: FunctionConfig) -> Iterator[Finding]:
                 f"{_s(setting)} is not below the function's Timeout ({timeout_s} s): the environment is killed first",
                 f"lower {setting.name} below {timeout_s} s, or raise Timeout",
             )
-    inner = [setting for setting in (waits.acquire, waits.statement) if setting and setting.value < timeout_s]
-    reserve_s = waits.reserve.value if waits.reserve else 0.0
-    whole = sum(setting.value for setting in inner) + reserve_s
-    if len(inner) == 2 and whole >= timeout_s:
-        told = " + ".join(_s(setting) for setting in [*inner, *([waits.reserve] if waits.reserve else [])])
+    yield from _in_a_row(function, waits)
+
+
+def _in_a_row(function: FunctionConfig, waits: Waits) -> Iterator[Finding]:
+    """What one request may wait for one after the other: a cache that does not answer, a connection, a statement."""
+    timeout_s = function.timeout_s
+    inner = [each for each in (waits.redis, waits.acquire, waits.statement) if each and each.value < timeout_s]
+    parts = [*inner, *([waits.reserve] if waits.reserve else [])]
+    whole = sum(setting.value for setting in parts)
+    if len(inner) > 1 and whole >= timeout_s:
+        told = " + ".join(_s(setting) for setting in parts)
         yield _at(
             function,
             "waits-over-timeout",

@@ -24,6 +24,7 @@ _UNITS: Final = {
 }
 UNITLESS_MS_FROM: Final = 100.0  # a time-out without a unit: 30 are seconds, 500 are milliseconds
 REDIS_WORDS: Final = {"REDIS", "CACHE", "VALKEY", "ELASTICACHE"}
+_CONNECTING: Final = {"CONNECT", "CONNECTION"}
 _POOL_MOST: Final = ({"POOL", "MAX"}, {"POOL", "SIZE"}, {"MAX", "POOLSIZE"})
 _CREDENTIAL: Final = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|APIKEY)$")
 
@@ -47,6 +48,7 @@ class Waits:
     statement: Setting | None
     call: Setting | None  # a time-out of an HTTP or AWS client
     redis: Setting | None
+    redis_connect: Setting | None
     attempts: Setting | None  # tries in all, the first one included
     reserve: Setting | None  # kept free of the deadline to answer
     idle: Setting | None
@@ -54,7 +56,7 @@ class Waits:
     budget: Setting | None
 
     def timeouts(self) -> list[Setting]:
-        known = (self.acquire, self.connect, self.statement, self.call, self.redis)
+        known = (self.acquire, self.connect, self.statement, self.call, self.redis, self.redis_connect)
         return [setting for setting in known if setting is not None]
 
 
@@ -69,8 +71,11 @@ def read_waits(function: FunctionConfig) -> Waits:
         statement=found.seconds({"STATEMENT", "TIMEOUT"}, {"QUERY", "TIMEOUT"}, {"COMMAND", "TIMEOUT"}, without=REDIS_WORDS)
         or _statement_option(function),
         call=found.seconds({"HTTP", "TIMEOUT"}, {"READ", "TIMEOUT"}, {"CLIENT", "TIMEOUT"}, {"REQUEST", "TIMEOUT"}, without=REDIS_WORDS),
-        redis=next((own for word in sorted(REDIS_WORDS) if (own := found.seconds({word, "TIMEOUT"}))), None)
+        # A client has two: the one for connecting must not hide the one for an answer, whichever stands first.
+        redis=found.seconds(*({word, "TIMEOUT"} for word in sorted(REDIS_WORDS)), without=_CONNECTING)
         or _url_seconds(function, "socket_timeout"),
+        redis_connect=found.seconds(*({word, each, "TIMEOUT"} for word in sorted(REDIS_WORDS) for each in sorted(_CONNECTING)))
+        or _url_seconds(function, "socket_connect_timeout"),
         attempts=found.count({"MAX", "ATTEMPTS"}) or _plus_one(found.count({"RETRIES"}, {"MAX", "RETRY"}, {"RETRY", "COUNT"})),
         reserve=found.seconds({"DEADLINE", "RESERVE"}),
         idle=found.seconds({"IDLE", "MAX"}, {"IDLE", "LIFETIME"}, {"MAX", "INACTIVE"}, without={"TRANSACTION"}),

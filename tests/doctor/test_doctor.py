@@ -107,6 +107,10 @@ VARIABLE_MISTAKES: list[tuple[dict[str, str | None], str]] = [
     ({"DB_ACQUIRE_TIMEOUT_MS": None, "DB_POOL_TIMEOUT_SECONDS": "30"}, "inner-timeout-over-outer"),
     ({"DB_CONNECT_TIMEOUT_MS": None, "PGCONNECT_TIMEOUT": "60"}, "inner-timeout-over-outer"),
     ({"REDIS_TIMEOUT_MS": "10000"}, "inner-timeout-over-outer"),
+    ({"REDIS_CONNECT_TIMEOUT_MS": "15000"}, "inner-timeout-over-outer"),
+    ({"REDIS_URL": "rediss://cache.internal:6379?socket_connect_timeout=20"}, "inner-timeout-over-outer"),
+    ({"REDIS_TIMEOUT_MS": "8000", "REDIS_RETRIES": None}, "waits-over-timeout"),
+    ({"REDIS_TIMEOUT_MS": None, "REDIS_CONNECT_TIMEOUT_MS": "100"}, "no-redis-timeout"),
     ({"DB_STATEMENT_TIMEOUT_MS": None, "PGOPTIONS": "-c statement_timeout=60s"}, "inner-timeout-over-outer"),
     ({"DB_ACQUIRE_TIMEOUT_MS": "5000", "DB_STATEMENT_TIMEOUT_MS": "5000"}, "waits-over-timeout"),
     ({"DEADLINE_RESERVE_MS": "10000"}, "reserve-over-timeout"),
@@ -228,6 +232,17 @@ def test_functions_of_one_server_share_its_connections(tmp_path: Path) -> None:
     assert examined(tmp_path, document, max_connections=101) == []
     variables(document)["DATABASE_URL"] = "postgresql://other.internal:5432/orders"
     assert examined(tmp_path, document) == []
+
+
+@pytest.mark.parametrize("first", ["SHOP_REDIS_CONNECT_TIMEOUT_MS", "SHOP_REDIS_TIMEOUT_MS"])
+def test_a_time_out_to_connect_to_redis_does_not_hide_the_one_for_its_answer(tmp_path: Path, first: str) -> None:
+    document = good()
+    both = ("SHOP_REDIS_CONNECT_TIMEOUT_MS", "SHOP_REDIS_TIMEOUT_MS")
+    values = dict(zip(both, ("100", "15000"), strict=True))
+    del variables(document)["REDIS_TIMEOUT_MS"]
+    variables(document).update({name: values[name] for name in sorted(both, key=lambda name: name != first)})
+    (finding,) = examined(tmp_path, document)
+    assert finding.message.startswith("SHOP_REDIS_TIMEOUT_MS (15 s) is not below the function's Timeout (10 s)")
 
 
 def test_an_unbounded_pool_of_ten_is_worse_than_one_connection_each(tmp_path: Path) -> None:
