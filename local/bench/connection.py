@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import httptools
@@ -18,6 +17,7 @@ class Loop(Protocol):
 
     renderer: Renderer
     keep_bodies: bool
+    clock: Callable[[], int]
 
     def finished(self, connection: "Connection", outcome: Outcome, now: int) -> None: ...
 
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.idle_since_ns = time.monotonic_ns()
+        self.idle_since_ns = self.loop.clock()
         self.fresh_parser()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(self.exchange.first)
 
     def end(self, outcome: Outcome) -> None:
-        now = time.monotonic_ns()
+        now = self.loop.clock()
         self.idle_since_ns = now
         self.loop.finished(self, outcome, now)
 

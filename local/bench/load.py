@@ -30,7 +30,7 @@ class Generator:
 
     def __init__(self, target: Target, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._target = target
-        self._clock = clock
+        self.clock = clock
         self._tls = ssl.create_default_context() if target.tls else None
         self._connections: list[Connection] = []
         self._plan = Plan(workers=1, requests=0)
@@ -70,7 +70,7 @@ class Generator:
             connection.drop()
         del self._connections[self._plan.workers :]
         self._connections += [Connection(self) for _ in range(self._plan.workers - len(self._connections))]
-        oldest = time.monotonic_ns() - int(IDLE_MAX_S * 1e9)
+        oldest = self.clock() - int(IDLE_MAX_S * 1e9)
         for connection in self._connections:
             if connection.transport is not None and (connection.idle_since_ns < oldest or not self._plan.keep_alive):
                 connection.drop()
@@ -103,12 +103,12 @@ class Generator:
     # Closed loop: whoever is done begins the next.
 
     def _start_closed(self) -> None:
-        now = self._clock()
+        now = self.clock()
         self._left = self._plan.requests
         self._end_ns = None if self._plan.duration_s is None else now + int(self._plan.duration_s * 1e9)
         self._active = len(self._connections)
         for connection in self._connections:
-            self._next_closed(connection, self._clock())
+            self._next_closed(connection, self.clock())
 
     def _next_closed(self, connection: Connection, now: int) -> None:
         if self._left is not None:
@@ -133,8 +133,8 @@ class Generator:
         self._free = list(self._connections)
         self._queue.clear()
         self._active = len(self._due)
-        start = self._clock() + 1_000_000
-        pacer = Pacer(loop, self._clock)
+        start = self.clock() + 1_000_000
+        pacer = Pacer(loop, self.clock)
         try:
             await self._send_on_time(start, pacer)
             if self._active:
@@ -148,13 +148,13 @@ class Generator:
     async def _send_on_time(self, start: int, pacer: Pacer) -> None:
         for index, due in enumerate(self._due):
             at = start + due
-            if self._clock() < at:
+            if self.clock() < at:
                 await pacer.until(at)
             elif index % CATCH_UP == 0:  # behind the schedule: responses must be read all the same
                 await asyncio.sleep(0)
             exchange = self._take()
             if self._free:
-                now = self._clock()
+                now = self.clock()
                 self._late.append(now - at)
                 self._send(self._free.pop(), exchange, at, now)
             else:
@@ -173,7 +173,7 @@ class Generator:
 
     def _give_up(self) -> None:
         """Exchanges that no connection came free for are samples too: waited for until now, and never sent."""
-        now = self._clock()
+        now = self.clock()
         while self._queue:
             exchange, due = self._queue.popleft()
             self._rows.extend((due, now, now, 0, 0, exchange.kind, Outcome.TIMEOUT))
@@ -213,7 +213,7 @@ class Generator:
             self._continue(connection, now)
 
     def _continue(self, connection: Connection, now: int | None = None) -> None:
-        now = self._clock() if now is None else now
+        now = self.clock() if now is None else now
         if self._plan.rate is None:
             self._next_closed(connection, now)
         else:
@@ -247,7 +247,7 @@ class Generator:
 
     def _sweep(self) -> None:
         """Ends what has waited longer than the time-out: one look at all connections is cheaper than a timer each."""
-        now = self._clock()
+        now = self.clock()
         limit = now - int(self._plan.timeout_s * 1e9)
         for connection in self._connections:
             if connection.exchange is not None and connection.sent_ns <= limit:

@@ -27,19 +27,22 @@ def schedule(plan: Plan) -> array[int]:
 
 
 class Pacer:
-    """Waits until a point of CLOCK_MONOTONIC, to some ten microseconds: the kernel's timer wakes it, nothing spins."""
+    """Waits until a point of CLOCK_MONOTONIC, to some ten microseconds: the kernel's timer wakes it, nothing spins.
+
+    The kernel knows its own clock alone: by any other, the loop's timers wait.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._loop = loop
         self._clock = clock
         self._fd = -1
         self._fired: asyncio.Future[None] | None = None
-        if sys.version_info >= (3, 13):
+        if sys.version_info >= (3, 13) and clock is time.monotonic_ns:
             self._fd = os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
             loop.add_reader(self._fd, self._on_timer)
 
     async def until(self, at_ns: int) -> None:
-        if sys.version_info >= (3, 13):
+        if sys.version_info >= (3, 13) and self._fd >= 0:
             self._fired = self._loop.create_future()
             os.timerfd_settime_ns(self._fd, flags=os.TFD_TIMER_ABSTIME, initial=at_ns)
             await self._fired
