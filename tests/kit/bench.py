@@ -137,5 +137,19 @@ def stopped(pid: int) -> bool:
     return False
 
 
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - counting, not looking
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """What a process holds open: network sockets, and everything else."""
+
+    sockets: int
+    others: int
+
+
+def descriptors(pid: int) -> Descriptors:
+    held = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed just now
+            held.append(str(file.readlink()))
+    local = {line.split()[6] for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]}
+    sockets = sum(each.startswith("socket:[") and each[len("socket:[") : -1] not in local for each in held)
+    return Descriptors(sockets, len(held) - sockets)

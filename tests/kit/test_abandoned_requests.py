@@ -21,13 +21,27 @@ from local.lab.http_client import Client, NoAnswer, Reply
 from local.lab.scene import LogPart
 from local.lab.stage import POSTGRES
 from local.lab.tcp_faults import TcpFault
-from tests.kit.bench import CARELESS, ENVIRONMENTS, PATIENCE_S, ROOT, TEMPLATE, Bench, descriptors, frozen, in_parallel
+from tests.kit.bench import (
+    CARELESS,
+    ENVIRONMENTS,
+    PATIENCE_S,
+    ROOT,
+    TEMPLATE,
+    Bench,
+    Descriptors,
+    descriptors,
+    frozen,
+    in_parallel,
+)
 
 LOCKED = 2
 FIRST_FREE = 10
 PRODUCTS = 2_000
 WORKERS = ENVIRONMENTS
 HANG_UP_MAX_S = 0.004
+# To the Runtime API one; to Postgres and to Redis one, and one that was given up when the environment froze: its loop
+# closes it as soon as it turns again.
+SOCKETS_MAX = {"pooled": 1 + 2, "distributed": 1 + 2 + 2}
 VARIABLES = {
     # The breaker looks on: else it would keep most of these requests away from what they are to wear out.
     "Pooled": {"SHOP_STATEMENT_TIMEOUT_MS": "40", "SHOP_BREAKER_SLOW_MS": "40", "SHOP_BREAKER_MODE": "observe"},
@@ -39,9 +53,8 @@ VARIABLES = {
 class Left:
     """What an emulator and its environments hold on to while nothing runs."""
 
-    environments: dict[int, int]
-    """Descriptors by process."""
-    emulator_descriptors: int
+    environments: dict[int, Descriptors]
+    emulator: Descriptors
     connections: int
     in_transaction: int
 
@@ -137,10 +150,13 @@ async def held(bench: Bench, template: Path, variant: str, *, abandoned: int) ->
     assert tally.statuses[504] > 0, "nothing ran out of time: the test shows nothing"
     assert tally.statuses[200] > 0
     assert tally.mixed_up == []
-    for pid, count in after.environments.items():
-        assert count <= max(before.environments.values()), f"environment {pid} holds {count} descriptors"
+    others = max(each.others for each in before.environments.values())
+    for pid, each in after.environments.items():
+        assert each.sockets <= SOCKETS_MAX[variant], f"environment {pid} holds {each}"
+        assert each.others <= others, f"environment {pid} holds {each}"
     assert len(after.environments) == len(before.environments) == ENVIRONMENTS
-    assert after.emulator_descriptors <= before.emulator_descriptors
+    assert after.emulator.others <= before.emulator.others
+    assert after.emulator.sockets <= before.emulator.sockets
     assert after.connections <= len(after.environments), "one connection of each environment, at most"
     assert after.in_transaction == before.in_transaction == 0
 
