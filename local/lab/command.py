@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,9 @@ from local.backing.errors import BackingError
 from local.lab.emulator_process import EmulatorError
 from local.lab.engine import Engine, ExperimentReport, SubjectReport, jsonable, with_operations
 from local.lab.experiments import OURS, Experiment, ExperimentError, Suite, load_suite
+from local.lab.repeats import Repeats, verdicts
 from local.lab.scene import FAULTS
+from local.lab.signals import cancelled_by_signals
 from local.lab.stage import Stage
 from local.lab.tcp_faults import FAULT_KINDS
 
@@ -34,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     running.add_argument("--seed", type=int, default=1, help="the same seed breaks the same things (default: 1)")
     running.add_argument(
+        "--repeat", type=_times, default=1, metavar="N", help="N times with the seed: are the verdicts the same?"
+    )
+    running.add_argument(
         "--in-turn", action="store_true", help="subjects one after the other on one Postgres, instead of side by side"
     )
     running.add_argument("--operations", type=int, help="of each experiment that counts operations")
@@ -44,17 +50,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every control failed and the kit held; 1: something did not; 2: it could not be run."""
+    """0: every control failed and the kit held, each time; 1: something did not; 2: it could not be run."""
     try:
         suite = load_suite(args.experiments)
         if args.action == "list":
             print("\n".join(list_faults() if args.faults else list_experiments(suite)))
             return 0
         chosen = _chosen(suite, args)
-        return asyncio.run(_run(suite, chosen, args))
+        return asyncio.run(_run_until_signal(suite, chosen, args))
     except (ExperimentError, EmulatorError, BackingError) as error:
         print(f"warmfront: {error}", file=sys.stderr)
         return 2
+
+
+def _times(text: str) -> int:
+    times = int(text)
+    if times < 1:
+        raise argparse.ArgumentTypeError("a number from 1")
+    return times
 
 
 def _chosen(suite: Suite, args: argparse.Namespace) -> list[Experiment]:
@@ -92,13 +105,25 @@ def list_faults() -> list[str]:
     return [*lines, "On processes and servers:", *(f"  {name}" for name in FAULTS)]
 
 
+async def _run_until_signal(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namespace) -> int:
+    """As a shell tells it: 128 and the signal's number, once faults are off and everything that was started has ended."""
+    with cancelled_by_signals() as came:
+        try:
+            return await _run(suite, chosen, args)
+        except asyncio.CancelledError:
+            if not came:
+                raise
+            print(f"warmfront: ended by {signal.Signals(came[0]).name}; nothing was written", file=sys.stderr)
+            return 128 + came[0]
+
+
 async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namespace) -> int:
     began_s = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began_s:6.1f} s  {text}", file=sys.stderr, flush=True)
 
-    reports = []
+    repeats: list[Repeats] = []
     async with contextlib.AsyncExitStack() as exits:
         count = 1 if args.in_turn else 1 + sum(each.compared for each in suite.variant)
         stages = await asyncio.gather(*(exits.enter_async_context(Stage()) for _ in range(count)))
@@ -106,15 +131,18 @@ async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namesp
         await engine.look()
         for number, experiment in enumerate(chosen, start=1):
             say(f"[{number} of {len(chosen)}]")
-            report = await engine.run(experiment, seed=args.seed, only=args.variant)
-            reports.append(report)
-            print("\n".join(lessons(report)), file=sys.stderr)
+            runs = [await engine.run(experiment, seed=args.seed, only=args.variant) for _ in range(args.repeat)]
+            repeats.append(Repeats(runs))
+            print("\n".join(lessons(runs[0])), file=sys.stderr)
         backing = {"postgres": stages[0].postgres.describe(), "redis": stages[0].redis.describe()}
-    print("\n".join(table(reports)))
+    print("\n".join(table([each.reports[0] for each in repeats])))
+    if args.repeat > 1:
+        print("\n".join(each.line(args.seed) for each in repeats))
     if args.output:
-        results.write_result(result_of(reports, backing=backing, seed=args.seed), args.output)
+        results.write_result(result_of(repeats, backing=backing, seed=args.seed), args.output)
         print(f"written to {args.output}", file=sys.stderr)
-    return 0 if all(report.holds for report in reports if report.applies) else 1
+    held = all(report.holds for each in repeats for report in each.reports if report.applies)
+    return 0 if held and all(each.same for each in repeats) else 1
 
 
 def lessons(report: ExperimentReport) -> list[str]:
@@ -144,7 +172,9 @@ def subjects(report: ExperimentReport) -> list[SubjectReport]:
     return ran if any(each.subject == report.control.subject for each in ran) else [report.control, *ran]
 
 
-def result_of(reports: Sequence[ExperimentReport], *, backing: dict[str, Any], seed: int) -> results.Result:
+def result_of(repeats: Sequence[Repeats], *, backing: dict[str, Any], seed: int) -> results.Result:
+    """Of each experiment its first run; of the others the verdicts."""
+    reports = [each.reports[0] for each in repeats]
     return results.Result(
         kind="lab",
         created=results.now_iso(),
@@ -152,7 +182,11 @@ def result_of(reports: Sequence[ExperimentReport], *, backing: dict[str, Any], s
         machine=results.machine(),
         versions=results.versions(),
         backing=backing,
-        settings={"seed": seed, "experiments": {report.experiment.id: _details(report) for report in reports}},
+        settings={
+            "seed": seed,
+            "experiments": {report.experiment.id: _details(report) for report in reports},
+            "verdicts": {each.reports[0].experiment.id: [verdicts(run) for run in each.reports] for each in repeats},
+        },
         variants=tuple(
             results.Variant(name) for name in ([each.subject for each in reports[0].variants] if reports else [])
         ),

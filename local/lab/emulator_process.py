@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from local.backing.watcher import get_watcher
 from local.lab.clock import HANDLER, with_clocks
 from local.lab.http_client import Client, NoAnswer, Reply
 from local.lab.overlay import overlaid
@@ -55,13 +56,17 @@ class EmulatorProcess:
         self._client: Client | None = None
         self._listening: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
-        self._exits = contextlib.ExitStack()
         self.host, self.port = "", 0
 
     async def __aenter__(self) -> Self:
         changed = with_clocks(self.settings.variables, self.settings.clocks, self.clock_file)
         handlers = dict.fromkeys(self.settings.clocks, HANDLER)
-        template = self._exits.enter_context(overlaid(self.settings.template, changed, handlers))
+        # Read once, at its start: a copy that is removed then cannot be left behind.
+        with overlaid(self.settings.template, changed, handlers) as template:
+            await self._start(template)
+        return self
+
+    async def _start(self, template: Path) -> None:
         command = [sys.executable, "-m", "local.cli", "serve", "--port", "0", "--template", str(template)]
         command += ["--log-file", str(self.log_file), "--no-event-sources", "--no-reload"]
         command += ["--aws", "local" if self.settings.aws else "none"]
@@ -76,13 +81,13 @@ class EmulatorProcess:
                 env={**os.environ, **self._urls, "WARMFRONT_TOKEN": self._token, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,  # a Ctrl-C is ours to hand on, after the faults are off
             )
+        get_watcher().register(self._process.pid, first_signal=signal.SIGTERM)  # it must not outlive us
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._await_ready()
         except BaseException:
             await self.__aexit__()
             raise
-        return self
 
     async def _await_ready(self) -> None:
         assert self._process is not None
@@ -105,14 +110,14 @@ class EmulatorProcess:
             pass
 
     async def __aexit__(self, *_: object) -> None:
-        with self._exits:
-            await self._stop()
-
-    async def _stop(self) -> None:
         if self._client is not None:
             await self._client.close()
-        process = self._process
-        if process is None or process.returncode is not None:
+        if self._process is not None:
+            await self._stop(self._process)
+            get_watcher().unregister(self._process.pid)
+
+    async def _stop(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is not None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):

@@ -12,7 +12,16 @@ import msgspec
 from local.bench.load_process import LoadError
 from local.lab import doctor_procedure, history_procedures, load_procedures, outbox_procedures, start_procedures
 from local.lab.emulator_process import EmulatorError, EmulatorProcess, EmulatorSettings
-from local.lab.experiments import Experiment, ExperimentError, Suite, VariantSpec, Verdict, judge
+from local.lab.experiments import (
+    Experiment,
+    ExperimentError,
+    Suite,
+    VariantSpec,
+    Verdict,
+    judge,
+    judge_control,
+    telling,
+)
 from local.lab.faults import applied
 from local.lab.http_client import NoAnswer
 from local.lab.load_procedures import NotJudged
@@ -167,7 +176,7 @@ class Engine:
         observation = Observation()
         try:
             observation = await self._observe(experiment, subject, seed, stage, gate)
-            verdict = judge(experiment.criterion, observation.measures)
+            verdict = _judge(experiment, subject, observation.measures)
         except (EmulatorError, FaultError, LoadError, NoAnswer, NotJudged, OSError, asyncpg.PostgresError) as error:
             verdict = Verdict("error", f"{type(error).__name__}: {error}")
         finally:
@@ -222,6 +231,11 @@ class Engine:
             event = {**self.suite.setup_event, "databases": [scene.variant.database]}
             await scene.emulator.invoke(self.suite.setup_function, event)
         await scene.emulator.retire(scene.variant.function)
+
+
+def _judge(experiment: Experiment, subject: Subject, measures: Mapping[str, float]) -> Verdict:
+    verdict = telling(judge(experiment.criterion, measures), experiment.show, measures)
+    return judge_control(experiment.control, verdict, measures) if subject.is_control else verdict
 
 
 def jsonable(measures: dict[str, float]) -> dict[str, float]:

@@ -67,7 +67,7 @@ class FaultSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`measure` is `phase.name` (before, during, after) or a name alone. The figure of the first one is shown."""
+    """`measure` is `phase.name` (before, during, after) or a name alone."""
 
     measure: str
     at_most: float | None = None
@@ -85,7 +85,7 @@ class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             bounds.append(f"at most {_number(self.at_most)}")
         if self.at_least is not None:
             bounds.append(f"at least {_number(self.at_least)}")
-        unit = f" {self.unit}" if self.unit else ""
+        unit = f" {self.unit}" if self.unit and math.isfinite(figure) else ""
         return f"{self.measure} {_number(figure)}{unit} ({', '.join(bounds)})"
 
 
@@ -98,6 +98,7 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     workload: str = ""  # where it cannot be asked what the variants are asked
     options: dict[str, Any] = {}  # of the procedure, over the experiment's: fewer operations, say
     parameters: tuple[str, ...] = ()  # of the template, in the place of the experiment's
+    shows: tuple[str, ...] = ()  # measures that must all be above zero: each kind of harm is seen to be found
 
 
 class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,6 +127,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     aws: tuple[str, ...] = ()  # functions that reach the local AWS through a proxy
     clock: bool = False  # the wall clock of its subjects can be set: fault `clock_jump`
     criterion: list[Criterion]
+    show: tuple[str, ...] = ()  # measures to be told beside the figure that decides
     lessons: Lessons
 
     @property
@@ -215,14 +217,28 @@ class Verdict:
 
 
 def judge(criteria: Iterable[Criterion], measures: Mapping[str, float]) -> Verdict:
-    """Every criterion holds, or the first that does not decides. What was not measured has not passed."""
-    shown = ""
+    """Every criterion holds, and all are told; or the first that does not decides. What was not measured has not passed."""
+    held = []
     for criterion in criteria:
         figure = measures.get(criterion.measure, math.nan)
         if not criterion.holds(figure):
             return Verdict("fail", criterion.describe(figure))
-        shown = shown or criterion.describe(figure)
-    return Verdict("pass", shown)
+        held.append(criterion.describe(figure))
+    return Verdict("pass", "; ".join(held))
+
+
+def telling(verdict: Verdict, show: Iterable[str], measures: Mapping[str, float]) -> Verdict:
+    """The same verdict with further figures in its line, each told once."""
+    more = [f"{name} {_number(measures.get(name, math.nan))}" for name in show]
+    return Verdict(verdict.outcome, "; ".join([verdict.figure, *(each for each in more if each not in verdict.figure)]))
+
+
+def judge_control(control: Control, verdict: Verdict, measures: Mapping[str, float]) -> Verdict:
+    """A control that failed has failed in every way it is there for, or the experiment cannot tell."""
+    unseen = [name for name in control.shows if not measures.get(name, 0) > 0]
+    if verdict.outcome != "fail" or not unseen:
+        return verdict
+    return Verdict("pass", f"shows no {', '.join(unseen)}, which it is there for: {verdict.figure}")
 
 
 def _number(value: float) -> str:

@@ -53,7 +53,7 @@ class Anomalies:
     """What the history cannot explain, counted; `examples` are for people."""
 
     lost: int = 0
-    """Acknowledged, and without effect."""
+    """Acknowledged, and without effect; or overwritten by another."""
     duplicated: int = 0
     """Effects beyond the one that was asked for."""
     ghosts: int = 0
@@ -61,7 +61,7 @@ class Anomalies:
     negative: int = 0
     """Keys whose value went below zero."""
     unbalanced: int = 0
-    """Keys whose value is not what its effects add up to."""
+    """What is gone from a key beyond its effects."""
     examples: tuple[str, ...] = ()
 
     @property
@@ -137,7 +137,10 @@ def check_counters(operations: Iterable[Operation], before: Mapping[str, int], a
 
 
 def check_stock(before: Mapping[str, int], after: Mapping[str, int], taken: Mapping[str, int]) -> Anomalies:
-    """No stock below zero, and what is gone from each is what the orders that exist have taken."""
+    """No stock below zero, and what is gone from each is what the orders that exist have taken.
+
+    Less is gone: updates are lost, each order's own. More is gone: stock was taken for orders that do not exist.
+    """
     found = _Findings()
     for key in sorted(before.keys() | after.keys()):
         left = after.get(key, 0)
@@ -146,7 +149,8 @@ def check_stock(before: Mapping[str, int], after: Mapping[str, int], taken: Mapp
             found.examples.append(f"{key}: {left} left")
         gone = before.get(key, 0) - left
         if gone != taken.get(key, 0):
-            found.unbalanced += 1
+            found.lost += max(0, taken.get(key, 0) - gone)
+            found.unbalanced += max(0, gone - taken.get(key, 0))
             found.examples.append(f"{key}: {gone} gone from stock, {taken.get(key, 0)} on orders")
     return found.anomalies()
 

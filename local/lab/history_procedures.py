@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from local.lab.faults import applied, run_sql
+from local.lab.faults import Killed, applied, run_sql
 from local.lab.history import (
     Anomalies,
     End,
@@ -292,7 +292,10 @@ async def _record(
         await asyncio.gather(*(client_of(identity) for identity in range(wanted.clients)))
         off_s = time.monotonic() - began_s
     await asyncio.sleep(SETTLE_S)
-    observed = Observation({"seconds": off_s, "operations_per_s": ratio(wanted.operations, off_s)})
+    kills = sum(fault.killed for fault in faults if isinstance(fault, Killed))
+    observed = Observation(
+        {"seconds": off_s, "operations_per_s": ratio(wanted.operations, off_s), "kills": float(kills)}
+    )
     if faults:
         observed.spans = [Span("fault", ", ".join(spec.kind for spec in scene.experiment.fault), on_s, off_s)]
     return history, observed

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import json
 import math
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ import msgspec
 from local.bench.load_process import LoadProcess, Order
 from local.bench.samples import Outcome, Plan, Recording, Target
 from local.lab.experiments import ExperimentError, Load, Phases
-from local.lab.faults import applied
+from local.lab.faults import applied, send
 from local.lab.http_client import Client, NoAnswer, Reply
 from local.lab.measures import Curve, Sample, curves, measure, quantile, windows
 from local.lab.proxy_process import ProxyStats
@@ -76,6 +77,9 @@ async def generators(count: int) -> AsyncIterator[list[LoadProcess]]:
     started = [LoadProcess.start() for _ in range(count)]
     try:
         yield started
+    except BaseException:  # nobody is there any more to hear what they would still say
+        send((generator.pid for generator in started), signal.SIGKILL)
+        raise
     finally:
         for generator in started:
             await asyncio.to_thread(generator.close)
@@ -183,8 +187,10 @@ async def _break_and_mend(scene: Scene, running: Sequence[LoadProcess], began_s:
             off_s = await reach(phases.fault_off_s)
             stats.append(await scene.stage.proxies.stats(POSTGRES))
         scene.say("fault off")
-    finally:
         recordings = await asyncio.gather(*blocks)
+    finally:
+        for block in blocks:
+            block.cancel()
     stats.append(await scene.stage.proxies.stats(POSTGRES))
     label = ", ".join(fault.kind for fault in scene.experiment.fault) or "overload"
     return Run(recordings, Span("fault", label, on_s, off_s), stats)

@@ -4,8 +4,11 @@ SAM's --env-vars sets only what the template declares, and a template need not d
 """
 
 import contextlib
+import glob
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,12 +16,15 @@ import yaml
 
 from local.lab.experiments import ExperimentError
 
+STALE_S = 3600.0  # nobody needs a copy so long: it is read once, when what serves it starts
+
 
 @contextlib.contextmanager
 def overlaid(
     template: Path, variables: Mapping[str, Mapping[str, str]], handlers: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
     """The template with these variables and handlers by function; beside the original, because its paths are relative to its folder."""
+    remove_stale(template)
     wanted = {function: values for function, values in variables.items() if values}
     if not wanted:
         yield template
@@ -30,6 +36,16 @@ def overlaid(
         yield copy
     finally:
         copy.unlink(missing_ok=True)
+
+
+def remove_stale(template: Path) -> None:
+    """The copies that somebody who was killed has left beside the template: of a process that is gone, or old."""
+    ours = re.compile(rf"\.{re.escape(template.stem)}-lab-(\d+)-[0-9a-f]+{re.escape(template.suffix)}")
+    for path in template.parent.glob(f".{glob.escape(template.stem)}-lab-*"):
+        with contextlib.suppress(OSError):  # somebody else was faster, or the folder is not ours to write to
+            match = ours.fullmatch(path.name)
+            if match and (not Path(f"/proc/{match[1]}").exists() or time.time() - path.stat().st_mtime > STALE_S):
+                path.unlink()
 
 
 def with_variables(

@@ -23,6 +23,7 @@ from local.lab.experiments import (
     load_suite,
 )
 from local.lab.load_procedures import LoadOptions
+from local.lab.repeats import Repeats
 from local.lab.scene import FAULTS, Gate, Observation, Scene, Span, Subject, build_fault, options
 from local.lab.stage import Stage
 from local.lab.tcp_faults import FAULT_KINDS
@@ -214,6 +215,16 @@ class TestHolds:
     def test_not_when_the_kit_fails(self, run: Any) -> None:
         assert not run(experiment(NAIVE), {"naive": 1, "pooled": 1})[0].holds
 
+    def test_not_when_the_control_does_not_show_all_that_it_is_there_for(self, run: Any) -> None:
+        control = Control(name="naive", variant="naive", shows=("broken", "duplicated"))
+        report, _, _ = run(experiment(control), {"naive": 1, "pooled": 0})
+        assert report.control.verdict.outcome == "pass"
+        assert report.control.verdict.figure.startswith("shows no duplicated, which it is there for: broken 1")
+        assert not report.holds
+        assert run(
+            experiment(Control(name="n", variant="naive", shows=("broken",))), {"n": 1, "naive": 1, "pooled": 0}
+        )[0].holds
+
     def test_naive_may_fail_where_it_is_not_the_control(self, run: Any) -> None:
         control = Control(name="off", variant="pooled", settings={"A": "b"})
         assert run(experiment(control), {"off": 1, "naive": 1, "pooled": 0})[0].holds
@@ -237,6 +248,10 @@ class TestShown:
         assert pooled.split()[:2] == ["pooled:", "broken"]
         assert last.startswith("1 of 1")
 
+    def test_further_figures_stand_beside_the_one_that_decided_each_once(self, run: Any) -> None:
+        report, _, _ = run(experiment(NAIVE, show=("broken", "kills")), {"naive": 2, "pooled": 0})
+        assert report.control.verdict.figure == "broken 2 (at most 0); kills not measured"
+
     def test_an_experiment_that_does_not_hold_is_marked(self, run: Any) -> None:
         report, _, _ = run(experiment(NAIVE), {"naive": 0, "pooled": 0})
         assert "does not hold" in "\n".join(table([report]))
@@ -248,7 +263,7 @@ class TestShown:
         control = Control(name="off", variant="pooled", settings={"A": "b"})
         report, _, _ = run(experiment(control), {"off": 1, "naive": 1, "pooled": 0})
         assert [each.subject for each in subjects(report)] == ["off", "naive", "pooled"]
-        write_result(result_of([report], backing={}, seed=3), tmp_path / "lab.json")
+        write_result(result_of([Repeats([report])], backing={}, seed=3), tmp_path / "lab.json")
         read = decode_result((tmp_path / "lab.json").read_bytes())
         (entry,) = read.experiments
         assert (entry.control.name, entry.control.verdict) == ("off", "fail")

@@ -98,8 +98,13 @@ class TestStock:
         found = check_stock({"p": 1}, {"p": -1}, {"p": 2})
         assert (found.negative, found.total) == (1, 1)
 
-    def test_stock_that_does_not_match_the_orders_is_found(self) -> None:
-        assert check_stock({"p": 5, "q": 5}, {"p": 4, "q": 5}, {"p": 2, "q": 0}).unbalanced == 1
+    def test_an_update_of_the_stock_that_another_has_overwritten_is_lost(self) -> None:
+        found = check_stock({"p": 5, "q": 5}, {"p": 4, "q": 5}, {"p": 3, "q": 0})
+        assert (found.lost, found.total) == (2, 2)
+
+    def test_stock_that_is_gone_without_an_order_is_found(self) -> None:
+        found = check_stock({"p": 5, "q": 5}, {"p": 1, "q": 5}, {"p": 2, "q": 0})
+        assert (found.unbalanced, found.total) == (2, 2)
 
 
 class TestWalks:

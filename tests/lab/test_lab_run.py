@@ -2,15 +2,25 @@
 
 import argparse
 import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from local.lab import command
-from local.lab.experiments import load_suite
+from local.lab.experiments import OURS, load_suite
+from local.lab.faults import family
 from local.results import read_result
 
 ROOT = Path(__file__).parents[2]
+CHOSEN = os.environ.get("LAB_EXPERIMENTS", "").split()
+"""Experiments to run in the stress tests, by id or name, instead of all or of a few."""
+PATIENCE_S = 30.0  # bounds a test that would hang
 
 
 def lab(*arguments: str) -> int:
@@ -36,7 +46,7 @@ def test_an_experiment_fails_its_control_passes_the_kit_and_leaves_a_result(
     assert [(each.variant, each.verdict) for each in found.variants] == [("pooled", "pass")]
     assert json.loads(output.read_text())["kind"] == "lab"
     assert "where: shared/settings.py" in err
-    assert not list(ROOT.glob(".*-lab-*.yaml"))
+    assert not list(ROOT.glob(f".*-lab-{os.getpid()}-*.yaml"))
 
 
 @pytest.mark.slow
@@ -50,9 +60,9 @@ def test_the_doctor_finds_every_mistake_and_the_defaults(capfd: pytest.CaptureFi
 @pytest.mark.stress
 def test_every_control_fails_and_the_kit_holds_everywhere(tmp_path: Path) -> None:
     output = tmp_path / "lab.json"
-    status = lab("run", "--all", "--template", str(ROOT / "template.yaml"), "--output", str(output))
+    status = lab("run", *(CHOSEN or ["--all"]), "--template", str(ROOT / "template.yaml"), "--output", str(output))
     found = read_result(output).experiments
-    assert len(found) >= 30
+    assert len(found) == (len(CHOSEN) or len(load_suite().experiment))
     assert [each.name for each in found if each.control.verdict != "fail"] == []
     bad = [
         (each.name, one.variant, one.figure)
@@ -62,19 +72,111 @@ def test_every_control_fails_and_the_kit_holds_everywhere(tmp_path: Path) -> Non
     ]
     assert bad == []
     assert status == 0
-    assert not list(ROOT.glob(".*-lab-*.yaml"))
+    assert not list(ROOT.glob(f".*-lab-{os.getpid()}-*.yaml"))
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("name", ["slow-database", "cache-black-hole", "disk-full"])
-def test_one_seed_gives_one_verdict_five_times_of_five(name: str, tmp_path: Path) -> None:
-    seen = set()
-    for number in range(5):
-        output = tmp_path / f"{number}.json"
-        lab("run", name, "--seed", "7", "--template", str(ROOT / "template.yaml"), "--output", str(output))
-        (found,) = read_result(output).experiments
-        seen.add((found.control.verdict, *((each.variant, each.verdict) for each in found.variants)))
-    assert len(seen) == 1, seen
+@pytest.mark.parametrize("name", CHOSEN or ["slow-database", "disk-full", "cache-black-hole"])
+def test_one_seed_gives_one_verdict_five_times_of_five(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output, template = tmp_path / "lab.json", str(ROOT / "template.yaml")
+    status = lab("run", name, "--seed", "7", "--repeat", "5", "--template", template, "--output", str(output))
+    with capfd.disabled():
+        print(capfd.readouterr().out)
+    ((_, runs),) = json.loads(output.read_text())["settings"]["verdicts"].items()
+    assert len(runs) == 5
+    assert len({json.dumps(verdicts, sort_keys=True) for verdicts in runs}) == 1, runs
+    assert status == 0
+
+
+@pytest.mark.stress
+def test_ten_thousand_orders_under_kills_are_found_corrupt_under_naive_and_whole_under_the_kit(tmp_path: Path) -> None:
+    output = tmp_path / "lab.json"
+    status = lab("run", "order-under-kill", "--template", str(ROOT / "template.yaml"), "--output", str(output))
+    measures = json.loads(output.read_text())["settings"]["experiments"]["C1"]["measures"]
+    for kind in ("lost", "duplicated", "negative"):
+        assert measures["naive"][kind] > 0, measures["naive"]
+        assert [measures[variant][kind] for variant in ("pooled", "distributed")] == [0, 0]
+    assert all(measures[variant]["operations"] >= 10_000 for variant in ("pooled", "distributed"))
+    assert all(found["kills"] > 0 for found in measures.values())
+    assert status == 0
+
+
+QUICK = """
+workloads = "{workloads}"
+setup_function = "Migrate"
+setup_event = {{ action = "seed", products = 2000, orders = 10 }}
+
+[[variant]]
+name = "pooled"
+function = "Pooled"
+prefix = "/pooled"
+database = "pooled"
+
+[[experiment]]
+id = "X1"
+name = "long-fault"
+family = "cascade"
+hypothesis = "It is ended before it is over."
+variants = ["pooled"]
+load = {{ workload = "product", rate = 5, warm_environments = 1 }}
+phases = {{ before_s = 0.3, during_s = 60, after_s = 1 }}
+fault = [{{ kind = "black_hole", on = "postgres" }}]
+control = {{ name = "pooled", variant = "pooled" }}
+criterion = [{{ measure = "failed", at_most = 0 }}]
+lessons = {{ broke = "a", held = "b", file = "c" }}
+"""
+
+
+def lab_process(suite: Path) -> subprocess.Popen[str]:
+    suite.write_text(QUICK.format(workloads=OURS.with_name("workloads.toml")))
+    command = [sys.executable, "-m", "local.cli", "lab", "run", "X1", "--in-turn", "--experiments", str(suite)]
+    return subprocess.Popen(
+        [*command, "--template", str(ROOT / "template.yaml")],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def await_line(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if text in line:
+            return
+    raise AssertionError(said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_nothing_is_left_of_a_lab_that_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+    """Servers, proxies, load generator, emulator, environments and copies of the template."""
+    process = lab_process(tmp_path / "lab.toml")
+    await_line(process, "fault on")
+    started = [pidfd for pid in family(process.pid)[1:] if (pidfd := pidfd_of(pid)) >= 0]
+    assert len(started) >= 7  # and the watcher
+    process.send_signal(number)
+    assert process.wait(PATIENCE_S) == (143 if number == signal.SIGTERM else -number)
+    deadline_s = time.monotonic() + PATIENCE_S
+    for pidfd in started:
+        assert select.select([pidfd], [], [], max(0.0, deadline_s - time.monotonic()))[0], "one of them lives on"
+        os.close(pidfd)
+    assert process.stderr is not None
+    process.stderr.close()
+    assert not list(ROOT.glob(f".*-lab-{process.pid}-*.yaml"))
+
+
+def pidfd_of(pid: int) -> int:
+    """-1: it has ended already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ class TestRefusal:
 class TestJudge:
     figures = {"during.p99_ms": 120.0, "during.ok_share": 0.97, "recovery_s": math.inf}  # noqa: RUF012
 
-    def test_all_criteria_hold_and_the_first_is_shown(self) -> None:
+    def test_all_criteria_hold_and_all_are_shown(self) -> None:
         verdict = judge(
             [
                 Criterion(measure="during.p99_ms", at_most=200, unit="ms"),
@@ -98,7 +98,10 @@ class TestJudge:
             ],
             self.figures,
         )
-        assert (verdict.outcome, verdict.figure) == ("pass", "during.p99_ms 120 ms (at most 200)")
+        assert (verdict.outcome, verdict.figure) == (
+            "pass",
+            "during.p99_ms 120 ms (at most 200); during.ok_share 0.97 (at most 1, at least 0.9)",
+        )
 
     def test_the_first_that_does_not_hold_decides(self) -> None:
         verdict = judge(
@@ -113,7 +116,7 @@ class TestJudge:
 
     def test_never_is_not_at_most_anything(self) -> None:
         verdict = judge([Criterion(measure="recovery_s", at_most=3, unit="s")], self.figures)
-        assert (verdict.outcome, verdict.figure) == ("fail", "recovery_s never s (at most 3)")
+        assert (verdict.outcome, verdict.figure) == ("fail", "recovery_s never (at most 3)")
 
     def test_what_was_not_measured_has_not_passed(self) -> None:
         for measured in ({}, {"x": math.nan}):

@@ -1,12 +1,15 @@
 """A template with other variables: what was asked for is set, and nothing else has changed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from local.lab.experiments import ExperimentError
-from local.lab.overlay import overlaid, with_variables
+from local.lab.overlay import STALE_S, overlaid, with_variables
 
 TEMPLATE = """
 Resources:
@@ -93,3 +96,21 @@ def test_two_copies_at_the_same_time_have_names_of_their_own(tmp_path: Path) -> 
         assert one != other
         assert one.read_text() != other.read_text()
     assert list(tmp_path.iterdir()) == [template]
+
+
+def test_copies_of_the_killed_are_removed_and_nobody_elses(tmp_path: Path) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(TEMPLATE)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    of_the_gone = tmp_path / f".template-lab-{gone.pid}-a1b2c3.yaml"
+    of_another = tmp_path / f".template-lab-{os.getppid()}-a1b2c3.yaml"
+    old = tmp_path / f".template-lab-{os.getppid()}-d4e5f6.yaml"
+    strangers = [tmp_path / name for name in (".template-lab-notes.yaml", f".other-lab-{gone.pid}-a1b2c3.yaml")]
+    for path in (of_the_gone, of_another, old, *strangers):
+        path.write_text(TEMPLATE)
+    long_ago_s = old.stat().st_mtime - STALE_S - 1
+    os.utime(old, (long_ago_s, long_ago_s))
+    with overlaid(template, {"Rich": {"A": "1"}}) as copy:
+        assert sorted(tmp_path.iterdir()) == sorted([template, copy, of_another, *strangers])
+    assert sorted(tmp_path.iterdir()) == sorted([template, of_another, *strangers])
