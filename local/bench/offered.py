@@ -84,6 +84,8 @@ class Climb:
 
     stretches: tuple[Offered, ...]
     knee_rate: float
+    hurried: bool = False
+    """There was no time left for more: the knee lies at this rate or above it."""
 
     @property
     def points(self) -> tuple[LoadPoint, ...]:
@@ -91,23 +93,36 @@ class Climb:
 
 
 def climb(
-    measure: Callable[[float], Offered], capacity: float, *, steps: Sequence[float] = STEPS, refinements: int = 2
+    measure: Callable[[float], Offered],
+    capacity: float,
+    *,
+    steps: Sequence[float] = STEPS,
+    refinements: int = 2,
+    spare: Callable[[], bool] = lambda: True,
 ) -> Climb:
     """Rates in steps up to the first that is not held, then halfway between the last two, a few times.
 
-    A rate counts as not held when it failed twice: one slow second of the machine is no knee.
+    A rate counts as not held when it failed twice: one slow second of the machine is no knee. Once there is no time to
+    `spare`, the highest rate that was held by then is the knee; until one was held it goes on.
     """
     found: list[Offered] = []
+    hurried = False
+
+    def going_on() -> bool:
+        nonlocal hurried
+        hurried = hurried or not spare()
+        return not hurried
 
     def holds(rate: float) -> bool:
-        for _ in range(2):
+        found.append(measure(rate))
+        if not found[-1].held and going_on():
             found.append(measure(rate))
-            if found[-1].held:
-                return True
-        return False
+        return found[-1].held
 
     held, broken = 0.0, math.inf
     for step in steps:
+        if held and not going_on():
+            break
         if not holds(step * capacity):
             broken = step * capacity
             break
@@ -117,9 +132,11 @@ def climb(
             break
         held, broken = (broken / 2, broken) if holds(broken / 2) else (0.0, broken / 2)
     for _ in range(refinements if held and broken < math.inf else 0):
+        if not going_on():
+            break
         middle = math.sqrt(held * broken)
         held, broken = (middle, broken) if holds(middle) else (held, middle)
-    return Climb(tuple(sorted(found, key=lambda own: own.rate)), held)
+    return Climb(tuple(sorted(found, key=lambda own: own.rate)), held, hurried)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,13 @@ WORKERS = 50
 REQUESTS = 10_000
 BOX_S = 30.0
 BOX_BLOCKS = 10
-MEMORY_S = 1.2  # of load, beside the blocks, under which memory is sampled
+MEMORY_S = 0.8  # of load, beside the blocks, under which memory is sampled
 MEMORY_ROUNDS = 3
 EQUAL_ROUNDS = 6
 WINDOW_S = 2.0  # of each stretch of offered load
 SWEEP_WINDOW_S = 3.0
+SWEEP_EQUAL_ROUNDS = 3  # the interval of memory at equal load is the whole benchmark's to give
+SWEEP_BUDGET_S = 240.0
 GROWTH_ROWS = (10_000, 100_000, 1_000_000)
 GROWTH_ENVIRONMENTS = (1, 10, 50, 100, 200)
 WARM_S = 10.0  # a warm-up that has not settled by then is told so by the stationarity check
@@ -55,6 +57,7 @@ class BenchOptions:
     equal_rounds: int = EQUAL_ROUNDS
     window_s: float = WINDOW_S
     sweep: bool = False
+    budget_s: float | None = None
     reports: tuple[tuple[str, Path], ...] = ()
     growth: bool = False
     rows: tuple[int, ...] = GROWTH_ROWS
@@ -80,6 +83,11 @@ class BenchOptions:
     def connections(self) -> int:
         """An open loop must not be held back by its connections as a closed one is by its workers."""
         return self.workers if self.rate is None else max(self.workers, min(1000, int(self.rate)))
+
+    @property
+    def equal_window_s(self) -> float:
+        """What a knee needs is more than equal load does."""
+        return min(self.window_s, WINDOW_S) if self.sweep else self.window_s
 
     @property
     def remote(self) -> Target | None:
@@ -110,6 +118,16 @@ QUICK: dict[str, float] = {
     "equal_rounds": 2,
     "window_s": 0.8,
 }
+
+SWEEP: dict[str, float] = {
+    "window_s": SWEEP_WINDOW_S,
+    "equal_rounds": SWEEP_EQUAL_ROUNDS,
+    "budget_s": SWEEP_BUDGET_S,
+}
+
+EXPLICIT = (
+    *("workers", "requests", "blocks", "box_s", "cold_starts", "window_s", "budget_s", "rows", "environments"),
+)  # what was said wins over QUICK and SWEEP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +165,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sweep",
         action="store_true",
         help="find each variant's knee instead: open loop, rates rising until they are not held",
+    )
+    group.add_argument(
+        "--budget", dest="budget_s", type=_seconds, metavar="TIME", help="of --sweep, all together (4min)"
     )
     group.add_argument(
         "--growth", action="store_true", help="the same reads over more rows and beside more environments instead"
@@ -200,9 +221,10 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         raise OptionError("--sweep finds its rates itself: leave out --rate and --for")
     if args.growth and (args.sweep or args.rate is not None or args.url is not None):
         raise OptionError("--growth is a run of its own on this machine: leave out --sweep, --rate and --url")
-    chosen: dict[str, object] = {"window_s": SWEEP_WINDOW_S} if args.sweep else {}
-    chosen |= QUICK if args.quick else {}
-    for name in ("workers", "requests", "blocks", "box_s", "cold_starts", "window_s", "rows", "environments"):
+    if args.budget_s is not None and not args.sweep:
+        raise OptionError("--budget belongs to --sweep: everything else takes what it takes")
+    chosen: dict[str, object] = {**(SWEEP if args.sweep else {}), **(QUICK if args.quick else {})}
+    for name in EXPLICIT:
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
     options = BenchOptions(

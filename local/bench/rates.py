@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from local.results import Sized, Sweep
 
 from . import stats
+from .budget import Budget, budget_of
 from .emulator import EmulatorProcess
-from .equal_load import KNEE_SHARE, EqualLoad, Look, plan_of
+from .equal_load import CURVE_ROUNDS, CURVE_SHARES, KNEE_SHARE, EqualLoad, Look, plan_of
 from .measure import Meter, Site
 from .offered import FORMULAS, STEPS, Climb, Offered, climb, model_of, predictions
 from .prices import Prices
@@ -25,6 +26,9 @@ LOG_FLUSH_S = 0.35  # the emulator writes its functions' log this often
 # (Kleinrock, volume 2: processor sharing).
 SIZED_FORMULA = "M/M/c"
 SIZED_WINDOWS = 3  # the load that `size` is held against is longer: its p99 is a figure to compare
+FOOTPRINT_WINDOWS = 0.5  # environments hold what they hold; only naive's backends come and go, many times in a second
+LOOK_BESIDES_S = 1.5  # of a look: ending all environments, starting as many as are needed, coming to rest
+ROUNDS_MIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Pace:
     timeout_s: float
     arrivals: Arrivals = "poisson"
 
-    def plan(self, what: str, rate: float, *, workers: int | None = None, windows: int = 1) -> Plan:
+    def plan(self, what: str, rate: float, *, workers: int | None = None, windows: float = 1) -> Plan:
         return Plan(
             workers=workers or self.workers,
             duration_s=self.window_s * windows,
@@ -65,10 +69,13 @@ class Rates:
         recording = self.meter.untimed(self.site, self.workload, variant, plan)
         return max(1.0, len(recording) / max(recording.duration_s, CAPACITY_S))
 
-    def offer(self, variant: Variant, what: str, rate: float, *, windows: int = 1) -> Offered:
+    def offer(self, variant: Variant, what: str, rate: float, *, windows: float = 1) -> Offered:
         return self.meter.offered(self.site, self.workload, variant, self.pace.plan(what, rate, windows=windows))
 
-    def climb(self, variant: Variant, *, steps: Sequence[float] = STEPS, refinements: int = 2) -> Climb:
+    def climb(
+        self, variant: Variant, *, steps: Sequence[float] = STEPS, refinements: int = 2, budget: Budget | None = None
+    ) -> Climb:
+        spare = (budget or budget_of(None)).spare
         taken = 0
 
         def measure(rate: float) -> Offered:
@@ -77,15 +84,17 @@ class Rates:
             self.step(taken, len(steps) + refinements, f"{variant.name}, {rate:,.0f} requests/s")
             return self.offer(variant, f"climb {taken}", rate)
 
-        return climb(measure, self.capacity(variant), steps=steps, refinements=refinements)
+        return climb(measure, self.capacity(variant), steps=steps, refinements=refinements, spare=spare)
 
-    def sweep(self, variant: Variant) -> tuple[Sweep, Sized | None]:
-        found = self.climb(variant)
+    def sweep(self, variant: Variant, budget: Budget) -> tuple[Sweep, Sized | None, str]:
+        """The curve, a prediction beside a run, and what there is to warn of."""
+        found = self.climb(variant, budget=budget.share(1, keep_s=SIZED_WINDOWS * self.pace.window_s))
         cores = len(os.sched_getaffinity(0))
         made = predictions(found, cores) if self.site.control is not None else ()
         knee = found.knee_rate or None
         sweep = Sweep(self.workload.name, variant.name, found.points, knee, made)
-        return sweep, self._sized(variant, found, cores) if knee and made else None
+        hurried = f"{self.workload.name} {variant.name}: no time for more rates; its knee may be higher (--budget)"
+        return sweep, self._sized(variant, found, cores) if knee and made else None, hurried if found.hurried else ""
 
     def _sized(self, variant: Variant, found: Climb, cores: int) -> Sized | None:
         """The prediction first, then a load that it knows nothing of."""
@@ -112,6 +121,15 @@ class Rates:
 
     # Equal load
 
+    def equal_load_s(self, variants: int, rounds: int) -> float:
+        """About how long it takes."""
+        looks = variants * (len(CURVE_SHARES) * CURVE_ROUNDS + rounds)
+        return looks * ((1 + FOOTPRINT_WINDOWS) * self.pace.window_s + LOOK_BESIDES_S)
+
+    def rounds_within(self, budget: Budget, variants: int, rounds: int) -> int:
+        fitting = [count for count in range(rounds + 1) if self.equal_load_s(variants, count) <= budget.left_s]
+        return max(min(rounds, ROUNDS_MIN), *fitting, 0)
+
     def equal_load(
         self, variants: Sequence[Variant], knee_rate: float, prices: Prices, *, rounds: int, order: random.Random
     ) -> EqualLoad:
@@ -135,7 +153,8 @@ class Rates:
     def _look(self, variant: Variant, share: float, rate: float, number: int, found: Offered) -> Look:
         begin = self.emulator.log_bytes if self.emulator else 0
         needed = max(1, found.concurrency[1])
-        plan = self.pace.plan(f"footprint {rate:.3f} {number}", rate, workers=needed)
+        what = f"footprint {rate:.3f} {number}"
+        plan = self.pace.plan(what, rate, workers=needed, windows=FOOTPRINT_WINDOWS)
         footprint = self.meter.footprint(self.site, self.workload, variant, plan)
         time.sleep(LOG_FLUSH_S)
         reports = tuple(self.emulator.reports(begin)) if self.emulator else ()

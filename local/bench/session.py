@@ -1,6 +1,7 @@
 """A whole benchmark in its order: set up, cold starts, warm-up, interleaved blocks, verdict. Knows no table and no shop."""
 
 import itertools
+import math
 import random
 import sys
 import time
@@ -15,6 +16,7 @@ from local import results
 from local.results import Block, Check, Cold, Growth, Result, Sized, Summary, Sweep, Validity
 
 from . import checks, stats, summary
+from .budget import Budget, budget_of
 from .distant import Distant, distant
 from .emulator import Control, EmulatorProcess
 from .equal_load import EqualLoad
@@ -30,6 +32,7 @@ from .workloads import Variant, Workload, WorkloadFile, load_workloads
 
 FLOOR = Path(__file__).with_name("floor")
 RESERVE_CONNECTIONS = 20  # of Postgres, beside one for each environment of each variant
+WARM_ROUNDS = 4  # requests of each worker in one round of a warm-up; half of it where nothing had to be started
 RAMP_STEPS = 10  # environments are started a few at a time: fifty at once take longer than an init may
 
 
@@ -40,25 +43,34 @@ def run_bench(options: BenchOptions, *, stream: TextIO | None = None) -> Result:
             file = stack.enter_context(sized_workloads(options.workload, min(options.rows)))
         else:
             file = load_workloads(options.workload)
-        return Session(options, file, Progress(stream or sys.stderr), stack).run()
+        budget = budget_of(options.budget_s)
+        return Session(options, file, Progress(stream or sys.stderr, budget), stack, budget).run()
 
 
 class Progress:
-    """One line on a terminal, rewritten; elsewhere a line per phase."""
+    """One line on a terminal, rewritten; elsewhere a line per phase. Says how long is left where that is known."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, budget: Budget | None = None) -> None:
         self._stream = stream
-        self._began = time.monotonic()
+        self._began = self._phase_began = time.monotonic()
         self._live = stream.isatty()
+        self._budget = budget or budget_of(None)
         self._phase = ""
 
     def phase(self, text: str) -> None:
         self._phase = text
+        self._phase_began = time.monotonic()
         self._write(text, new=True)
 
     def step(self, done: int, of: int, detail: str = "") -> None:
-        if self._live:
-            self._write(f"{self._phase}: {done} of {of}{f', {detail}' if detail else ''}", new=False)
+        """The `done`th of so many begins: what is left of the phase goes by how long those before it took."""
+        if not self._live:
+            return
+        told = f"{self._phase}: {done} of {of}{f', {detail}' if detail else ''}"
+        if 1 < done <= of:
+            each_s = (time.monotonic() - self._phase_began) / (done - 1)
+            told += f", {_clock(each_s * (of - done + 1))} of it left"
+        self._write(told, new=False)
 
     def end(self) -> None:
         if self._live:
@@ -66,10 +78,14 @@ class Progress:
             self._stream.flush()
 
     def _write(self, text: str, *, new: bool) -> None:
-        seconds = int(time.monotonic() - self._began)
-        line = f"[{seconds // 60}:{seconds % 60:02d}] {text}"
+        left = "" if math.isinf(self._budget.left_s) else f", at most {_clock(self._budget.left_s)} left"
+        line = f"[{_clock(time.monotonic() - self._began)}{left}] {text}"
         self._stream.write(f"\r\x1b[K{line[:110]}" if self._live else f"{line}\n" if new else "")
         self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 @dataclass(slots=True)
@@ -78,6 +94,7 @@ class Session:
     file: WorkloadFile
     progress: Progress
     stack: ExitStack
+    budget: Budget
     blocks: list[Block] = field(default_factory=list)
     floor_blocks: list[Block] = field(default_factory=list)
     cold: list[Cold] = field(default_factory=list)
@@ -241,7 +258,9 @@ class Session:
     def _warm_up(self, meter: Meter, entry: "_Entry") -> None:
         """Until there is an environment for every worker and the medians of two rounds are alike."""
         workers = self.options.workers
+        share = 0.5
         if entry.site.control is not None and self._environments(entry) < workers:
+            share = 1.0
             for step in range(1, RAMP_STEPS + 1):
                 some = max(1, workers * step // RAMP_STEPS)
                 meter.untimed(
@@ -251,9 +270,10 @@ class Session:
                     self._plan(f"ramp {step}", workers=some, requests=2 * some),
                 )
         medians: list[float] = []
-        deadline = time.monotonic() + self.options.warm_s
+        deadline = time.monotonic() + share * self.options.warm_s
+        requests = int(share * WARM_ROUNDS * workers)
         for number in itertools.count():
-            plan = self._plan(f"{entry.workload.name} warm {number}", workers=workers, requests=4 * workers)
+            plan = self._plan(f"{entry.workload.name} warm {number}", workers=workers, requests=requests)
             medians.append(median(meter.untimed(entry.site, entry.workload, entry.variant, plan).latency_us()))
             settled = stats.settled(medians) and self._environments(entry) >= workers
             if settled or time.monotonic() > deadline:
@@ -293,21 +313,30 @@ class Session:
 
     # Offered rates
 
-    def _rates(self, meter: Meter, site: Site, workload: Workload) -> Rates:
+    def _rates(self, meter: Meter, site: Site, workload: Workload, window_s: float) -> Rates:
         options = self.options
-        pace = Pace(options.connections, options.window_s, options.seed, options.timeout_s, options.arrivals)
+        pace = Pace(options.connections, window_s, options.seed, options.timeout_s, options.arrivals)
         return Rates(meter, site, workload, pace, self.progress.step, self.emulator)
 
     def _sweeps(self, meter: Meter, site: Site, workloads: Sequence[Workload], variants: Sequence[Variant]) -> None:
+        equal = self._rates(meter, site, workloads[0], self.options.equal_window_s)
+        keep_s = equal.equal_load_s(len(variants), self.options.equal_rounds) if self._equal_is_due(site) else 0.0
         for number, workload in enumerate(workloads):
             if workload.fresh and number:
                 self._set_up(site, variants)
-            for variant in variants:
+            for place, variant in enumerate(variants):
+                to_come = (len(workloads) - number) * len(variants) - place
+                share = self.budget.share(to_come, keep_s=keep_s)
                 self._warm(meter, _Entry(site, workload, variant, self.blocks))
                 self.progress.phase(f"{workload.name}: looking for the knee of {variant.name}")
-                sweep, sized = self._rates(meter, site, workload).sweep(variant)
+                rates = self._rates(meter, site, workload, self.options.window_s)
+                sweep, sized, warning = rates.sweep(variant, share)
                 self.sweeps.append(sweep)
                 self.sized += [sized] if sized else []
+                self.warnings += [warning] if warning else []
+
+    def _equal_is_due(self, site: Site) -> bool:
+        return site.control is not None and self.options.equal_load and bool(self.options.equal_rounds)
 
     def _equal_load(
         self,
@@ -319,9 +348,9 @@ class Session:
         prices: Prices,
     ) -> None:
         """At the end: it ends the environments that blocks need. The baseline's knee is the scale, whoever else could do more."""
-        if site.control is None or not self.options.equal_load or not self.options.equal_rounds:
+        if not self._equal_is_due(site):
             return
-        rates = self._rates(meter, site, workload)
+        rates = self._rates(meter, site, workload, self.options.equal_window_s)
         for variant in variants:
             self._warm(meter, _Entry(site, workload, variant, self.blocks))
         knee = next((own.knee_rate for own in self.sweeps if self._is(own, workload, variants[0])), None)
@@ -334,7 +363,8 @@ class Session:
             self.warnings.append(f"{variants[0].name} held no rate at all: no memory at equal load")
             return
         self.progress.phase(f"{workload.name}: memory and cost at the same offered rate")
-        self.equal = rates.equal_load(variants, knee, prices, rounds=self.options.equal_rounds, order=order)
+        rounds = rates.rounds_within(self.budget, len(variants), self.options.equal_rounds)
+        self.equal = rates.equal_load(variants, knee, prices, rounds=rounds, order=order)
 
     def _is(self, sweep: Sweep, workload: Workload, variant: Variant) -> bool:
         return (sweep.workload, sweep.variant) == (workload.name, variant.name)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from local.bench.offered import Offered, climb, model_of, predictions
+from local.bench.offered import Climb, Offered, climb, model_of, predictions
 from local.bench.samples import Recording
 from local.bench.sizing import SizingError
 
@@ -52,6 +52,33 @@ def test_a_rate_that_failed_once_is_tried_again() -> None:
 
     assert climb(measure, CAPACITY, steps=(0.5, 0.6), refinements=0).knee_rate == 0.6 * CAPACITY
     assert asked[0] == asked[1]
+
+
+def limited(stretches: int) -> Climb:
+    """With time for so many stretches."""
+    left = stretches
+
+    def measure(rate: float) -> Offered:
+        nonlocal left
+        left -= 1
+        return simulated(rate)
+
+    return climb(measure, CAPACITY, spare=lambda: left > 0)
+
+
+def test_a_climb_that_runs_out_of_time_ends_with_the_highest_rate_it_has_seen_held() -> None:
+    found = limited(3)
+    assert len(found.stretches) == 3
+    assert found.hurried
+    assert found.knee_rate == 0.5 * CAPACITY
+    assert not limited(100).hurried
+    assert limited(100).knee_rate == climb(simulated, CAPACITY).knee_rate
+
+
+def test_a_climb_without_time_goes_on_until_some_rate_is_held() -> None:
+    found = climb(simulated, 8 * CAPACITY, steps=(1.0,), spare=lambda: False)
+    assert found.knee_rate == pytest.approx(CAPACITY, rel=0.5)
+    assert found.hurried
 
 
 def test_concurrency_is_rate_times_time_in_service() -> None:

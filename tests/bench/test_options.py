@@ -38,6 +38,12 @@ def test_a_rate_is_an_open_loop_whose_connections_do_not_hold_it_back() -> None:
     assert parse().connections == 50
 
 
+def test_a_sweep_has_a_budget_and_nothing_else_has() -> None:
+    assert parse("--sweep").budget_s == 240
+    assert parse("--sweep", "--budget", "8min").budget_s == 480
+    assert parse().budget_s is None
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30s", 30), ("500ms", 0.5), ("2m", 120), ("2min", 120), ("7", 7), ("1.5s", 1.5)]
 )
@@ -61,6 +67,7 @@ def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], capsys: pyte
         (("--for", "5s"), "--rate"),
         (("--rate", "-1", "--for", "5s"), "--rate"),
         (("--url", "api.example"), "--url"),
+        (("--budget", "3min"), "--sweep"),
     ],
 )
 def test_contradictions_name_the_option(arguments: tuple[str, ...], named: str) -> None:
