@@ -1,4 +1,8 @@
-"""The method tried on real servers: A/A runs, planted slowdowns, a stall, and what the load generator itself costs."""
+"""The method tried on real servers: A/A runs, planted slowdowns, a stall, and what the load generator itself costs.
+
+`pytest -s -m stress tests/bench/test_trials.py`, two minutes; each alone by `-k twin`, `planted`, `stall` or `wrk`. The same
+claims on a simulated noisy machine are in test_stats.py, the stall on a simulated clock in test_stall.py.
+"""
 
 import contextlib
 import os
@@ -25,6 +29,9 @@ SERVER = Path(__file__).with_name("trial_server.py")
 WORK = 6_000  # rounds of a spin: about half a millisecond
 PLANTED = 24_000  # so much that the way there and back is next to nothing of it
 ROUNDS, REQUESTS, WORKERS = 30, 40, 4
+# Where others work on the same cores a round's ratio scatters by 15 %. The interval of 30 such rounds is then 8 % to each
+# side, which hides 10 % less the smallest claim; that of 90 is below 5 %.
+PLANTED_ROUNDS = 90
 RUNS = 20
 WRK_S = 3
 
@@ -70,13 +77,15 @@ def run(load: LoadProcess, file: str, target: Target, variant: str, plan: Plan) 
     return load.run()
 
 
-def compared(load: LoadProcess, file: str, targets: dict[str, Target], *, seed: int) -> dict[str, Comparison]:
+def compared(
+    load: LoadProcess, file: str, targets: dict[str, Target], *, seed: int, rounds: int = ROUNDS
+) -> dict[str, Comparison]:
     """Interleaved blocks in random order, as a benchmark's; b against a."""
     order = random.Random(seed)
     blocks: list[Block] = []
     for variant, target in targets.items():
         run(load, file, target, variant, Plan(workers=WORKERS, requests=REQUESTS))
-    for index in range(ROUNDS):
+    for index in range(rounds):
         for variant in order.sample(sorted(targets), len(targets)):
             found = run(load, file, targets[variant], variant, Plan(workers=WORKERS, requests=REQUESTS))
             latencies = tuple(found.latency_us())
@@ -87,25 +96,29 @@ def compared(load: LoadProcess, file: str, targets: dict[str, Target], *, seed: 
 
 def test_20_runs_of_a_server_against_its_twin_find_next_to_no_difference(load: LoadProcess, file: str) -> None:
     false = {"p50": 0, "p99": 0}
+    widest = dict.fromkeys(false, 1.0)
     with serving(WORK) as (one, _), serving(WORK) as (other, _):
         for seed in range(RUNS):
             rows = compared(load, file, {"a": one, "b": other}, seed=seed)
             for metric in false:
                 false[metric] += rows[metric].verdict != "not significant"
+                widest[metric] = max(widest[metric], rows[metric].high / rows[metric].low)
+    print(f"\n{RUNS} A/A runs: false differences {false}; widest interval, high over low {_rounded(widest)}")
     assert false["p50"] <= 1, false
     assert false["p99"] <= 2, false
 
 
+@pytest.mark.parametrize(("slower", "verdict"), [(1.10, "worse"), (1.01, "not significant")])
 def test_a_planted_slowdown_of_10_percent_is_found_and_one_of_1_percent_is_not_claimed(
-    load: LoadProcess, file: str
+    load: LoadProcess, file: str, slower: float, verdict: str
 ) -> None:
-    found = {}
-    with serving(PLANTED) as (one, _):
-        for slower in (1.10, 1.01):
-            with serving(int(PLANTED * slower)) as (other, _):
-                found[slower] = compared(load, file, {"a": one, "b": other}, seed=1)["p50"]
-    assert found[1.10].verdict == "worse", found
-    assert found[1.01].verdict == "not significant", found
+    with serving(PLANTED) as (one, _), serving(int(PLANTED * slower)) as (other, _):
+        row = compared(load, file, {"a": one, "b": other}, seed=1, rounds=PLANTED_ROUNDS)["p50"]
+    print(
+        f"\nplanted {slower - 1:.0%} more work: p50 times {1 / row.ratio:.3f}, {1 / row.high:.3f} to {1 / row.low:.3f}"
+    )
+    print(f"  verdict: {row.verdict}")
+    assert row.verdict == verdict, row
 
 
 def test_the_open_loop_shows_a_stall_of_100_ms_each_second_and_the_closed_one_hides_it(
@@ -114,6 +127,7 @@ def test_the_open_loop_shows_a_stall_of_100_ms_each_second_and_the_closed_one_hi
     with serving(0, stall_s=0.1) as (target, _):
         closed = run(load, file, target, "a", Plan(workers=1, duration_s=4.0)).latency_us()
         opened = run(load, file, target, "a", Plan(workers=50, duration_s=4.0, rate=300.0)).latency_us()
+    print(f"\np99: closed {percentile(closed, 0.99) / 1000:.2f} ms, open {percentile(opened, 0.99) / 1000:.2f} ms")
     assert percentile(opened, 0.99) > 60_000
     assert percentile(closed, 0.99) < percentile(opened, 0.99) / 10
 
@@ -130,7 +144,12 @@ def test_a_request_costs_the_generator_at_most_twice_what_it_costs_wrk(load: Loa
             sent = len(run(load, file, target, "a", Plan(workers=50, duration_s=WRK_S)))
             ours_us.append(1e6 * ((process_cpu_s(load.pid) or 0.0) - before) / sent)
             wrks_us.append(_wrk_us(wrk, target))
+    print(f"\nCPU per request, us: ours {min(ours_us):.1f}, wrk's {min(wrks_us):.1f}")
     assert min(ours_us) <= 2 * min(wrks_us), (ours_us, wrks_us)
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in figures.items()}
 
 
 def _wrk_us(wrk: str, target: Target) -> float:
