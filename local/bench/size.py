@@ -92,7 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from", dest="result", type=Path, metavar="FILE", help="a result of `warmfront bench`")
     source.add_argument("--workload", default="product", help="of that result (default: product)")
     source.add_argument("--variant", default="pooled", help="of that result (default: pooled)")
-    source.add_argument("--service-ms", type=_positive, metavar="MS", help="mean duration of the handler")
+    source.add_argument(
+        "--service-ms", type=_positive, metavar="MS", help="mean duration of the handler; before that of --from"
+    )
     source.add_argument(
         "--service-cs2", type=_not_negative, default=1.0, metavar="X", help="its squared variation (1: exponential)"
     )
@@ -159,10 +161,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def inputs_of(args: argparse.Namespace) -> Inputs:
-    if args.result is not None:
-        handler = service_from(read_result(args.result), args.workload, args.variant, str(args.result))
-    elif args.service_ms is not None:
+    if args.service_ms is not None:  # wins over a result: a sweep's has no times of single requests
         handler = service_of(args.service_ms / 1000.0, args.service_cs2)
+    elif args.result is not None:
+        handler = service_from(read_result(args.result), args.workload, args.variant, str(args.result))
     else:
         raise SizingError("no service time: give --service-ms, or --from a result of `warmfront bench`")
     if args.hold_ms is not None:
@@ -206,13 +208,17 @@ def service_from(result: Result, workload: str, variant: str, name: str) -> Serv
     own = [block for block in result.blocks if (block.workload, block.variant) == (workload, variant)]
     samples: list[int] = [us for block in own for us in (block.service_us or block.latency_us)]
     if not samples and result.sized:
-        raise SizingError(
-            f"{name} is a sweep, which keeps no single times: name a result of `warmfront bench`, or say --service-ms.\n{beside(result)}"
-        )
+        raise SizingError(f"{name} is a sweep, which keeps no single times: {_instead(result, workload, variant)}")
     if not samples:
         known = sorted({f"{block.workload} {block.variant}" for block in result.blocks})
         raise SizingError(f"{name} has no {workload} {variant}; it has {_listed(known)}")
     return measured_service([us / 1e6 for us in samples], f"{len(samples):,} requests of {workload} {variant}, {name}")
+
+
+def _instead(result: Result, workload: str, variant: str) -> str:
+    points = [own.points[0] for own in result.sweeps if (own.workload, own.variant) == (workload, variant)]
+    said = f"add --service-ms {points[0].p50_ms:.3g}, its median at {points[0].offered_rate:.3g}/s" if points else ""
+    return said or f"add --service-ms; it knows nothing of {workload} {variant}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from local.bench import size
@@ -109,6 +110,18 @@ def test_what_was_predicted_and_then_run_is_printed_beside_the_plan(
     run("--rate", "100", "--from", str(tmp_path / "a.json"), "--hold-ms", "2")
     told = capsys.readouterr().out
     assert "574/s: p99 6.1 ms by G/G/c with 2, 6.9 [6.2, 7.8] ms measured over 5,160 requests: -12%" in told
+
+
+def test_a_sweep_has_the_run_and_no_single_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The times come from a flag then, and the error says which figure of the sweep to take."""
+    whole = full_result()
+    write_result(msgspec.structs.replace(whole, blocks=()), tmp_path / "sweep.json")
+    arguments = ("--rate", "100", "--from", str(tmp_path / "sweep.json"), "--hold-ms", "2")
+    assert run(*arguments) == 2
+    first = next(own for own in whole.sweeps if own.variant == "pooled").points[0]
+    assert f"add --service-ms {first.p50_ms:.3g}, its median" in capsys.readouterr().err
+    assert run(*arguments, "--service-ms", "4") == 0
+    assert "Predicted and then run" in capsys.readouterr().out
 
 
 def test_without_service_times_it_says_where_to_get_them(capsys: pytest.CaptureFixture[str]) -> None:
