@@ -1,10 +1,11 @@
 """Schema and seed: applies the steps, makes the data once in a template, and each variant's database as its copy.
 
-    {"action": "apply" | "seed" | "reset", "databases": ["naive", "pooled"], "products": 100000, "orders": 100000}
+    {"action": "apply" | "seed" | "reset" | "purge", "databases": ["naive", "pooled"], "products": 100000, "orders": 100000}
 
 apply brings the schema of each database up to date and touches no data. seed makes the template if it is not the one
 asked for, then does as reset: each database anew as a copy of the template, and nothing of the old one in the cache.
-Both are refused in production.
+Both are refused in production. purge deletes the idempotency keys that have expired, in small deletions while there is
+time; where there is an outbox, its relay does so already.
 """
 
 import re
@@ -17,7 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 from msgspec import Struct, convert
 
 from functions.migrate import schema, seed
-from shared import environment, settings, telemetry
+from shared import environment, idempotency, settings, telemetry
+from shared.deadline import Deadline
 from shared.postgres import Connection, connect, connect_s, logins_for, role_settings
 
 SETTINGS = settings.current()
@@ -26,10 +28,11 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _RESERVED = frozenset({TEMPLATE, "postgres", "template0", "template1"})
 # Any number, the same for everybody: two migrations at a time take turns.
 _LOCK = 7_221_904
+REPLACING = frozenset({"seed", "reset"})
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True):
-    action: Literal["apply", "seed", "reset"]
+    action: Literal["apply", "seed", "reset", "purge"]
     databases: list[str]
     products: int = 100_000
     orders: int = 100_000
@@ -41,14 +44,14 @@ class Refused(Exception):
 
 @telemetry.logger.inject_lambda_context
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    del context
     request = convert(event, Event)
     _check(request)
-    return environment.run(migrate(request))
+    deadline = Deadline.of(context, reserve_ms=SETTINGS.deadline_reserve_ms)
+    return environment.run(purge(request.databases, deadline) if request.action == "purge" else migrate(request))
 
 
 def _check(request: Event) -> None:
-    if request.action != "apply" and SETTINGS.stage == "prod":
+    if request.action in REPLACING and SETTINGS.stage == "prod":
         raise Refused(f"{request.action} replaces data and is refused while SHOP_STAGE is prod.")
     if not request.databases:
         raise Refused("databases names none.")
@@ -77,6 +80,19 @@ async def migrate(request: Event) -> dict[str, Any]:
     report["seconds"] = _since(begun_s)
     telemetry.logger.info("migrated", **report)
     return report
+
+
+async def purge(databases: list[str], deadline: Deadline) -> dict[str, Any]:
+    """Whoever writes meanwhile waits for a few rows at most; what there is no time for is left to the next run."""
+    purged = dict.fromkeys(databases, 0)
+    for name in databases:
+        async with connected(name) as connection:
+            count = SETTINGS.purge_batch
+            while count == SETTINGS.purge_batch and deadline.remaining_s() > 0:
+                count = await idempotency.purge(connection, SETTINGS.purge_batch)
+                purged[name] += count
+    telemetry.logger.info("purged", databases=purged)
+    return {"action": "purge", "purged": purged}
 
 
 async def apply(admin: Connection, name: str) -> dict[str, Any]:

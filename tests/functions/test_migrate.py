@@ -9,7 +9,7 @@ import pytest
 
 from functions.migrate import schema
 from local.backing.postgres import Postgres
-from tests.functions.conftest import ORDERS, PRODUCTS, Function, load, shop_environ
+from tests.functions.conftest import ORDERS, PRODUCTS, Context, Function, load, shop_environ
 
 
 def ask(server: Postgres, database: str, sql: str, *args: Any) -> Any:
@@ -92,6 +92,39 @@ def test_apply_leaves_data_alone(migrate: Function, pooled: Function) -> None:
     reply = pooled.request("PATCH", "/products/10", body={"stock": 77}, headers={"if-match": "*"})
     migrate.invoke({"action": "apply", "databases": ["pooled"]})
     assert pooled.get("/products/10").json == reply.json
+
+
+def keys(server: Postgres, *, expired: int, live: int) -> None:
+    insert = """
+        INSERT INTO idempotency_keys (scope, key, fingerprint, status, resource, body, expires_at)
+        SELECT 'orders', $1 || n, '', 201, '', '', now() + $3 * interval '1 hour' FROM generate_series(1, $2::int) n"""
+    ask(server, "pooled", insert, "old", expired, -1)
+    ask(server, "pooled", insert, "new", live, 1)
+
+
+def test_expired_keys_are_purged_in_small_deletions_and_live_ones_stay(
+    server: Postgres, migrate: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In production as well: nothing that anybody will ask for again is touched."""
+    migrate.invoke({"action": "reset", "databases": ["pooled"]})
+    environ = shop_environ(server, "postgres") | {"SHOP_PURGE_BATCH": "10", "SHOP_STAGE": "prod"}
+    production = load("migrate", "functions.migrate.app", environ)
+    keys(server, expired=25, live=3)
+    event = {"action": "purge", "databases": ["pooled"]}
+    asked: list[int] = []
+    purge = production.module.idempotency.purge
+
+    async def noted(connection: Any, at_most: int) -> int:
+        asked.append(at_most)
+        return int(await purge(connection, at_most))
+
+    monkeypatch.setattr(production.module.idempotency, "purge", noted)
+    assert production.invoke(event, Context(0)) == {"action": "purge", "purged": {"pooled": 0}}
+    assert asked == []
+    assert production.invoke(event) == {"action": "purge", "purged": {"pooled": 25}}
+    assert asked == [10, 10, 10]
+    assert ask(server, "pooled", "SELECT count(*) FROM idempotency_keys") == 3
+    assert production.invoke(event)["purged"] == {"pooled": 0}
 
 
 def test_nothing_in_the_schema_makes_a_first_query_ask_the_catalogue(migrate: Function, server: Postgres) -> None:
