@@ -1,6 +1,5 @@
 """Whether a run may be believed: each condition with its figure, its limit and what to do. Knows only what was recorded."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
@@ -36,8 +35,11 @@ def all_checks(
     return tuple(checks)
 
 
-def sweep_checks(sweeps: Sequence[Sweep], late_ns: Sequence[int], *, baseline: str) -> tuple[Check, ...]:
-    """Of a run that only offered rates. Beyond the knee requests may fail: that is what a knee is."""
+def sweep_checks(sweeps: Sequence[Sweep], late_shares: Sequence[float], *, baseline: str) -> tuple[Check, ...]:
+    """Of a run that only offered rates. Beyond the knee requests may fail: that is what a knee is.
+
+    `late_shares`: of each sweep, how late was sent beside how long was waited, in the worst of its calm stretches.
+    """
     below = [
         (sweep, point)
         for sweep in sweeps
@@ -48,8 +50,7 @@ def sweep_checks(sweeps: Sequence[Sweep], late_ns: Sequence[int], *, baseline: s
     advice = "" if failed == 0 else "see the warnings for what they were"
     found = sum(sweep.knee_rate is not None for sweep in sweeps)
     hint = "" if found == len(sweeps) else "the lowest rate was not held: use a longer --window"
-    late_ms = stats.percentile(late_ns, 0.99) / 1e6 if late_ns else 0.0
-    share = late_ms / min((point.p99_ms for _, point in below), default=math.inf)
+    share = max(late_shares, default=0.0)
     return (
         Check("errors below the knee", failed, 0, "", failed == 0, advice),
         Check("knees found", found, len(sweeps), "", found == len(sweeps), hint),

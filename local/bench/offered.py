@@ -47,6 +47,14 @@ class Offered:
         due = [done <= due_end + typical_ns for at, done in self._pairs() if at <= due_end]
         return not due or sum(due) / len(due) >= HELD
 
+    @property
+    def late_share(self) -> float:
+        """What was sent late by the generator's own fault, beside what was waited for: both at their p99."""
+        latency_us = self.recording.latency_us()
+        if not latency_us or not self.recording.late_ns:
+            return 0.0
+        return stats.percentile(self.recording.late_ns, 0.99) / 1000.0 / max(1.0, stats.percentile(latency_us, 0.99))
+
     def _pairs(self) -> list[tuple[int, int]]:
         return list(zip(self.recording.intended_ns, self.recording.done_ns, strict=True))
 

@@ -52,6 +52,17 @@ class Pace:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A variant's curve, what was predicted beside a run, and what there is to say against it."""
+
+    sweep: Sweep
+    sized: Sized | None
+    late_share: float
+    """The worst up to 70 % of the knee. Nearer to it the cores are full, and whoever sends waits for them as well."""
+    warning: str
+
+
 @dataclass(slots=True)
 class Rates:
     """Offers rates to the variants of one workload, whose environments are warm: no stretch waits for a cold start."""
@@ -86,15 +97,20 @@ class Rates:
 
         return climb(measure, self.capacity(variant), steps=steps, refinements=refinements, spare=spare)
 
-    def sweep(self, variant: Variant, budget: Budget) -> tuple[Sweep, Sized | None, str]:
-        """The curve, a prediction beside a run, and what there is to warn of."""
+    def sweep(self, variant: Variant, budget: Budget) -> "Swept":
         found = self.climb(variant, budget=budget.share(1, keep_s=SIZED_WINDOWS * self.pace.window_s))
         cores = len(os.sched_getaffinity(0))
         made = predictions(found, cores) if self.site.control is not None else ()
         knee = found.knee_rate or None
         sweep = Sweep(self.workload.name, variant.name, found.points, knee, made)
         hurried = f"{self.workload.name} {variant.name}: no time for more rates; its knee may be higher (--budget)"
-        return sweep, self._sized(variant, found, cores) if knee and made else None, hurried if found.hurried else ""
+        calm = [own.late_share for own in found.stretches if own.rate <= KNEE_SHARE * found.knee_rate]
+        return Swept(
+            sweep,
+            sized=self._sized(variant, found, cores) if knee and made else None,
+            late_share=max(calm, default=0.0),
+            warning=hurried if found.hurried else "",
+        )
 
     def _sized(self, variant: Variant, found: Climb, cores: int) -> Sized | None:
         """The prediction first, then a load that it knows nothing of."""

@@ -104,6 +104,7 @@ class Session:
     distant: Distant | None = None
     sweeps: list[Sweep] = field(default_factory=list)
     sized: list[Sized] = field(default_factory=list)
+    late_shares: list[float] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     equal: EqualLoad | None = None
 
@@ -330,10 +331,11 @@ class Session:
                 self._warm(meter, _Entry(site, workload, variant, self.blocks))
                 self.progress.phase(f"{workload.name}: looking for the knee of {variant.name}")
                 rates = self._rates(meter, site, workload, self.options.window_s)
-                sweep, sized, warning = rates.sweep(variant, share)
-                self.sweeps.append(sweep)
-                self.sized += [sized] if sized else []
-                self.warnings += [warning] if warning else []
+                found = rates.sweep(variant, share)
+                self.sweeps.append(found.sweep)
+                self.late_shares.append(found.late_share)
+                self.sized += [found.sized] if found.sized else []
+                self.warnings += [found.warning] if found.warning else []
 
     def _equal_is_due(self, site: Site) -> bool:
         return site.control is not None and self.options.equal_load and bool(self.options.equal_rounds)
@@ -452,7 +454,7 @@ class Session:
         if self.options.growth:
             return checks.growth_checks(self.growth)
         if self.options.sweep:
-            return checks.sweep_checks(self.sweeps, meter.tally.late_ns, baseline=baseline)
+            return checks.sweep_checks(self.sweeps, self.late_shares, baseline=baseline)
         return checks.all_checks(
             self.options,
             self.blocks,

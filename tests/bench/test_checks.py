@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from local.bench.checks import all_checks, slow_share
+from local.bench.checks import LATENESS_SHARE, all_checks, slow_share, sweep_checks
 from local.bench.options import BenchOptions
-from local.results import Block, Check, Cold
+from local.results import Block, Check, Cold, LoadPoint, Sweep
 
 OPTIONS = BenchOptions(workers=50)
 
@@ -108,3 +108,30 @@ def test_a_generator_that_was_late_fails_an_open_run() -> None:
     options = BenchOptions(rate=100, for_s=3)
     assert check("lateness", run(), options=options, late_ns=[50_000] * 1000).passed
     assert not check("lateness", run(), options=options, late_ns=[50_000] * 900 + [300_000] * 100).passed
+
+
+def sweep(variant: str, *, knee: float | None, errors: int = 0) -> Sweep:
+    """Four rates, at the second of which requests fail."""
+    points = tuple(
+        LoadPoint(offered_rate=rate, throughput=rate, p50_ms=1.0, p99_ms=2.0, errors=errors if rate == 200.0 else 0)
+        for rate in (100.0, 200.0, 300.0, 400.0)
+    )
+    return Sweep("product", variant, points, knee)
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "late_shares", "failing"),
+    [
+        ([sweep("naive", knee=300.0), sweep("pooled", knee=300.0)], [0.0, LATENESS_SHARE], set()),
+        ([sweep("naive", knee=300.0), sweep("pooled", knee=300.0)], [0.0, 0.11], {"lateness"}),
+        ([sweep("naive", knee=None), sweep("pooled", knee=300.0)], [0.0, 0.0], {"knees found"}),
+        ([sweep("naive", knee=300.0), sweep("pooled", knee=300.0, errors=1)], [0.0, 0.0], {"errors below the knee"}),
+        ([sweep("naive", knee=300.0, errors=1), sweep("pooled", knee=100.0, errors=1)], [0.0, 0.0], set()),
+    ],
+)
+def test_a_sweep_is_judged_by_what_lies_below_its_knees(
+    sweeps: list[Sweep], late_shares: list[float], failing: set[str]
+) -> None:
+    found = sweep_checks(sweeps, late_shares, baseline="naive")
+    assert {each.name for each in found if not each.passed} == failing
+    assert all(each.advice for each in found if not each.passed)

@@ -95,6 +95,14 @@ def test_what_is_answered_after_the_window_was_not_answered_in_it() -> None:
     assert found.point().throughput == pytest.approx(CAPACITY, rel=0.1)
 
 
+def test_lateness_is_beside_the_latency_that_holds_it() -> None:
+    assert simulated(0.5 * CAPACITY).late_share == 0.0
+    ns = [array("q", [0] * 100), array("q", [0] * 100), array("q", [20_000_000] * 100)]
+    empty = [array("q", [0] * 100) for _ in range(4)]
+    late = array("q", [0] * 98 + [1_000_000] * 2)
+    assert Offered(Recording.of([*ns, *empty], 0, late), 1.0).late_share == pytest.approx(0.05)
+
+
 def test_the_predicted_curve_lies_on_the_simulated_points() -> None:
     found = climb(simulated, CAPACITY, steps=(0.15, 0.3, 0.5, 0.7, 0.85, 1.0, 1.2))
     by_name = {own.formula: own for own in predictions(found, SERVERS)}
