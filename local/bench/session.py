@@ -52,14 +52,15 @@ class Progress:
 
     def __init__(self, stream: TextIO, budget: Budget | None = None) -> None:
         self._stream = stream
-        self._began = self._phase_began = time.monotonic()
-        self._live = stream.isatty()
         self._budget = budget or budget_of(None)
+        self._clock = self._budget.clock
+        self._began = self._phase_began = self._clock()
+        self._live = stream.isatty()
         self._phase = ""
 
     def phase(self, text: str) -> None:
         self._phase = text
-        self._phase_began = time.monotonic()
+        self._phase_began = self._clock()
         self._write(text, new=True)
 
     def step(self, done: int, of: int, detail: str = "") -> None:
@@ -68,8 +69,8 @@ class Progress:
             return
         told = f"{self._phase}: {done} of {of}{f', {detail}' if detail else ''}"
         if 1 < done <= of:
-            each_s = (time.monotonic() - self._phase_began) / (done - 1)
-            told += f", {_clock(each_s * (of - done + 1))} of it left"
+            each_s = (self._clock() - self._phase_began) / (done - 1)
+            told += f", {_minutes(each_s * (of - done + 1))} of it left"
         self._write(told, new=False)
 
     def end(self) -> None:
@@ -78,13 +79,13 @@ class Progress:
             self._stream.flush()
 
     def _write(self, text: str, *, new: bool) -> None:
-        left = "" if math.isinf(self._budget.left_s) else f", at most {_clock(self._budget.left_s)} left"
-        line = f"[{_clock(time.monotonic() - self._began)}{left}] {text}"
+        left = "" if math.isinf(self._budget.left_s) else f", at most {_minutes(self._budget.left_s)} left"
+        line = f"[{_minutes(self._clock() - self._began)}{left}] {text}"
         self._stream.write(f"\r\x1b[K{line[:110]}" if self._live else f"{line}\n" if new else "")
         self._stream.flush()
 
 
-def _clock(seconds: float) -> str:
+def _minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
