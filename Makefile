@@ -68,7 +68,7 @@ lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--v
 test: $(READY) ## all tests but stress, deploy, browser and prometheus
 	$(PY) -m pytest -m "not stress and not deploy and not browser and not prometheus" $(TEST_ARGS)
 
-test-slow: $(READY) ## stress and mutation tests (a quarter of an hour)
+test-slow: $(READY) ## stress and mutation tests (half an hour; LAB_EXPERIMENTS="B1 C7" for a few of the lab's)
 	$(PY) -m pytest -s -m stress $(TEST_ARGS)
 
 test-browser: $(READY) ## pages in a headless Chromium

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ import asyncpg
 
 from local.backing.postgres import Postgres
 from local.backing.redis import Redis
+from local.backing.watcher import get_watcher
 from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
 from local.lab.faults import CONNECT_TIMEOUT_S, admin
 from local.lab.proxy_process import ProxyProcess
@@ -34,7 +35,7 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as exits:
-            self._folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="warmfront-lab-")))
+            self._folder = exits.enter_context(_folder())
             # Nobody else's servers: an experiment takes their connections, kills them and fills them with nonsense.
             self.postgres = exits.enter_context(Postgres.start({}, max_connections=self._max_connections))
             self.redis = exits.enter_context(Redis.start({}))
@@ -95,6 +96,17 @@ class Stage:
     async def query_numbers(self, database: str, sql: str) -> Mapping[str, int]:
         """The first column as text -> the second as a number."""
         return {str(row[0]): int(row[1]) for row in await self.query(database, sql)}
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """For logs and clocks; gone with us, however we end."""
+    with tempfile.TemporaryDirectory(prefix="warmfront-lab-") as name:
+        get_watcher().remove_on_exit(name)
+        try:
+            yield Path(name)
+        finally:
+            get_watcher().keep_on_exit(name)
 
 
 def through(url: str, port: int) -> str:

@@ -76,7 +76,7 @@ def test_every_control_fails_and_the_kit_holds_everywhere(tmp_path: Path) -> Non
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("name", CHOSEN or ["slow-database", "disk-full", "cache-black-hole"])
+@pytest.mark.parametrize("name", CHOSEN or ["slow-database", "disk-full", "cache-garbage"])
 def test_one_seed_gives_one_verdict_five_times_of_five(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +135,7 @@ def lab_process(suite: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--template", str(ROOT / "template.yaml")],
         cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(suite.parent)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -155,11 +156,12 @@ def await_line(process: subprocess.Popen[str], text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_nothing_is_left_of_a_lab_that_is_ended(number: signal.Signals, tmp_path: Path) -> None:
-    """Servers, proxies, load generator, emulator, environments and copies of the template."""
+    """Servers, proxies, load generator, emulator, environments, folders and copies of the template."""
     process = lab_process(tmp_path / "lab.toml")
     await_line(process, "fault on")
     started = [pidfd for pid in family(process.pid)[1:] if (pidfd := pidfd_of(pid)) >= 0]
     assert len(started) >= 7  # and the watcher
+    assert list(tmp_path.glob("warmfront-lab-*"))
     process.send_signal(number)
     assert process.wait(PATIENCE_S) == (143 if number == signal.SIGTERM else -number)
     deadline_s = time.monotonic() + PATIENCE_S
@@ -169,6 +171,7 @@ def test_nothing_is_left_of_a_lab_that_is_ended(number: signal.Signals, tmp_path
     assert process.stderr is not None
     process.stderr.close()
     assert not list(ROOT.glob(f".*-lab-{process.pid}-*.yaml"))
+    assert [path.name for path in tmp_path.iterdir()] == ["lab.toml"]
 
 
 def pidfd_of(pid: int) -> int:
