@@ -252,6 +252,13 @@ class TestShown:
         report, _, _ = run(experiment(NAIVE, show=("broken", "kills")), {"naive": 2, "pooled": 0})
         assert report.control.verdict.figure == "broken 2 (at most 0); kills not measured"
 
+    def test_where_naive_did_not_break_it_is_said(self, run: Any) -> None:
+        control = Control(name="off", variant="pooled", settings={"A": "b"})
+        for broken, said in ((0, "did not break: broken 0 (at most 0)"), (3, "broken 3 (at most 0)")):
+            lines = table([run(experiment(control), {"off": 1, "naive": broken, "pooled": 0})[0]])
+            assert [line.partition(":")[2].strip() for line in lines if "naive:" in line] == [said]
+            assert sum("did not break" in line for line in lines) == (broken == 0)
+
     def test_an_experiment_that_does_not_hold_is_marked(self, run: Any) -> None:
         report, _, _ = run(experiment(NAIVE), {"naive": 0, "pooled": 0})
         assert "does not hold" in "\n".join(table([report]))
