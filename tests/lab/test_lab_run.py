@@ -210,6 +210,13 @@ def test_the_faults_are_listed_with_their_settings(capsys: pytest.CaptureFixture
     assert "connection_limit" in out
 
 
+@pytest.mark.parametrize("times", ["0", "-1", "often"])
+def test_an_experiment_is_repeated_at_least_once(times: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lab("run", "B1", "--repeat", times)
+    assert "argument --repeat" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
