@@ -38,7 +38,7 @@ def all_checks(
 def sweep_checks(sweeps: Sequence[Sweep], late_shares: Sequence[float], *, baseline: str) -> tuple[Check, ...]:
     """Of a run that only offered rates. Beyond the knee requests may fail: that is what a knee is.
 
-    `late_shares`: of each sweep, how late was sent beside how long was waited, in the worst of its calm stretches.
+    `late_shares`: of each sweep, how late was sent beside how long was waited, in its calm stretches.
     """
     below = [
         (sweep, point)

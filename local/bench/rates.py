@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from local.results import Sized, Sweep
 
@@ -59,7 +60,8 @@ class Swept:
     sweep: Sweep
     sized: Sized | None
     late_share: float
-    """The worst up to 70 % of the knee. Nearer to it the cores are full, and whoever sends waits for them as well."""
+    """Of the typical stretch up to 70 % of the knee: a hiccup of the machine spoils one point, not the curve. Nearer to
+    the knee the cores are full, and whoever sends waits for them as well."""
     warning: str
 
 
@@ -108,7 +110,7 @@ class Rates:
         return Swept(
             sweep,
             sized=self._sized(variant, found, cores) if knee and made else None,
-            late_share=max(calm, default=0.0),
+            late_share=median(calm or [0.0]),
             warning=hurried if found.hurried else "",
         )
 
