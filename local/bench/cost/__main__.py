@@ -1,4 +1,5 @@
-"""`make bench-emulator`: the emulator's own cost per warm invocation beside a bare Starlette route, interleaved in one run.
+"""`make bench-emulator`: the emulator's own cost per warm invocation beside a bare Starlette route, interleaved in one run, and
+how long it takes to start.
 
 `make bench-peer` adds the fastest peer known to the same run.
 """
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from local.bench.accounting import process_cpu_s
 from local.bench.cost.peer import PeerError, peer_server
-from local.bench.emulator import EmulatorProcess
+from local.bench.cost.start import Start, describe, measure_starts
+from local.bench.emulator import EmulatorError, EmulatorProcess
 from local.bench.load_process import LoadProcess, Order
 from local.bench.samples import Outcome, Plan, Recording, Target
 
@@ -150,17 +152,21 @@ def main() -> int:
     parser.add_argument(
         "--environments", type=int, default=200, help="environments for the dispatch comparison (default: 200)"
     )
+    parser.add_argument(
+        "--starts", type=int, default=5, help="starts of `warmfront serve` up to its first answer (default: 5)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--peer", type=Path, metavar="FOLDER", help="also measure the serverless-offline npm put there")
     args = parser.parse_args()
     try:
         return measure(args)
-    except PeerError as error:
+    except (PeerError, EmulatorError) as error:
         print(f"bench-emulator: {error}", file=sys.stderr)
         return 2
 
 
 def measure(args: argparse.Namespace) -> int:
+    starts = measure_starts(args.starts) if args.starts else []
     with (
         LoadProcess.start() as load,
         bare_server() as bare,
@@ -170,7 +176,7 @@ def measure(args: argparse.Namespace) -> int:
         bench = Bench(load, bare, emulator, peer, args.seed)
         bench.interleave(scenes(bench.sites), rounds=args.rounds, duration_s=args.block)
         few, many = dispatch(bench, emulator, args.environments, rounds=args.rounds, duration_s=args.block)
-    show(bench, few, many, args.environments)
+    show(bench, few, many, args.environments, starts)
     if wrong := sum(tally.errors for tally in bench.tallies.values()) + few.errors + many.errors:
         print(f"bench-emulator: {wrong:,} answers were wrong: no figure above counts", file=sys.stderr)
         return 1
@@ -195,7 +201,7 @@ def dispatch(
     return tallies[0], tallies[1]
 
 
-def show(bench: Bench, few: Tally, many: Tally, environments: int) -> None:
+def show(bench: Bench, few: Tally, many: Tally, environments: int, starts: list[Start]) -> None:
     print(f"{'':<30}{'n':>8} {'p50 ms':>8} {'p99 ms':>8} {'req/s':>8} {'CPU ms':>8} {'errors':>6}")
     for scene in sorted(
         bench.tallies, key=lambda each: (each.connections, not each.keep_alive, each.handler != "silent", each.site)
@@ -210,6 +216,8 @@ def show(bench: Bench, few: Tally, many: Tally, environments: int) -> None:
         f"CPU of the emulator process at ten connections: {cpu_ms:.3f} ms an invocation (aim: at most {CPU_BUDGET_MS:.2f})"
     )
     print(f"CPU an invocation, {environments} environments against 10: {growth:.2f} x (aim: at most 1.10 x)")
+    if starts:
+        print(describe(starts))
     if "peer" in bench.sites:
         show_peer(bench)
 
