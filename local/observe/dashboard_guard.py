@@ -15,7 +15,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PREFIX: Final = "/_warmfront"
+PREFIXES: Final = ("/_warmfront", "/2015-03-31")
+"""The emulator's own surface, and the Lambda API, which no AWS SDK calls with an Origin."""
 
 
 class SameOriginOnly:
@@ -26,7 +27,7 @@ class SameOriginOnly:
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and scope["path"].startswith(PREFIXES):
             reason = refusal(dict(scope["headers"]), scope["scheme"], self._hosts)
             if reason is not None:
                 await _refuse(reason, send)
@@ -66,5 +67,6 @@ def _is_ours(host: str, hosts: Collection[str]) -> bool:
 async def _refuse(reason: str, send: Send) -> None:
     body = json.dumps({"message": reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers.append((b"x-amzn-errortype", b"AccessDeniedException"))  # what AWS SDKs raise
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -305,3 +307,38 @@ def test_the_aws_command_line(served: Served, tmp_path: Path) -> None:
     assert run("invoke", "--function-name", "Raises", str(out))["FunctionError"] == "Unhandled"
     assert run("invoke", "--function-name", "Says", "--invocation-type", "Event", str(out))["StatusCode"] == 202
     assert len(run("list-functions")["Functions"]) == 12
+
+
+# -- who may call it ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Host": "rebound.example"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/2015-03-31/functions/Notes/invocations", "/2015-03-31/functions/"])
+def test_a_page_that_somebody_visits_invokes_nothing(served: Served, path: str, headers: dict[str, str]) -> None:
+    # As a form or `fetch` sends it without asking first: text/plain.
+    method = "POST" if path.endswith("invocations") else "GET"
+    before = served.functions()["Notes"]["invocations"]
+    request = urllib.request.Request(
+        served.url + path, b"{}" if method == "POST" else None, {"Content-Type": "text/plain", **headers}, method=method
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    with refused.value as answer:
+        assert (answer.status, answer.headers["x-amzn-errortype"]) == (403, "AccessDeniedException")
+        assert "emulator's" in json.load(answer)["message"]
+    assert served.functions()["Notes"]["invocations"] == before
+
+
+def test_the_emulators_own_page_may_invoke(served: Served) -> None:
+    url = served.url + "/2015-03-31/functions/Echo/invocations"
+    request = urllib.request.Request(url, b"1", {"Origin": served.url, "Sec-Fetch-Site": "same-origin"})
+    with urllib.request.urlopen(request) as answer:
+        assert answer.read() == b"1"
