@@ -165,11 +165,13 @@ class GatewayApp:
         request_uuid = self._stamps.uuid() if kind != "http" else ""
         request_id = request_uuid if kind == "url" else self._stamps.request_id()
         response = await self._answer(scope, receive, path, request_id, request_uuid)
-        await _send(response, _id_headers(kind, request_id, request_uuid), send)
+        call: Call | None = scope.get(_CALL)
+        ids = _id_headers(kind, request_id, request_uuid)
+        if call is not None and (request_uuid or self._observer is not None):
+            ids = (*ids, (b"x-amzn-trace-id", call.trace_id.encode()))
+        await _send(response, ids, send)
         if self._observer is not None:
-            self._observer.answered(
-                self.api, scope["method"], path, scope.get(_CALL), response, request_id=request_id, began_ns=began_ns
-            )
+            self._observer.answered(self.api, scope["method"], path, call, response, request_id, began_ns)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._internal is not None:
@@ -211,9 +213,6 @@ class GatewayApp:
         response = await (self._invoke(endpoint, call) if endpoint.open else self._guarded(endpoint, call))
         if self._cors is not None:
             response = self._cors.apply(response, head.fields.get("origin", ""))
-        if request_uuid or self._observer is not None:
-            status, headers, content = response
-            response = Response(status, [*headers, (b"x-amzn-trace-id", call.trace_id.encode())], content)
         return response
 
     def _preflight(

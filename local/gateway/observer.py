@@ -10,6 +10,6 @@ class RequestObserver(Protocol):
     """Watches the requests of all APIs."""
 
     def answered(
-        self, api: Api, method: str, path: str, call: Call | None, response: Response, *, request_id: str, began_ns: int
+        self, api: Api, method: str, path: str, call: Call | None, response: Response, request_id: str, began_ns: int
     ) -> None:
         """An answer has left. `call`: None where no route took the request; `began_ns`: of CLOCK_MONOTONIC."""

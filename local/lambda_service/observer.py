@@ -24,7 +24,6 @@ class Observer(Protocol):
         function: str,
         environment: Environment,
         invocation: Invocation,
-        *,
         status: Status,
         error_type: str | None,
         duration_ms: float,

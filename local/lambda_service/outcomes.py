@@ -98,14 +98,7 @@ class Outcomes:
         self._answer(invocation, payload, status, error_type, log)
         if self._observer is not None:
             self._observer.concluded(
-                self._name,
-                environment,
-                invocation,
-                status=status,
-                error_type=error_type,
-                duration_ms=duration_ms,
-                memory_used_mb=memory_used_mb,
-                log=log,
+                self._name, environment, invocation, status, error_type, duration_ms, memory_used_mb, log
             )
 
     def _take_output(self, environment: Environment, invocation: Invocation) -> None:

@@ -3,10 +3,7 @@
 Form: docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
-import itertools
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,16 +16,12 @@ CIRCUIT_MARK = b'"to_state"'
 OPEN, BUDGET, WAIT, REJECTED = "ConnectionsOpen", "ConnectionBudget", "AcquireWait", "CircuitRejected"
 """What `pool utilisation` is made of: connections of one environment, and what all of them may open together."""
 
-CHUNKS_MAX = 8192
-CHUNK_BYTES_MAX = 65_536
-DRAIN_FROM = 2048
-"""Chunks that wait; from here on they are read in slices, before that when somebody asks."""
-SLICE = 32
 SERIES_MAX = 2000
 SERIES_OF_A_METRIC_MAX = 200
 LABEL_CHARACTERS_MAX = 200
 PLANS_MAX = 500
-KNOWN = frozenset({OPEN, BUDGET, WAIT, REJECTED})
+COUNT_MAX = 10_000
+"""One value stands for no more."""
 
 _SECONDS_PER = {"Seconds": 1.0, "Milliseconds": 1e-3, "Microseconds": 1e-6}
 _BYTES = tuple(float(4**power) for power in range(3, 14))
@@ -61,11 +54,9 @@ class Series:
         self.histogram = Histogram(bounds_for(unit))
         self.last = 0.0
 
-    def add(self, value: float) -> None:
-        histogram = self.histogram
-        histogram.counts[bisect_left(histogram.bounds, value)] += 1
-        histogram.total += value
-        self.last = value
+    def add_all(self, values: list[float]) -> None:
+        self.histogram.add_all(values)
+        self.last = values[-1]
 
 
 class Pool(NamedTuple):
@@ -90,6 +81,36 @@ class _Head(msgspec.Struct):
     about: _About = msgspec.field(name="_aws")
 
 
+class _Counted(msgspec.Struct):
+    """Several values with how often each came."""
+
+    values: list[float] = msgspec.field(name="Values")
+    counts: list[float] | None = msgspec.field(name="Counts", default=None)
+
+
+class _Moved(msgspec.Struct):
+    """A line of a circuit breaker, or any other that has the word."""
+
+    circuit: Any = None
+    to_state: Any = msgspec.UNSET
+
+
+_Metric = float | list[float] | _Counted | None
+_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_moved = msgspec.json.Decoder(_Moved).decode
+
+
+class _Bundle:
+    """The metrics of a directive with one set of values for its dimensions, and what came of each since they were last entered."""
+
+    __slots__ = ("columns", "waiting")
+
+    def __init__(self, columns: list[tuple[str, list[Series], list[float]]]) -> None:
+        self.columns = columns
+        """Name, series, values."""
+        self.waiting = False
+
+
 class _Part:
     """One directive, read."""
 
@@ -97,126 +118,134 @@ class _Part:
 
     def __init__(self, directive: dict[str, Any]) -> None:
         self.namespace = str(directive["Namespace"])
-        self.metrics = [(str(each["Name"]), str(each.get("Unit") or "None")) for each in directive["Metrics"]]
+        units = {str(each["Name"]): str(each.get("Unit") or "None") for each in directive["Metrics"]}
+        self.metrics = list(units.items())
         self.sets: list[list[str]] = directive.get("Dimensions") or [[]]
         self.dimension_names = sorted({name for names in self.sets for name in names})
-        self.bundles: dict[tuple[str, ...], list[tuple[str, bool, list[Series]]]] = {}
+        self.bundles: dict[tuple[Any, ...], _Bundle] = {}
         """By function and values of the dimensions."""
 
 
-def _read_plan(directives: bytes) -> list[_Part]:
-    return [_Part(each) for each in msgspec.json.decode(directives)]
+class _Plan:
+    """The directives that a handler prints, the same ones every time: read once, with a decoder of what they name and nothing else."""
 
+    __slots__ = ("decode", "directives", "opened", "parts")
 
-_decode_line = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_head = msgspec.json.Decoder(_Head).decode
+    def __init__(self, directives: bytes) -> None:
+        self.directives = directives
+        parts = [_Part(each) for each in msgspec.json.decode(directives)]
+        dimensions = {name for part in parts for name in part.dimension_names}
+        metrics = {name for part in parts for name, _ in part.metrics} - dimensions
+        kinds: dict[str, Any] = {**dict.fromkeys(dimensions, Any), **dict.fromkeys(metrics, _Metric)}
+        members = [
+            (f"member_{index}", kind, msgspec.field(name=name, default=None if kind is not Any else msgspec.UNSET))
+            for index, (name, kind) in enumerate(kinds.items())
+        ]
+        line = msgspec.defstruct("_Line", [("about", _About, msgspec.field(name="_aws")), *members])
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(line).decode
+        places = {name: index + 1 for index, name in enumerate(kinds)}
+        self.parts = [
+            (part, [places[name] for name in part.dimension_names], [places[name] for name, _ in part.metrics])
+            for part in parts
+        ]
+        """Each with where its dimensions and its metrics are in a line that `decode` gave."""
+        self.opened = places[OPEN] if OPEN in metrics else None
 
 
 class Emf:
-    """Series, pools and circuits of all functions. `offer` is for the hot path; whoever reads calls `drain` first."""
+    """Series, pools and circuits of all functions, from chunks of their output, which are cheapest to `read` several at a time."""
 
-    def __init__(self, *, later: Callable[[Callable[[], None]], object]) -> None:
-        """`later`: runs a slice when the event loop has nothing better to do."""
-        self._later = later
-        self._waiting: deque[tuple[str, str, bytes]] = deque()
-        self._draining = False
+    def __init__(self) -> None:
         self._open: dict[str, dict[str, float]] = {}
         self._budget: dict[str, float] = {}
         self._wait: dict[str, Histogram] = {}
         self._circuits: dict[str, dict[str, dict[str, str]]] = {}
         self._of_metric: dict[tuple[str, str], int] = {}
-        self._plans: dict[bytes, list[_Part]] = {}
+        self._plans: dict[bytes, _Plan] = {}
+        self._likely: dict[str, _Plan] = {}
+        """By function: the plan of its last line, which is most likely that of its next."""
+        self._touched: list[tuple[str, _Bundle]] = []
         self.rejected: dict[str, float] = {}
         self.series: dict[Key, Series] = {}
-        self.dropped_chunks = 0
         self.dropped_values = 0
         self.unreadable_lines = 0
 
-    def offer(self, function: str, environment: str, output: bytes) -> None:
-        """Take a chunk of output; it costs a search unless there is something in it."""
-        if METRICS_MARK not in output and CIRCUIT_MARK not in output:
-            return
-        if len(output) > CHUNK_BYTES_MAX:
-            output = b"\n".join(_marked(output))[:CHUNK_BYTES_MAX]
-        waiting = self._waiting
-        if len(waiting) >= CHUNKS_MAX:
-            self.dropped_chunks += 1
-            return
-        waiting.append((function, environment, output))
-        if len(waiting) >= DRAIN_FROM and not self._draining:
-            self._draining = True
-            self._later(self._slice)
-
-    def drain(self) -> None:
-        """Read everything that waits."""
-        while self._waiting:
-            self._take(*self._waiting.popleft())
-
-    def _slice(self) -> None:
-        for _ in range(min(SLICE, len(self._waiting))):
-            self._take(*self._waiting.popleft())
-        self._draining = bool(self._waiting)
-        if self._draining:
-            self._later(self._slice)
+    def read(self, chunks: Iterable[tuple[str, str, bytes]]) -> None:
+        """Function, environment and output of each chunk, in the order in which they came."""
+        for function, environment, output in chunks:
+            alone = output.startswith(b"{") and output.find(b"\n", 0, -1) < 0
+            for line in (output,) if alone else _marked(output):
+                try:
+                    self._take(function, environment, line if alone else line[line.find(b"{") :])
+                except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # no JSON, or JSON and yet no metric
+                    self.unreadable_lines += 1
+        for function, bundle in self._touched:
+            self._enter(function, bundle)
+        self._touched.clear()
 
     # -- lines ---------------------------------------------------------------------------------------------------------
 
-    def _take(self, function: str, environment: str, output: bytes) -> None:
-        for line in _marked(output):
-            if not line.startswith(b"{"):
-                line = line[line.find(b"{") :]
-            try:
-                document = _decode_line(line)
-                if "to_state" in document:
-                    moved = self._circuits.setdefault(function, {}).setdefault(str(document.get("circuit")), {})
-                    moved[environment] = str(document["to_state"])
-                if "_aws" in document:
-                    self._take_metrics(function, environment, document, bytes(_decode_head(line).about.directives))
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # no JSON, or JSON and yet no metric
-                self.unreadable_lines += 1
+    def _take(self, function: str, environment: str, line: bytes) -> None:
+        if CIRCUIT_MARK in line:
+            moved = _decode_moved(line)
+            if moved.to_state is not msgspec.UNSET:
+                states = self._circuits.setdefault(function, {}).setdefault(str(moved.circuit), {})
+                states[environment] = str(moved.to_state)
+            if METRICS_MARK not in line:
+                return
+        plan, members = self._read_line(function, line)
+        for part, dimensions, metrics in plan.parts:
+            values = [members[place] for place in dimensions]
+            bundle = part.bundles.get((function, *values))
+            if bundle is None:
+                bundle = self._bundle(function, part, values)
+            for (_, _, column), place in zip(bundle.columns, metrics, strict=True):
+                value = members[place]
+                if value is not None:
+                    column += value if type(value) is list else _values(value)
+            if not bundle.waiting:
+                bundle.waiting = True
+                self._touched.append((function, bundle))
+        if plan.opened is not None and (opened := members[plan.opened]) is not None:
+            last = opened if type(opened) is list else _values(opened)
+            self._open.setdefault(function, {})[environment] = last[-1]
 
-    def _take_metrics(self, function: str, environment: str, document: dict[str, Any], directives: bytes) -> None:
-        """`directives` as they stand in the line: a handler prints the same ones every time, so they are read once."""
+    def _read_line(self, function: str, line: bytes) -> tuple[_Plan, tuple[Any, ...]]:
+        """The plan of a line, and what it names of the line."""
+        plan = self._likely.get(function)
+        if plan is not None:
+            try:
+                members = msgspec.structs.astuple(plan.decode(line))
+            except msgspec.DecodeError:
+                pass  # whatever it is, it is not that
+            else:
+                if bytes(members[0].directives) == plan.directives:
+                    return plan, members
+        plan = self._likely[function] = self._plan(bytes(_decode_head(line).about.directives))
+        return plan, msgspec.structs.astuple(plan.decode(line))
+
+    def _plan(self, directives: bytes) -> _Plan:
         plan = self._plans.get(directives)
         if plan is None:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
-            plan = self._plans[directives] = _read_plan(directives)
-        for part in plan:
-            values = tuple([document[name] for name in part.dimension_names])
-            bundle = part.bundles.get((function, *values))
-            if bundle is None:
-                if len(part.bundles) >= PLANS_MAX:
-                    part.bundles.clear()
-                bundle = part.bundles[(function, *values)] = self._bundle(function, part, document)
-            for name, known, all_series in bundle:
-                value = document.get(name)
-                if value is None:
-                    continue
-                numbers = value if type(value) is list else _values(value)
-                if known:
-                    self._note(function, environment, name, numbers)
-                if not all_series:
-                    self.dropped_values += len(numbers)
-                for series in all_series:
-                    for number in numbers:
-                        series.add(number)
+            plan = self._plans[directives] = _Plan(directives)
+        return plan
 
-    def _bundle(self, function: str, part: "_Part", document: dict[str, Any]) -> list[tuple[str, bool, list["Series"]]]:
+    def _bundle(self, function: str, part: _Part, values: list[Any]) -> _Bundle:
         """Each metric of a directive, with its series for these values of the dimensions."""
-        sets = [tuple((name, str(document[name])[:LABEL_CHARACTERS_MAX]) for name in names) for names in part.sets]
-        return [
-            (
-                name,
-                name in KNOWN,
-                [
-                    series
-                    for dimensions in sets
-                    if (series := self._series(Key(function, part.namespace, name, dimensions), unit)) is not None
-                ],
-            )
-            for name, unit in part.metrics
-        ]
+        if msgspec.UNSET in values:
+            raise KeyError("a dimension that the line does not have")
+        named = dict(zip(part.dimension_names, values, strict=True))
+        sets = [tuple((name, str(named[name])[:LABEL_CHARACTERS_MAX]) for name in names) for names in part.sets]
+        columns: list[tuple[str, list[Series], list[float]]] = []
+        for name, unit in part.metrics:
+            found = [self._series(Key(function, part.namespace, name, dimensions), unit) for dimensions in sets]
+            columns.append((name, [series for series in found if series is not None], []))
+        if len(part.bundles) >= PLANS_MAX:
+            part.bundles.clear()
+        bundle = part.bundles[(function, *values)] = _Bundle(columns)
+        return bundle
 
     def _series(self, key: Key, unit: str) -> Series | None:
         """None where there are too many already."""
@@ -230,22 +259,26 @@ class Emf:
             series = self.series[key] = Series(unit)
         return series
 
-    def _note(self, function: str, environment: str, name: str, values: list[float]) -> None:
-        """Pool and circuit of a function, by the names that say so."""
-        if not values:
-            return
-        if name == OPEN:
-            self._open.setdefault(function, {})[environment] = values[-1]
-        elif name == BUDGET:
-            self._budget[function] = values[-1]
-        elif name == WAIT:
-            waits = self._wait.get(function)
-            if waits is None:
-                waits = self._wait[function] = Histogram(bounds_for("Milliseconds"))
-            for value in values:
-                waits.add(value)
-        else:
-            self.rejected[function] = self.rejected.get(function, 0.0) + sum(values)
+    def _enter(self, function: str, bundle: _Bundle) -> None:
+        """What came since the last time goes into the series, and where its name says so into the function's pool or circuit."""
+        bundle.waiting = False
+        for name, all_series, values in bundle.columns:
+            if not values:
+                continue
+            if name == BUDGET:
+                self._budget[function] = values[-1]
+            elif name == WAIT:
+                waits = self._wait.get(function)
+                if waits is None:
+                    waits = self._wait[function] = Histogram(bounds_for("Milliseconds"))
+                waits.add_all(values)
+            elif name == REJECTED:
+                self.rejected[function] = self.rejected.get(function, 0.0) + sum(values)
+            if not all_series:
+                self.dropped_values += len(values)
+            for series in all_series:
+                series.add_all(values)
+            values.clear()
 
     # -- what is read --------------------------------------------------------------------------------------------------
 
@@ -276,9 +309,12 @@ def _marked(output: bytes) -> Iterator[bytes]:
     return (line for line in output.split(b"\n") if METRICS_MARK in line or CIRCUIT_MARK in line)
 
 
-def _values(value: Any) -> list[float]:
-    """A number, several, or several with how often each came."""
-    if isinstance(value, dict):
-        pairs = zip(value["Values"], value.get("Counts") or itertools.repeat(1), strict=False)
-        return [float(each) for each, count in pairs for _ in range(min(int(count), 10_000))]
-    return [float(each) for each in value] if isinstance(value, list) else [float(value)]
+def _values(value: float | _Counted) -> list[float]:
+    if isinstance(value, float):
+        return [value]
+    if not isinstance(value, _Counted):  # a dimension that is a metric too
+        raise TypeError(f"{value!r} is no value of a metric")
+    if value.counts is None:
+        return value.values
+    pairs = zip(value.values, value.counts, strict=False)
+    return [each for each, count in pairs for _ in range(min(int(count), COUNT_MAX))]

@@ -52,7 +52,6 @@ class ObservatoryCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         self._observatory.settle()
-        self._observatory.emf.drain()
         yield from self._requests()
         yield from self._invocations()
         yield from self._environments()
@@ -180,7 +179,6 @@ class ObservatoryCollector(Collector):
         dropped = CounterMetricFamily(
             "warmfront_observe_dropped", "What was not counted because there was too much of it", labels=["what"]
         )
-        dropped.add_metric(["emf_chunks"], observatory.emf.dropped_chunks)
         dropped.add_metric(["emf_values"], observatory.emf.dropped_values)
         dropped.add_metric(["emf_unreadable_lines"], observatory.emf.unreadable_lines)
         dropped.add_metric(["segments"], observatory.segments.dropped)

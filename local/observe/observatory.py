@@ -1,6 +1,7 @@
 """What the emulator does, seen from outside: noted while it runs, put together when somebody asks. Knows neither HTTP nor Prometheus."""
 
 import asyncio
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -23,19 +24,25 @@ from local.observe.books import (
     RouteBook,
     Second,
     Seconds,
+    by_second,
     percentile,
 )
-from local.observe.emf import Emf
+from local.observe.emf import CIRCUIT_MARK, METRICS_MARK, Emf
 from local.observe.segments import SegmentReceiver
 from local.observe.stream import Stream, Subscription, Tick
 from local.template import Api, Template
 
 RATE_OVER_S = 10
 LOG_BYTES_MAX = 32_768
-BATCH = 64
+BATCH = 128
+"""So many of what was noted are entered together; more would push what is in use out of the processor's caches."""
 SETTLE_S = 0.05
+CHUNK_BYTES_MAX = 65_536
+"""Output longer than this waits for no others: with BATCH it bounds what waits."""
 TICK_INVOCATIONS_MAX = 50
 _SECOND_NS = 1_000_000_000
+_function = operator.attrgetter("function")
+_book_key = operator.itemgetter(slice(2, 5))  # API, route, function
 _new = tuple.__new__  # a NamedTuple's own constructor takes four times as long
 
 
@@ -53,11 +60,13 @@ class Observatory:
         self.functions = {name: FunctionBook() for name in template.functions}
         self.routes: dict[tuple[str, str, str], RouteBook] = {}
         """By API, route key and function; the latter two are empty for requests that no route took."""
-        self.emf = Emf(later=lambda slice_: asyncio.get_running_loop().call_soon(slice_))
+        self.emf = Emf()
         self.segments = SegmentReceiver()
         self.service: LambdaService | None = None
         self._access = access
-        self._noted: list[Ended | Answered] = []
+        self._ended: list[Ended] = []
+        self._answered: list[Answered] = []
+        self._printed: list[tuple[str, str, bytes]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._requests: Records[Answered] = Records()
         self._seconds = Seconds()
@@ -81,7 +90,11 @@ class Observatory:
     # -- the Lambda service tells (Observer): the hot path -------------------------------------------------------------
 
     def printed(self, function: str, environment: Environment, output: bytes) -> None:
-        self.emf.offer(function, environment.id, output)
+        if METRICS_MARK in output or CIRCUIT_MARK in output:
+            printed = self._printed
+            printed.append((function, environment.id, output))
+            if self._timer is None or len(printed) >= BATCH or len(output) > CHUNK_BYTES_MAX:
+                self._later(now=len(printed) >= BATCH or len(output) > CHUNK_BYTES_MAX)
 
     def init_begun(self, function: str, environment: Environment) -> None:  # noqa: ARG002
         self._stream.hurry()
@@ -97,7 +110,6 @@ class Observatory:
         function: str,
         environment: Environment,
         invocation: Invocation,
-        *,
         status: Status,
         error_type: str | None,
         duration_ms: float,
@@ -106,7 +118,8 @@ class Observatory:
     ) -> None:
         if len(log) > LOG_BYTES_MAX:
             log = log[: LOG_BYTES_MAX // 2] + b"\n...\n" + log[-LOG_BYTES_MAX // 2 :]
-        self._note(
+        ended = self._ended
+        ended.append(
             _new(Ended, (
                 self._clock_ns(), invocation.request_id, invocation.trace_id, status, error_type,
                 invocation.received_ns, invocation.dispatched_ns, duration_ms, invocation.init_ms,
@@ -114,67 +127,68 @@ class Observatory:
                 log, function,
             ))
         )  # fmt: skip
+        if self._timer is None or len(ended) >= BATCH:
+            self._later(now=len(ended) >= BATCH)
 
     # -- the gateway tells (RequestObserver): the hot path -------------------------------------------------------------
 
     def answered(
-        self, api: Api, method: str, path: str, call: Call | None, response: Response, *, request_id: str, began_ns: int
+        self, api: Api, method: str, path: str, call: Call | None, response: Response, request_id: str, began_ns: int
     ) -> None:
         route, function, trace_header = "", "", ""
         if call is not None:
             route, function, trace_header = call.route.key, call.route.function, call.trace_id
-        self._note(
+        answered = self._answered
+        answered.append(
             _new(Answered, (
                 self._clock_ns(), began_ns, api.logical_id, route, function, method, path, response.status,
                 len(response.body), request_id, trace_header,
             ))
         )  # fmt: skip
+        if self._timer is None or len(answered) >= BATCH:
+            self._later(now=len(answered) >= BATCH)
 
-    # -- off the hot path: books are kept in batches, which costs a third of doing it between two requests ---------------
+    # -- off the hot path: what was noted is entered in batches, whether or not somebody looks ------------------------
 
-    def _note(self, record: Ended | Answered) -> None:
-        noted = self._noted
-        noted.append(record)
-        if len(noted) == 1:
-            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self.settle)
-        elif len(noted) >= BATCH:
+    def _later(self, *, now: bool) -> None:
+        if now:
             self.settle()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self.settle)
 
     def settle(self) -> None:
         """Enter what was noted. Whoever reads calls it first."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        noted, self._noted = self._noted, []
-        answers = []
-        for record in noted:
-            if isinstance(record, Ended):
-                self.functions[record.function].add(record)
-                if record.init_ms is not None:
-                    self._seconds.at(record.ended_ns // _SECOND_NS).cold_starts += 1
-            else:
-                self._enter_answer(record)
-                answers.append(record)
-        if answers and self._access is not None:
-            self._access.write(answers)
+        printed, ended, answered = self._printed, self._ended, self._answered
+        self._printed, self._ended, self._answered = [], [], []
+        if printed:
+            self.emf.read(printed)
+        for function, of_function in _groups(ended, _function).items():
+            self.functions[function].add_all(of_function)
+        for each in ended:
+            if each.init_ms is not None:
+                self._seconds.at(each.ended_ns // _SECOND_NS).cold_starts += 1
+        if answered:
+            self._enter_answers(answered)
 
-    def _enter_answer(self, record: Answered) -> None:
-        key = (record.api, record.route, record.function)
-        book = self.routes.get(key)
-        if book is None:
-            book = self.routes[key] = RouteBook()
-        took_ns, failed = record.ended_ns - record.began_ns, record.status >= 500
-        book.answers[record.status // 100] += 1
-        book.latency.add(took_ns / 1e9)
-        second = self._seconds.at(record.ended_ns // _SECOND_NS)
-        second.requests += 1
-        second.latencies_ms.append(took_ns / 1e6)
-        if failed:
-            second.errors += 1
-        if record.route:
-            self._requests.all.append(record)
-            if failed:
-                self._requests.failed.append(record)
+    def _enter_answers(self, batch: list[Answered]) -> None:
+        for key, of_route in _groups(batch, _book_key).items():
+            book = self.routes.get(key)
+            if book is None:
+                book = self.routes[key] = RouteBook()
+            book.add_all(of_route)
+            if key[1]:
+                self._requests.all.extend(of_route)
+        for number, within in by_second(batch):
+            second = self._seconds.at(number)
+            second.add_all([(each.ended_ns - each.began_ns) / 1e6 for each in within])
+            failed = [each for each in within if each.status >= 500]
+            second.errors += len(failed)
+            self._requests.failed.extend(each for each in failed if each.route)
+        if self._access is not None:
+            self._access.write(batch)
 
     # -- what is read --------------------------------------------------------------------------------------------------
 
@@ -188,7 +202,6 @@ class Observatory:
     def snapshot(self) -> dict[str, Any]:
         """Everything of now and of the last minute, as the dashboard shows it."""
         self.settle()
-        self.emf.drain()
         now = self._clock_ns() // _SECOND_NS
         minute = self._seconds.last(now)
         return {
@@ -199,7 +212,7 @@ class Observatory:
             "series": _series(minute),
             "functions": [self._about(name, now) for name in self.functions],
             "dropped": {
-                "emf_lines": self.emf.dropped_chunks,
+                "emf_values": self.emf.dropped_values,
                 "segments": self.segments.dropped,
                 "ticks": self._stream.dropped,
             },
@@ -392,6 +405,14 @@ class Observatory:
             "invocations": [self._summary(name, ended, answers) for name, ended in kept],
             "missed": len(found) - len(kept),
         }
+
+
+def _groups[R, K](records: list[R], key: Callable[[R], K]) -> dict[K, list[R]]:
+    """In their order; few keys, and most often one."""
+    found: dict[K, list[R]] = {}
+    for record in records:
+        found.setdefault(key(record), []).append(record)
+    return found
 
 
 def _new_entry(trace_id: str) -> dict[str, Any]:

@@ -1,20 +1,27 @@
 """What handlers print and what the emulator counts comes out as Prometheus metrics, exact and bounded."""
 
+import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from local.lambda_service.environment import Environment
 from local.observe import emf as emf_module
 from local.observe.books import BUCKETS_S, Histogram, Seconds
 from local.observe.emf import Emf, Key
 from local.observe.metrics import label_name, metric_name
+from local.observe.observatory import BATCH, CHUNK_BYTES_MAX, Observatory
 from local.observe.processes import use_of
+from local.template import load_template
 from tests.emulator.serving import Served, serve
 from tests.observe.watched import TEMPLATE, ask
 
@@ -27,15 +34,15 @@ def line(name: str = "Latency", value: object = 1.0, unit: str = "Milliseconds",
     )
 
 
-def emf() -> tuple[Emf, list[Callable[[], None]]]:
-    later: list[Callable[[], None]] = []
-    return Emf(later=later.append), later
+def read(*chunks: tuple[str, bytes]) -> Emf:
+    """What chunks of one function's output, each with its environment, come to."""
+    found = Emf()
+    found.read(("F", environment, output) for environment, output in chunks)
+    return found
 
 
 def test_every_value_of_a_metric_is_counted_where_it_belongs() -> None:
-    found, _ = emf()
-    found.offer("F", "e1", b"START\n" + line(value=[0.9, 600.0]) + b"[INFO] text\n" + line(value=2000))
-    found.drain()
+    found = read(("e1", b"START\n" + line(value=[0.9, 600.0]) + b"[INFO] text\n" + line(value=2000)))
     (series,) = found.series.values()
     assert series.histogram.count == 3
     assert series.histogram.total == pytest.approx(2600.9)
@@ -44,19 +51,23 @@ def test_every_value_of_a_metric_is_counted_where_it_belongs() -> None:
 
 
 def test_lines_of_one_function_with_other_dimensions_are_other_series() -> None:
-    found, _ = emf()
-    for shop in ("north", "south", "north"):
-        found.offer("F", "e1", line(shop=shop))
-    found.drain()
+    found = read(*(("e1", line(shop=shop)) for shop in ("north", "south", "north")))
     counts = {key.dimensions: series.histogram.count for key, series in found.series.items()}
     assert counts == {(("shop", "north"),): 2, (("shop", "south"),): 1}
 
 
+def test_a_handler_may_print_other_metrics_by_turns() -> None:
+    shop, other = (
+        line(value=[1.0, 2.0]),
+        line("Size", "large", "Bytes", Latency="a dimension") + line("Size", 7, "Bytes"),
+    )
+    found = read(*(("e1", output) for output in (shop, other, shop, other)))
+    assert found.unreadable_lines == 2, "a size that is a word"
+    assert {key.name: series.histogram.count for key, series in found.series.items()} == {"Latency": 4, "Size": 2}
+
+
 def test_values_with_counts_stand_for_as_many() -> None:
-    found, _ = emf()
-    found.offer("F", "e1", line(value={"Values": [1, 5], "Counts": [3, 1]}))
-    found.drain()
-    (series,) = found.series.values()
+    (series,) = read(("e1", line(value={"Values": [1, 5], "Counts": [3, 1]}))).series.values()
     assert (series.histogram.count, series.histogram.total) == (4, 8.0)
 
 
@@ -71,42 +82,23 @@ def test_values_with_counts_stand_for_as_many() -> None:
     ],
 )
 def test_a_line_that_is_no_metric_is_counted_and_harms_nothing(broken: bytes) -> None:
-    found, _ = emf()
-    found.offer("F", "e1", broken + b"\n" + line())
-    found.drain()
+    found = read(("e1", broken + b"\n" + line()))
     assert found.unreadable_lines == 1
     assert [series.histogram.count for key, series in found.series.items() if key.name == "Latency"] == [1]
 
 
 def test_dimensions_without_end_make_no_series_without_end() -> None:
-    found, _ = emf()
-    for number in range(emf_module.SERIES_OF_A_METRIC_MAX + 50):
-        found.offer("F", "e1", line(user=f"user-{number}"))
-    found.drain()
+    found = read(*(("e1", line(user=f"user-{number}")) for number in range(emf_module.SERIES_OF_A_METRIC_MAX + 50)))
     assert len(found.series) == emf_module.SERIES_OF_A_METRIC_MAX
     assert found.dropped_values == 50
 
 
-def test_output_that_nobody_reads_is_bounded_and_what_is_lost_is_counted() -> None:
-    found, later = emf()
-    for _ in range(emf_module.CHUNKS_MAX + 7):
-        found.offer("F", "e1", line())
-    assert found.dropped_chunks == 7
-    assert len(later) == 1, "one slice at a time"
-    later.pop()()
-    assert len(later) == 1, "the next slice waits for its turn"
-    found.drain()
-    (series,) = found.series.values()
-    assert series.histogram.count == emf_module.CHUNKS_MAX
-
-
 def test_a_pool_is_what_living_environments_hold_of_the_budget() -> None:
-    found, _ = emf()
-    assert found.pool("F", {"e1"}) is None
-    for environment, connections in (("e1", 3), ("e2", 4), ("e2", 2)):
-        found.offer("F", environment, line("ConnectionsOpen", [connections], "Count"))
-    found.offer("F", "e1", line("ConnectionBudget", 10, "Count"))
-    found.drain()
+    assert Emf().pool("F", {"e1"}) is None
+    held = [(name, line("ConnectionsOpen", [count], "Count")) for name, count in (("e1", 3), ("e2", 4), ("e2", 2))]
+    budget = {"Namespace": "Shop", "Metrics": [{"Name": "ConnectionBudget"}, {"Name": "ConnectionsOpen"}]}
+    told = json.dumps({"_aws": {"CloudWatchMetrics": [budget]}, "ConnectionBudget": 10}).encode()
+    found = read(*held, ("e1", told))
     pool = found.pool("F", {"e1", "e2"})
     assert pool is not None
     assert (pool.open, pool.budget, pool.utilisation) == (5, 10, 0.5)
@@ -116,11 +108,54 @@ def test_a_pool_is_what_living_environments_hold_of_the_budget() -> None:
 
 
 def test_a_circuit_is_known_by_the_line_that_says_it_moved() -> None:
-    found, _ = emf()
-    for environment, state in (("e1", "open"), ("e2", "open"), ("e1", "half_open"), ("e3", "open")):
-        found.offer("F", environment, json.dumps({"circuit": "database", "to_state": state}).encode())
-    found.drain()
+    moves = (("e1", "open"), ("e2", "open"), ("e1", "half_open"), ("e3", "open"))
+    found = read(*((name, json.dumps({"circuit": "database", "to_state": state}).encode()) for name, state in moves))
     assert list(found.circuits("F", {"e1", "e2"})) == [("database", {"half_open": 1, "open": 1})]
+
+
+def observed(do: Callable[[Observatory, Environment], None]) -> Observatory:
+    """An observatory after `do`, and after its timer."""
+
+    async def main() -> Observatory:
+        observatory = Observatory(load_template(TEMPLATE))
+        do(observatory, cast(Environment, SimpleNamespace(id="e1")))
+        observatory.close()
+        return observatory
+
+    return asyncio.run(main())
+
+
+def test_output_is_read_before_much_of_it_waits_and_none_is_lost() -> None:
+    waited: list[int] = []
+    count = 3 * BATCH + 7
+
+    def print_much(observatory: Observatory, environment: Environment) -> None:
+        for _ in range(count):
+            observatory.printed("F", environment, line())
+            read_so_far = sum(series.histogram.count for series in observatory.emf.series.values())
+            waited.append(len(waited) + 1 - read_so_far)
+
+    (series,) = observed(print_much).emf.series.values()
+    assert series.histogram.count == count
+    assert max(waited) < BATCH
+
+
+def test_a_long_output_waits_for_no_other() -> None:
+    def print_long(observatory: Observatory, environment: Environment) -> None:
+        observatory.printed("F", environment, line() + b"x" * CHUNK_BYTES_MAX)
+        assert observatory.emf.series
+
+    observed(print_long)
+
+
+def test_a_batch_is_counted_as_its_values_one_by_one() -> None:
+    values = random.Random(1).choices((0.0, 1.0, 2.0, 2.5, 9.0), k=50)
+    together, apart = Histogram((1.0, 2.0, 4.0)), Histogram((1.0, 2.0, 4.0))
+    together.add_all(values)
+    for value in values:
+        apart.add_all([value])
+    assert together.counts == apart.counts
+    assert together.total == pytest.approx(apart.total)
 
 
 def test_latency_buckets_run_from_a_millisecond_to_a_second_with_the_alarms_half_among_them() -> None:
@@ -131,20 +166,17 @@ def test_latency_buckets_run_from_a_millisecond_to_a_second_with_the_alarms_half
 def test_a_quantile_is_interpolated_within_its_bucket() -> None:
     histogram = Histogram((1.0, 2.0, 4.0))
     assert histogram.quantile(0.5) is None
-    for value in (0.5, 1.5, 3.0, 3.0):
-        histogram.add(value)
+    histogram.add_all([0.5, 1.5, 3.0, 3.0])
     assert histogram.quantile(0.5) == 2.0
     assert histogram.quantile(0.75) == 3.0
-    histogram.add(100.0)
+    histogram.add_all([100.0])
     assert histogram.quantile(0.99) == 4.0
 
 
 def test_percentiles_of_a_minute_weigh_each_second_with_its_requests() -> None:
     seconds = Seconds()
     for number, count, latency_ms in ((100, 1000, 1.0), (101, 20, 50.0)):
-        for _ in range(count):
-            seconds.at(number).requests += 1
-            seconds.at(number).latencies_ms.append(latency_ms)
+        seconds.at(number).add_all([latency_ms] * count)
     assert seconds.percentiles(102) == [1.0, 1.0, 50.0]
     assert seconds.percentiles(200) == [None, None, None], "a minute later nothing of it is left"
 
