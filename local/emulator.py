@@ -104,6 +104,8 @@ class EmulatorOptions:
     """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
     observe: bool = True
     """Metrics, traces and the access log."""
+    metrics_hosts: Sequence[str] = ()
+    """Names, besides addresses and localhost, under which metrics are scraped."""
     quiet_logs: bool = False
     """Keep function logs off the terminal."""
 
@@ -179,7 +181,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                         *invoke_routes(service),
                         *_watching(observatory, service, options, backing),
                     ],
-                    middleware=[Middleware(SameOriginOnly, hosts=[options.host])],
+                    middleware=[Middleware(SameOriginOnly, hosts=[options.host], metrics_hosts=options.metrics_hosts)],
                 )
                 if observatory is not None:
                     observatory.start(service)

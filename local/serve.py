@@ -140,6 +140,13 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="metrics, traces and an access log (--no-observe: not even their small cost)",
     )
+    parser.add_argument(
+        "--metrics-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer scrapes of /_warmfront/metrics under this name too, such as host.containers.internal (repeatable)",
+    )
     parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
     parser.add_argument(
         "--log-format",
@@ -216,6 +223,7 @@ def serve(args: argparse.Namespace) -> int:
             event_sources=not args.no_event_sources,
             log_format=args.log_format,
             observe=args.observe,
+            metrics_hosts=args.metrics_host,
         )
         if args.enforce_auth and args.trust_tokens:
             print("warning: --trust-tokens: anybody can sign a token that this emulator accepts", file=sys.stderr)

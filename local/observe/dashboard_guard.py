@@ -17,18 +17,21 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PREFIXES: Final = ("/_warmfront", "/2015-03-31")
 """The emulator's own surface, and the Lambda API, which no AWS SDK calls with an Origin."""
+METRICS: Final = "/_warmfront/metrics"
 
 
 class SameOriginOnly:
-    """ASGI middleware. `hosts`: names that are ours besides addresses and localhost."""
+    """ASGI middleware. `hosts`: names that are ours besides addresses and localhost; `metrics_hosts`: those of a scrape's requests."""
 
-    def __init__(self, app: App, hosts: Collection[str] = ()) -> None:
+    def __init__(self, app: App, hosts: Collection[str] = (), metrics_hosts: Collection[str] = ()) -> None:
         self._app = app
         self._hosts = frozenset(hosts)
+        self._metrics_hosts = self._hosts.union(name.lower() for name in metrics_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PREFIXES):
-            reason = refusal(dict(scope["headers"]), scope["scheme"], self._hosts)
+            hosts = self._metrics_hosts if scope["path"] == METRICS else self._hosts
+            reason = refusal(dict(scope["headers"]), scope["scheme"], hosts)
             if reason is not None:
                 await _refuse(reason, send)
                 return

@@ -132,6 +132,19 @@ def test_host_and_origin_decide(headers: dict[str, str], passes: bool) -> None:
     assert (refusal(sent, "http", {"emulator"}) is None) is passes
 
 
+def test_a_name_for_scrapes_opens_the_metrics_and_nothing_else() -> None:
+    with serve(TEMPLATES / "api.yaml", "--metrics-host", "Host.containers.internal") as named:
+        name = "host.containers.internal:3000"
+        assert ask(named, "GET", "/_warmfront/metrics", host=name)[0] == 200
+        assert ask(named, "GET", "/_warmfront/metrics", host="rebound.example:3000")[0] == 403
+        assert ask(named, "GET", "/_warmfront/metrics", host=name, origin="http://rebound.example:3000")[0] == 403
+        for path in ("", "state", "snapshot", "events", "metrics/"):
+            assert ask(named, "GET", f"/_warmfront/{path}", host=name)[0] == 403
+        for method, path, body in WRITES:
+            sent = ask(named, method, f"/_warmfront/functions/{path}", body, host=name, x_warmfront_token=TOKEN)
+            assert sent[0] == 403
+
+
 def test_the_functions_own_routes_are_as_open_as_before(served: Served) -> None:
     assert ask(served, "GET", "/pid", host="anything.example", origin="http://elsewhere.example")[0] == 200
 
