@@ -1,4 +1,7 @@
-"""A server in a process of its own for trials: answers after a fixed piece of work, or stalls on a beat. `python FILE SPINS STALL_S`."""
+"""A server in a process of its own for trials: answers after a fixed piece of work, or stalls on a beat.
+
+`python FILE SPINS_A SPINS_B STALL_S`: what lies under /b has the second piece of work, everything else the first.
+"""
 
 import asyncio
 import os
@@ -10,7 +13,8 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 class Server(asyncio.Protocol):
-    spins = 0
+    spins_a = 0
+    spins_b = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -18,7 +22,7 @@ class Server(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         total = 0
-        for number in range(self.spins):
+        for number in range(self.spins_b if data.startswith(b"GET /b/") else self.spins_a):
             total += number * number
         self.transport.write(ANSWER * data.count(b"\r\n\r\n"))
 
@@ -31,7 +35,7 @@ async def stall(every_s: float, for_s: float) -> None:
 
 
 async def main() -> None:
-    Server.spins, stall_s = int(sys.argv[1]), float(sys.argv[2])
+    Server.spins_a, Server.spins_b, stall_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     gone = asyncio.Event()
