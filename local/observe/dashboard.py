@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from local.gateway.exchange import encode_json
 from local.lambda_service import faults
 from local.lambda_service.function import Function
 from local.lambda_service.service import LambdaService, new_trace_id
@@ -121,7 +122,7 @@ def _message(tick: Mapping[str, Any], service: LambdaService) -> bytes:
         for name, function in service.functions.items()
         if function.fault is not None
     ]
-    return b"data: " + json.dumps({**tick, "faults": injected}, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + encode_json({**tick, "faults": injected}) + b"\n\n"
 
 
 class _Buttons:

@@ -4,10 +4,10 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import PATIENCE_MS, ColorScheme, Look
 from tests.emulator.harness import PATIENCE_S
@@ -57,6 +57,14 @@ FAINT = """() => {
   }
   return found;
 }"""
+
+
+@pytest.fixture
+def brief() -> Iterator[None]:
+    """For what is expected not to come."""
+    expect.set_options(timeout=PATIENCE_MS / 10)
+    yield
+    expect.set_options(timeout=PATIENCE_MS)
 
 
 def request(served: Served, path: str) -> int:
@@ -113,8 +121,7 @@ def test_a_cold_start_and_a_warm_request_show_live_with_log_report_and_waterfall
     expect(page.locator("#warm .fall li.init")).to_have_count(0)
 
 
-def test_the_button_forces_a_cold_start(look: Callable[..., Look], served: Served) -> None:
-    page = look().go()
+def force_a_cold_start(page: Page, served: Served) -> None:
     request(served, "/items/1")
     expect(figure(page, "cold")).to_have_text("1")
     row(page).get_by_role("button", name="Force a cold start").click()
@@ -127,8 +134,7 @@ def test_the_button_forces_a_cold_start(look: Callable[..., Look], served: Serve
     expect(page.locator("#cold .call")).to_have_count(2)
 
 
-def test_a_fault_is_injected_seen_at_work_and_cleared(look: Callable[..., Look], served: Served) -> None:
-    page = look().go()
+def throttle_and_clear(page: Page, served: Served) -> None:
     inject(page, "Items", "Throttle")
     expect(page.locator("#faulty")).to_have_text("Fault in Items")
     assert request(served, "/items/1") == 503
@@ -137,6 +143,47 @@ def test_a_fault_is_injected_seen_at_work_and_cleared(look: Callable[..., Look],
     expect(row(page).locator(".fault")).to_be_hidden()
     expect(page.locator("#faulty")).to_be_hidden()
     assert request(served, "/items/1") == 200
+
+
+def test_the_button_forces_a_cold_start(look: Callable[..., Look], served: Served) -> None:
+    force_a_cold_start(look().go(), served)
+
+
+def test_a_fault_is_injected_seen_at_work_and_cleared(look: Callable[..., Look], served: Served) -> None:
+    throttle_and_clear(look().go(), served)
+
+
+@pytest.mark.parametrize(
+    ("check", "method", "ending", "answer", "fails_at"),
+    [
+        (force_a_cold_start, "POST", "retire", {"retired": 1}, "tile"),
+        (throttle_and_clear, "PUT", "fault", {"function": "Items", "kind": "throttle"}, "fault"),
+        (throttle_and_clear, "DELETE", "fault", {"cleared": True}, "fault"),
+    ],
+    ids=["cold start", "throttle", "clear"],
+)
+def test_a_button_that_only_says_so_is_found_out(
+    look: Callable[..., Look],
+    served: Served,
+    brief: None,  # noqa: ARG001
+    check: Callable[[Page, Served], None],
+    method: str,
+    ending: str,
+    answer: object,
+    fails_at: str,
+) -> None:
+    """The planted mistake: the emulator answers as ever and does nothing."""
+    page = look().go()
+
+    def answer_only(route: Route) -> None:
+        if route.request.method == method:
+            route.fulfill(json=answer)
+        else:
+            route.continue_()
+
+    page.route(f"**/functions/Items/{ending}", answer_only)
+    with pytest.raises(AssertionError, match=fails_at):
+        check(page, served)
 
 
 def test_a_fault_ends_by_itself(look: Callable[..., Look]) -> None:
