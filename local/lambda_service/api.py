@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local.lambda_service import descriptions
-from local.lambda_service.service import LambdaService, new_trace_id, split_name
+from local.lambda_service.names import split_name
+from local.lambda_service.service import LambdaService, new_trace_id
 from local.lambda_service.types import (
     InvalidParameterValue,
     InvalidRequestContent,

@@ -7,7 +7,8 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 
-from local.lambda_service.service import LATEST, LambdaService, version_of
+from local.lambda_service.names import LATEST, version_of
+from local.lambda_service.service import LambdaService
 from local.template import ACCOUNT_ID, FunctionConfig
 
 

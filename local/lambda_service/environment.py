@@ -12,9 +12,9 @@ import signal
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 from local.lambda_service import failures
+from local.lambda_service.environment_host import EnvironmentHost
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.runtime_api import RuntimeConnection, next_head, refusal
@@ -32,22 +32,6 @@ class Phase(Enum):
     INVOKE = "invoke"
     RETURNING = "returning"
     SHUTDOWN = "shutdown"
-
-
-class EnvironmentHost(Protocol):
-    """Who is told what happens to an environment: its function."""
-
-    def environment_answered(
-        self, environment: "Environment", invocation: Invocation, body: bytes, failed: bool, error_type: str | None
-    ) -> None: ...
-
-    def environment_back(self, environment: "Environment") -> None: ...
-
-    def environment_exited(
-        self, environment: "Environment", status: int, was: Phase, running: list[Invocation]
-    ) -> None: ...
-
-    def environment_output(self, environment: "Environment", chunk: bytes) -> None: ...
 
 
 class Environment:
@@ -184,8 +168,7 @@ class Environment:
             self._sandbox = await self._starter.open(self._environ(), self, self._guard)
         except OSError as error:
             self._phase = Phase.SHUTDOWN
-            reason = f"fork/exec {self._starter.command}: {error.strerror or error}"
-            return InitFailure(failures.spawn_failed("", reason), "Runtime.InvalidEntrypoint", "error", 0.0)
+            return InitFailure.not_spawned(self._starter.command, error)
         self._gone = loop.create_future()
         self.process_began_ns = self._sandbox.began_ns
         try:
@@ -408,11 +391,6 @@ class Environment:
         gone, self._gone = self._gone, None
         gone.set_result(None)
         if self._ready is not None and not self._ready.done():
-            self._ready.set_result(self._died_in_init(status))
+            self._ready.set_result(InitFailure.died(status, self._since_spawn_ms(), out_of_memory=self.out_of_memory))
         elif was not in (Phase.INIT, Phase.SHUTDOWN):
             self._host.environment_exited(self, status, was, running)
-
-    def _died_in_init(self, status: int) -> InitFailure:
-        if self.out_of_memory:
-            return InitFailure(failures.out_of_memory(""), "Runtime.OutOfMemory", "error", self._since_spawn_ms())
-        return InitFailure(failures.runtime_exited("", status), "Runtime.ExitError", "error", self._since_spawn_ms())

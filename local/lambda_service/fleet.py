@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from local.lambda_service.environment import Environment, EnvironmentHost
+from local.lambda_service.environment import Environment
+from local.lambda_service.environment_host import EnvironmentHost
 from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.logs import without_hang_up
 from local.lambda_service.sandbox import Launch

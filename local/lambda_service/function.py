@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from local.lambda_service import failures
 from local.lambda_service.environment import Environment, Phase
 from local.lambda_service.faults import Fault
 from local.lambda_service.fleet import Fleet
@@ -26,12 +24,11 @@ from local.lambda_service.types import (
     Throttled,
     VersionFailed,
 )
+from local.lambda_service.waiters import Waiters
 from local.lambda_service.ways import StartPlan, Way
 from local.lambda_service.workplace import Counters, Limits, Workplace
 from local.template import FunctionConfig
 
-RETURNING_WAIT_S = 1.0
-"""How long an invocation waits for an environment that has answered but not come back, before a new one is started."""
 NO_LIMIT_S = 86_400.0
 """Instead of the timeout, of a function that waits for a debugger."""
 
@@ -73,8 +70,8 @@ class Function:
         )
         self.environments = self.fleet.environments
         self._scaling: Scaling[Environment] = Scaling(1 if debugged else config.reserved_concurrency)
-        self._waiters: deque[Invocation] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiters = Waiters(self._wait_no_longer)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._watch = LongWatch(self.environments, self._log)
         self._outcomes = Outcomes(
             config,
@@ -113,8 +110,7 @@ class Function:
         if isinstance(admitted, Environment):
             self._use(admitted, invocation)
         elif admitted is Decision.WAIT:
-            invocation.timer = asyncio.get_running_loop().call_later(RETURNING_WAIT_S, self._wait_no_longer, invocation)
-            self._waiters.append(invocation)
+            self._waiters.add(invocation)
         else:
             self._begin(self._cold_start(invocation), invocation)
 
@@ -133,7 +129,7 @@ class Function:
 
         def tell(task: asyncio.Task[None]) -> None:
             if task.cancelled() or task.exception() is not None:
-                self._abandon(invocation)
+                invocation.abandon(ServiceError("the emulator is shutting down"))
 
         self._spawn_task(start).add_done_callback(tell)
 
@@ -165,7 +161,6 @@ class Function:
 
     def _wait_no_longer(self, invocation: Invocation) -> None:
         """No environment came back for this invocation (in time): it starts one."""
-        self._waiters.remove(invocation)
         self._scaling.give_up_waiting()
         self._begin(self._cold_start(invocation), invocation)
 
@@ -216,7 +211,7 @@ class Function:
             self._dispatch(environment, invocation)
             return
         if failure is None and left_s > 0:  # ready, and dead before anybody could use it
-            failure = InitFailure(failures.runtime_exited("", 0), "Runtime.ExitError", "error", 0.0)
+            failure = InitFailure.died(0, 0.0, out_of_memory=False)
         if failure is not None:
             self._log.init_failed(failure, environment.way, phase="invoke")
         if failure is None or failure.status == "timeout":
@@ -250,7 +245,7 @@ class Function:
             return
         environment.idle_since_s = time.monotonic()
         self._scaling.came_back(environment, ahead=environment.ahead)
-        if self._waiters:
+        if self._waiters.queue:
             self._serve_waiters()
 
     def environment_exited(self, environment: Environment, status: int, was: Phase, running: list[Invocation]) -> None:
@@ -289,18 +284,12 @@ class Function:
 
     def _serve_waiters(self) -> None:
         while self._waiters and (environment := self._scaling.take_for_waiter()) is not None:
-            invocation = self._waiters.popleft()
-            assert invocation.timer is not None
-            invocation.timer.cancel()
-            self._use(environment, invocation)
+            self._use(environment, self._waiters.take())
 
     def _let_one_waiter_start(self) -> None:
         """A returning environment is lost: of the invocations that wait for one, one has nothing to wait for."""
         if self._waiters and self._scaling.waiting > self._scaling.returning:
-            invocation = self._waiters[0]
-            assert invocation.timer is not None
-            invocation.timer.cancel()
-            self._wait_no_longer(invocation)
+            self._waiters.one_gives_up()
 
     # -- the end of an invocation --------------------------------------------------------------------------------------
 
@@ -327,11 +316,7 @@ class Function:
 
     def _drop(self, environment: Environment) -> None:
         if self.fleet.drop(environment) and environment.ahead and environment.ready_ns and not self._closing:
-            self._spawn_task(self._replace())
-
-    async def _replace(self) -> None:
-        """Of those that are there before any invocation one has ended."""
-        await self.start(1, ahead=True)
+            self._spawn_task(self.start(1, ahead=True))  # of those that are there before any invocation one has ended
 
     async def _shut_down(self, environment: Environment) -> None:
         environment.retiring = True
@@ -393,10 +378,7 @@ class Function:
         self._closing = True
         for environment in self.environments.values():
             environment.retiring = True
-        for waiter in list(self._waiters):
-            assert waiter.timer is not None
-            waiter.timer.cancel()
-            self._wait_no_longer(waiter)
+        self._waiters.all_give_up()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -404,18 +386,11 @@ class Function:
         await asyncio.gather(*(self._shut_down(environment) for environment in list(self.environments.values())))
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for invocation in running:
-            self._abandon(invocation)
+            invocation.abandon(ServiceError("the emulator is shutting down"))
         await self.fleet.close()
         self._watch.close()
 
-    @staticmethod
-    def _abandon(invocation: Invocation) -> None:
-        if invocation.timer is not None:
-            invocation.timer.cancel()
-        if invocation.future is not None and not invocation.future.done():
-            invocation.future.set_exception(ServiceError("the emulator is shutting down"))
-
-    def _spawn_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn_task[T](self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,6 +1,7 @@
 """One event on its way through the service, from admission to its answer. Knows neither processes nor logs."""
 
 import asyncio
+import random
 import time
 
 
@@ -59,3 +60,16 @@ class Invocation:
         self.live = False
         """It runs so long that its log is written as it comes."""
         self.future: asyncio.Future[object] | None = None
+
+    def abandon(self, reason: Exception) -> None:
+        """Nobody will answer it any more: its caller gets the reason."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(reason)
+
+
+def new_request_id() -> str:
+    """A version 4 UUID; not from os.urandom, because nothing secret hangs on it and it is made for every invocation."""
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -4,11 +4,10 @@ docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html: invocations 
 process free is throttled; Lambda adds environments by their load, here their number is fixed.
 """
 
-import asyncio
 import time
 
 from local.lambda_service.environment import Environment, Phase
-from local.lambda_service.function import RETURNING_WAIT_S, Function
+from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.types import Throttled
 
@@ -30,11 +29,9 @@ class ManagedFunction(Function):
         if environment is not None and free:
             self._use(environment, invocation)
             return
-        invocation.timer = asyncio.get_running_loop().call_later(RETURNING_WAIT_S, self._wait_no_longer, invocation)
-        self._waiters.append(invocation)
+        self._waiters.add(invocation)
 
     def _wait_no_longer(self, invocation: Invocation) -> None:
-        self._waiters.remove(invocation)
         self._outcomes.refused(invocation, Throttled(REASON))
 
     def _take(self) -> bool:
@@ -47,7 +44,9 @@ class ManagedFunction(Function):
         return True
 
     def _free(self, environment: Environment) -> None:
-        """It takes events from here on."""
+        """It takes events from here on, first of those that waited for the one it replaces."""
+        while self._waiters and environment.alive and not environment.retiring:
+            self._use(environment, self._waiters.take())
 
     # -- what environments tell ----------------------------------------------------------------------------------------
 
@@ -66,11 +65,8 @@ class ManagedFunction(Function):
         if environment.retiring:
             if not environment.running:
                 self._spawn_task(self._shut_down(environment))
-        elif self._waiters:
-            invocation = self._waiters.popleft()
-            assert invocation.timer is not None
-            invocation.timer.cancel()
-            self._use(environment, invocation)
+        elif self._waiters.queue:
+            self._use(environment, self._waiters.take())
 
     def environment_exited(self, environment: Environment, status: int, was: Phase, running: list[Invocation]) -> None:  # noqa: ARG002
         self._lose(environment, running, status)

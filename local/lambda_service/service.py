@@ -16,10 +16,11 @@ from local.lambda_service.aws_clients import AwsClients
 from local.lambda_service.destinations import Destinations
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.function import Function
-from local.lambda_service.invocation import Invocation
+from local.lambda_service.invocation import Invocation, new_request_id
 from local.lambda_service.launches import Launcher, Surroundings, not_runnable
 from local.lambda_service.logs import LogSink
 from local.lambda_service.managed import ManagedFunction
+from local.lambda_service.names import LATEST, PUBLISHED, split_name, version_of
 from local.lambda_service.observer import Observer
 from local.lambda_service.sandbox import Guard, Launch
 from local.lambda_service.state import function_state
@@ -34,9 +35,6 @@ ACCOUNT_CONCURRENCY = 1000
 """docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: default concurrent executions of an account."""
 REAP_EVERY_S = 10.0
 WARM_AT_ONCE = 8
-LATEST = "$LATEST"
-PUBLISHED = "1"
-"""The version an alias points at: locally there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,29 +372,6 @@ class LambdaService:
             if function.counters.invocations or function.environments:
                 found[f"{logical_id}:{LATEST}"] = function_state(function)
         return found
-
-
-def version_of(config: FunctionConfig, qualifier: str) -> str | None:
-    """The version that a qualifier names; None when the function has none of that name."""
-    if qualifier == LATEST:
-        return LATEST
-    if config.auto_publish_alias is not None and qualifier in (config.auto_publish_alias, PUBLISHED):
-        return PUBLISHED
-    return None
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """Function name and qualifier of a name, a partial ARN (`123456789012:function:f:live`) or a full ARN."""
-    parts = name.split(":")
-    if "function" in parts:
-        parts = parts[parts.index("function") + 1 :]
-    return parts[0], parts[1] if len(parts) > 1 else None
-
-
-def new_request_id() -> str:
-    """A version 4 UUID; not from os.urandom, because nothing secret hangs on it and it is made for every invocation."""
-    digits = f"{random.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def new_trace_id(*, sampled: bool) -> str:

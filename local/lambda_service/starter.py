@@ -5,8 +5,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
+from local.lambda_service import failures
 from local.lambda_service.sandbox import Guard, Sandbox, SandboxHost
 
 
@@ -19,6 +20,18 @@ class InitFailure:
     status: str
     """`error` or `timeout`, as INIT_REPORT words it."""
     init_ms: float
+
+    @classmethod
+    def not_spawned(cls, command: str, error: OSError) -> Self:
+        reason = f"fork/exec {command}: {error.strerror or error}"
+        return cls(failures.spawn_failed("", reason), "Runtime.InvalidEntrypoint", "error", 0.0)
+
+    @classmethod
+    def died(cls, status: int, init_ms: float, *, out_of_memory: bool) -> Self:
+        """The process ended before it asked for an event."""
+        if out_of_memory:
+            return cls(failures.out_of_memory(""), "Runtime.OutOfMemory", "error", init_ms)
+        return cls(failures.runtime_exited("", status), "Runtime.ExitError", "error", init_ms)
 
 
 class Starter(Protocol):
