@@ -3,12 +3,14 @@
 Names and dimensions are what alarms, dashboards and reports look for.
 """
 
+import logging
 import os
 import sys
 import time
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.lambda_context import build_lambda_context_model
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.metrics.functions import is_metrics_disabled
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
@@ -102,7 +104,32 @@ class Emf(AmazonCloudWatchEMFProvider):
         self.metadata_set.clear()
 
 
+class ContextOfLogs(logging.Filter):
+    """Gives the logger an invocation's keys with the first line it logs: most log nothing, and would pay 20 us for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._context: Any = None
+
+    def serve(self, context: Any) -> None:
+        """The invocation that is served from now on; None: somebody else has given the logger its keys."""
+        self._context = context
+
+    def filter(self, _: logging.LogRecord) -> bool:
+        context, self._context = self._context, None
+        if context is not None:
+            logger.append_keys(cold_start=False, **vars(build_lambda_context_model(context)))
+        return True
+
+
+LOGS_EACH_INVOCATION = any(
+    os.environ.get(name) for name in ("POWERTOOLS_LOGGER_LOG_EVENT", "POWERTOOLS_LOGGER_SAMPLE_RATE")
+)
+"""The logger is told to do something for every invocation."""
+
 logger = Logger(service=SERVICE)
+context_of_logs = ContextOfLogs()
+logger.registered_handler.addFilter(context_of_logs)  # not the logger: lines of its children pass here, too
 emf = Emf(namespace=NAMESPACE, service=SERVICE)
 metrics = Metrics(provider=emf)
 

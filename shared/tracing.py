@@ -139,10 +139,9 @@ class XRayProvider(BaseProvider):
         parent = _current.get()
         if parent is not _NOT_SAMPLED:
             return Subsegment(name, parent.document["trace_id"], parent.id, **members)
-        # Set anew by the runtime client for each invocation: Root=1-...;Parent=...;Sampled=1
-        header = self._environ.get("_X_AMZN_TRACE_ID", "")
-        if "Sampled=1" not in header:
+        if not chosen(self._environ):
             return _NOT_SAMPLED
+        header = self._environ["_X_AMZN_TRACE_ID"]
         fields = dict(part.partition("=")[::2] for part in header.split(";"))
         if "Root" not in fields or "Parent" not in fields:
             return _NOT_SAMPLED
@@ -165,6 +164,12 @@ class XRayProvider(BaseProvider):
 
 
 type LambdaHandler = Callable[[dict[str, Any], Any], Any]
+
+
+def chosen(environ: Mapping[str, str]) -> bool:
+    """Whether X-Ray takes the invocation that is served now."""
+    # Set anew by the runtime client for each invocation: Root=1-...;Parent=...;Sampled=1
+    return "Sampled=1" in environ.get("_X_AMZN_TRACE_ID", "")
 
 
 def tracer_for(environ: Mapping[str, str], service: str) -> Tracer | None:

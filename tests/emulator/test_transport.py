@@ -115,6 +115,18 @@ CASES: dict[str, tuple[list[Any], list[bytes]]] = {
         [["next", []], ["post_invocation_result", ["id-1", "y" * 200_000, "application/json", None]], ["next", []]],
         [NEXT % (2, b"{}"), REFUSED, NEXT % (2, b"{}")],
     ),
+    "receipts alike and one that differs": (
+        [["next", []], *[["post_invocation_result", ["id-1", "{}", "application/json", None]], ["next", []]] * 4],
+        [
+            *[NEXT % (1, b"1"), ACCEPTED, NEXT % (1, b"2"), ACCEPTED, NEXT % (1, b"3")],
+            *[
+                ACCEPTED.replace(b"2\r\n\r\n{}", b'16\r\n\r\n{"status": "OK"}'),
+                NEXT % (1, b"4"),
+                ACCEPTED,
+                NEXT % (1, b"5"),
+            ],
+        ],
+    ),
     "an invocation that has an id of its own": (
         [["next", []], ["post_invocation_result", ["id-1", "{}", "application/json", "inv-7"]], ["next", []]],
         [NEXT % (2, b"{}"), ACCEPTED, NEXT % (2, b"{}")],

@@ -4,14 +4,19 @@ import asyncio
 import base64
 import json
 import logging
+import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from io import StringIO
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from shared import telemetry
+from shared import telemetry, tracing
 from shared.endpoint import Handler, Request, Response, endpoint
 from shared.problems import Invalid, Problem, Unavailable, at
 from tests.functions.conftest import Context, payload
@@ -113,6 +118,102 @@ def test_what_nobody_foresaw_is_a_500_that_tells_nothing(log: StringIO) -> None:
     assert line["message"] == telemetry.UNEXPECTED
     assert line["error_type"] == "RuntimeError"
     assert line["where"][-1].startswith("test_endpoint.py:")
+
+
+def logging_route() -> Handler:
+    async def route(request: Request) -> Response:
+        if request.query.get("log"):
+            telemetry.logger.info("seen")
+        return Response(200)
+
+    return endpoint({"GET /x/things/{id}": route}, run=asyncio.run)
+
+
+def test_a_line_of_the_log_is_of_the_invocation_that_logged_it(log: StringIO) -> None:
+    handler = logging_route()
+    wanted = []
+    for number, logs in enumerate((True, True, False, True, True)):
+        context = Context()
+        context.aws_request_id = f"request-{number}"
+        query = {"log": "yes"} if logs else {}
+        handler(payload("GET", "/x/things/7", body=None, headers={}, query=query), context)
+        wanted += [context.aws_request_id] * logs
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["function_request_id"] for line in lines] == wanted
+    assert [line["cold_start"] for line in lines[1:]] == [False] * (len(lines) - 1)
+
+
+def test_later_invocations_log_what_powertools_decorator_makes_the_first_one_log(log: StringIO) -> None:
+    handler = logging_route()
+    for _ in range(2):
+        call(handler, queryStringParameters={"log": "yes"})
+    first, second = (json.loads(line) for line in log.getvalue().splitlines())
+    of_the_moment = ("timestamp", "cold_start", "function_request_id", "taskName")
+    assert {**first, **dict.fromkeys(of_the_moment)} == {**second, **dict.fromkeys(of_the_moment)}
+
+
+def test_an_invocation_that_x_ray_chose_has_its_subsegment_and_no_other_one_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        daemon.setblocking(False)
+        tracer = tracing.tracer_for({"AWS_XRAY_DAEMON_ADDRESS": f"127.0.0.1:{daemon.getsockname()[1]}"}, "shop")
+        assert tracer is not None
+        provider = cast("tracing.XRayProvider", tracer.provider)
+        provider._environ = os.environ
+        monkeypatch.setattr(tracing, "tracer_for", lambda *_: tracer)
+        handler = answering(Response(200))
+        chosen = []
+        for sampled in (0, 0, 1, 0, 1):
+            trace_id = "Root=1-67f0c1a2-0123456789abcdef01234567;Parent=53995c3f42cd8ad8;Sampled="
+            monkeypatch.setenv("_X_AMZN_TRACE_ID", f"{trace_id}{sampled}")
+            call(handler)
+            try:
+                chosen.append(daemon.recv(65_536))
+            except BlockingIOError:
+                chosen.append(b"")
+        provider.close()
+        assert [bool(one) for one in chosen] == [False, False, True, False, True]
+
+
+def test_the_first_invocation_alone_counts_as_a_cold_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aws_lambda_powertools.metrics.provider.cold_start.is_cold_start", True)
+    handler = answering(Response(200))
+    for _ in range(3):
+        call(handler)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sum("ColdStart" in line for line in lines) == 1
+    assert sum("Latency" in line for line in lines) == 3
+
+
+def test_metrics_are_written_also_of_an_invocation_that_the_environment_breaks_off(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def route(_: Request) -> Response:
+        telemetry.measure(telemetry.CONNECTIONS_LOST, 1)
+        raise KeyboardInterrupt
+
+    handler = endpoint({"GET /x/things/{id}": route}, run=asyncio.run)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            call(handler)
+    assert sum("ConnectionsLost" in line for line in capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["POWERTOOLS_LOGGER_LOG_EVENT", "POWERTOOLS_LOGGER_SAMPLE_RATE"])
+def test_a_logger_that_is_to_act_on_every_invocation_does(name: str) -> None:
+    script = """
+import asyncio
+from shared.endpoint import Response, endpoint
+async def route(_): return Response(200)
+handler = endpoint({"GET /x": route}, run=asyncio.run)
+assert handler.__wrapped__, "not Powertools' decorators themselves"
+"""
+    environ = os.environ | {name: "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", script], env=environ, check=True)
 
 
 def test_every_invocation_writes_one_line_of_metrics(capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,74 @@ def test_an_error_in_one_invocation_leaves_the_loop_to_the_next() -> None:
     environment.reset()
 
 
+def test_an_invocation_that_never_waits_has_its_result_too() -> None:
+    environment = Environment()
+
+    async def at_once() -> int:
+        return 7
+
+    assert [environment.run(at_once()) for _ in range(3)] == [7, 7, 7]
+    environment.reset()
+
+
+def test_an_exit_in_an_invocation_ends_the_process_and_not_only_the_task() -> None:
+    environment = Environment()
+
+    async def leave() -> None:
+        await asyncio.sleep(0)
+        sys.exit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        environment.run(leave())
+    assert caught.value.code == 3
+    assert environment.run(this_loop()).is_running() is False
+    environment.reset()
+
+
+def test_what_an_invocation_leaves_running_goes_on_in_the_next() -> None:
+    environment = Environment()
+    kept: list[asyncio.Task[None]] = []
+    went_on: list[str] = []
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        went_on.append("later")
+
+    async def leave_it() -> None:
+        kept.append(asyncio.create_task(later()))
+
+    async def wait_for_it() -> None:
+        await kept[0]
+
+    environment.run(leave_it())
+    assert went_on == []
+    environment.run(wait_for_it())
+    assert went_on == ["later"]
+    environment.reset()
+
+
+def test_an_invocation_takes_three_turns_of_the_loop_for_one_wait_and_not_four() -> None:
+    environment = Environment()
+
+    async def wait_once() -> None:
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
+        loop.call_soon(answered.set_result, None)
+        await answered
+
+    loop = environment.run(this_loop())
+    turns: list[float | None] = []
+    selector = loop._selector  # type: ignore[attr-defined]
+    select = selector.select
+    selector.select = lambda timeout: turns.append(timeout) or select(timeout)  # type: ignore[func-returns-value]
+    environment.run(wait_once())
+    ours = len(turns)
+    loop.run_until_complete(wait_once())
+    assert (ours, len(turns) - ours) == (3, 4)
+    environment.reset()
+
+
 def test_under_snapstart_the_loop_is_dropped_before_the_snapshot() -> None:
     script = """
 import asyncio

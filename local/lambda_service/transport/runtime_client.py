@@ -16,6 +16,7 @@ TOGETHER = 32_768
 _connection: socket | None = None
 _rest = b""
 _receipts = 0
+_receipt = b""
 _asked = False
 _user_agent = ""
 _next = b""
@@ -110,12 +111,15 @@ def _send(data: bytes) -> None:
 
 
 def _read() -> tuple[int, dict[str, str], bytes]:
-    """One HTTP answer: status, headers, body."""
-    global _rest
+    """One HTTP answer: status, headers, body. A receipt, being the same each time, is parsed the first time only."""
+    global _rest, _receipt
     connection = _connection
     if connection is None:
         raise OSError("not connected")
-    data = _rest
+    data = _rest or _received(connection)
+    if _receipt and data.startswith(_receipt):
+        _rest = data[len(_receipt) :]
+        return 202, {}, b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += _received(connection)
     lines = data[:end].decode("latin-1").split("\r\n")
@@ -131,7 +135,10 @@ def _read() -> tuple[int, dict[str, str], bytes]:
             missing -= len(part)
         data = b"".join(parts)
     _rest = data[stop:]
-    return int(lines[0][9:12]), headers, data[begin:stop]
+    status = int(lines[0][9:12])
+    if status == 202:
+        _receipt = data[:stop]
+    return status, headers, data[begin:stop]
 
 
 def _received(connection: socket) -> bytes:
