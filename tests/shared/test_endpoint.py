@@ -152,8 +152,8 @@ def test_later_invocations_log_what_powertools_decorator_makes_the_first_one_log
     assert {**first, **dict.fromkeys(of_the_moment)} == {**second, **dict.fromkeys(of_the_moment)}
 
 
-def test_an_invocation_that_x_ray_chose_has_its_subsegment_and_no_other_one_has(
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_invocation_that_x_ray_chose_has_its_subsegment_and_its_own_log_keys_and_no_other_one_has(
+    log: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
         daemon.bind(("127.0.0.1", 0))
@@ -163,18 +163,23 @@ def test_an_invocation_that_x_ray_chose_has_its_subsegment_and_no_other_one_has(
         provider = cast("tracing.XRayProvider", tracer.provider)
         provider._environ = os.environ
         monkeypatch.setattr(tracing, "tracer_for", lambda *_: tracer)
-        handler = answering(Response(200))
+        handler = logging_route()
         chosen = []
-        for sampled in (0, 0, 1, 0, 1):
+        for number, sampled in enumerate((0, 0, 1, 0, 1)):
             trace_id = "Root=1-67f0c1a2-0123456789abcdef01234567;Parent=53995c3f42cd8ad8;Sampled="
             monkeypatch.setenv("_X_AMZN_TRACE_ID", f"{trace_id}{sampled}")
-            call(handler)
+            context = Context()
+            context.aws_request_id = f"request-{number}"
+            query = {"log": "yes"} if sampled else {}
+            handler(payload("GET", "/x/things/7", body=None, headers={}, query=query), context)
             try:
                 chosen.append(daemon.recv(65_536))
             except BlockingIOError:
                 chosen.append(b"")
         provider.close()
         assert [bool(one) for one in chosen] == [False, False, True, False, True]
+        logged = [json.loads(line)["function_request_id"] for line in log.getvalue().splitlines()]
+        assert logged == ["request-2", "request-4"]
 
 
 def test_the_first_invocation_alone_counts_as_a_cold_start(
