@@ -1,10 +1,11 @@
-"""A server in a process of its own for trials: answers after a fixed piece of work, or stalls on a beat.
+"""A server in a process of its own for trials: answers after a fixed piece of work or a wait, or stalls on a beat.
 
-`python FILE SPINS_A SPINS_B STALL_S`: what lies under /b has the second piece of work, everything else the first.
+`python FILE SPINS WAIT_A_MS WAIT_B_MS STALL_S`: what lies under /b waits for the second time, everything else for the first.
 """
 
 import asyncio
 import os
+import selectors
 import sys
 import time
 
@@ -13,8 +14,8 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 class Server(asyncio.Protocol):
-    spins_a = 0
-    spins_b = 0
+    spins = 0
+    wait_a_s = wait_b_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -22,9 +23,13 @@ class Server(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         total = 0
-        for number in range(self.spins_b if data.startswith(b"GET /b/") else self.spins_a):
+        for number in range(self.spins):
             total += number * number
-        self.transport.write(ANSWER * data.count(b"\r\n\r\n"))
+        answer = ANSWER * data.count(b"\r\n\r\n")
+        if wait_s := self.wait_b_s if data.startswith(b"GET /b/") else self.wait_a_s:
+            asyncio.get_running_loop().call_later(wait_s, self.transport.write, answer)
+        else:
+            self.transport.write(answer)
 
 
 async def stall(every_s: float, for_s: float) -> None:
@@ -35,7 +40,9 @@ async def stall(every_s: float, for_s: float) -> None:
 
 
 async def main() -> None:
-    Server.spins_a, Server.spins_b, stall_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    Server.spins = int(sys.argv[1])
+    Server.wait_a_s, Server.wait_b_s = float(sys.argv[2]) / 1000, float(sys.argv[3]) / 1000
+    stall_s = float(sys.argv[4])
     server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     gone = asyncio.Event()
@@ -56,4 +63,5 @@ class Ends(asyncio.Protocol):
         self.gone.set()
 
 
-asyncio.run(main())
+# epoll waits for whole milliseconds, select for microseconds.
+asyncio.run(main(), loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector()))
