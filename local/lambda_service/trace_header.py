@@ -10,7 +10,7 @@ from collections.abc import Callable
 PER_SECOND = 10
 """X-Ray's default rule takes one request a second and 5 % of the others. Here ten: whoever tries out by hand wants each traced."""
 SHARE = 0.05
-_IDS_AT_ONCE = 256
+_ENDS_AT_ONCE = 256
 
 
 class Sampler:
@@ -28,28 +28,40 @@ class Sampler:
         self._share = share
         self._clock = clock
         self._random = generator or random.Random()
-        self._second = -1
         self._left = 0
-        self._ids: list[str] = []
+        self._next_second_s = 0.0
+        self._ends: list[str] = []
 
     def header(self, given: str) -> str:
         """`Root=...;Parent=<the function's segment>;Sampled=0|1` for an invocation that came with `given`."""
-        if not self._ids:
-            draw = self._random.getrandbits
-            self._ids = [f";Parent={draw(64):016x};Sampled=" for _ in range(_IDS_AT_ONCE)]
+        if not self._ends:
+            self._ends = self._new_ends()
+        end = self._ends.pop()
+        if "Sampled=" in given:
+            return f"Root={root(given)}{end[:-1]}{'1' if 'Sampled=1' in given else '0'}"
+        if (self._left or self._clock() >= self._next_second_s) and self._is_among_the_first():
+            end = end[:-1] + "1"
         if ";" not in given and given.startswith("Root="):  # our own gateway's
-            return f"{given}{self._ids.pop()}{'1' if self._decide() else '0'}"
-        sampled = self._decide() if "Sampled=" not in given else "Sampled=1" in given
-        return f"Root={root(given)}{self._ids.pop()}{int(sampled)}"
+            return given + end
+        return f"Root={root(given)}{end}"
 
-    def _decide(self) -> bool:
-        second = int(self._clock())
-        if second != self._second:
-            self._second, self._left = second, self._per_second
-        if self._left:
-            self._left -= 1
-            return True
-        return self._random.random() < self._share
+    def _new_ends(self) -> list[str]:
+        """Several at once: ids are cut from one draw."""
+        ids, chance, share = self._random.randbytes(8 * _ENDS_AT_ONCE).hex(), self._random.random, self._share
+        return [
+            f";Parent={ids[start : start + 16]};Sampled={'1' if chance() < share else '0'}"
+            for start in range(0, len(ids), 16)
+        ]
+
+    def _is_among_the_first(self) -> bool:
+        """Of its second: those are all traced."""
+        now_s = self._clock()
+        if now_s >= self._next_second_s:
+            self._next_second_s, self._left = now_s // 1 + 1, self._per_second
+        if not self._left:
+            return False
+        self._left -= 1
+        return True
 
 
 def root(header: str) -> str:

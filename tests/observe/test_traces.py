@@ -175,6 +175,14 @@ def test_the_first_invocations_of_a_second_are_sampled_and_a_share_of_the_others
     assert never.header(f"Root={TRACE}").endswith(";Sampled=0")
 
 
+def test_what_a_second_has_left_is_not_carried_into_the_next() -> None:
+    now_s = [0.5]
+    sampler = Sampler(per_second=2, share=0.0, clock=lambda: now_s[0])
+    assert "Sampled=1" in sampler.header(f"Root={TRACE}")
+    now_s[0] = 1.25
+    assert ["Sampled=1" in sampler.header(f"Root={TRACE}") for _ in range(4)] == [True, True, False, False]
+
+
 @pytest.mark.parametrize("sampled", ["0", "1"])
 def test_a_caller_that_has_decided_is_followed_and_each_function_has_a_segment_of_its_own(sampled: str) -> None:
     sampler = Sampler(per_second=0 if sampled == "1" else 10)
