@@ -31,6 +31,7 @@ from local.lambda_service.aws_clients import AwsClients
 from local.lambda_service.control import control_routes
 from local.lambda_service.event_sources import EventSources, SourceError, create_resources
 from local.lambda_service.logs import LogSink, as_json, for_people
+from local.lambda_service.node_client import find_node_client
 from local.lambda_service.reload import SourceWatch
 from local.lambda_service.service import ACCOUNT_CONCURRENCY, LambdaService, ServiceOptions
 from local.lambda_service.staging import StagingError
@@ -76,6 +77,8 @@ class EmulatorOptions:
     port: int = 3000
     freeze: bool = True
     native_client: bool = False
+    node_client: Path | None = None
+    """Folder with npm's aws-lambda-ric, which runs functions of Node."""
     idle_s: float = 600.0
     account_concurrency: int = ACCOUNT_CONCURRENCY
     time_scale: float = 1.0
@@ -228,6 +231,7 @@ async def _prepare(
         region=REGION,
         freeze=options.freeze,
         native_client=options.native_client,
+        node_client=find_node_client(options.node_client) if options.node_client is not None else None,
         idle_s=options.idle_s,
         account_concurrency=options.account_concurrency,
         time_scale=options.time_scale,

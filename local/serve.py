@@ -48,6 +48,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="let handlers' runtime client use its native transport, slower, instead of its equivalent here",
     )
     parser.add_argument(
+        "--node-client",
+        type=Path,
+        metavar="FOLDER",
+        help="run Node.js functions too, under npm's aws-lambda-ric in this folder's node_modules",
+    )
+    parser.add_argument(
         "--state-dir", type=Path, help="keep staged code, /tmp folders and logs here (default: a temporary folder)"
     )
     parser.add_argument(
@@ -177,6 +183,7 @@ def _options(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         built=args.built,
         freeze=not args.no_freeze,
         native_client=args.native_client,
+        node_client=args.node_client,
         env_vars=args.env_vars,
         state_dir=args.state_dir,
         origin=args.backing,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.lambda_service import staging
+from local.lambda_service import node_client, staging
+from local.lambda_service.node_client import NodeClient
 from local.lambda_service.sandbox import Launch
 from local.lambda_service.variables import RESERVED, lambda_variables
 from local.template import FunctionConfig
@@ -27,10 +28,12 @@ class Surroundings:
     xray_address: str
     native_client: bool = False
     """The official client's own transport, in place of ours."""
+    node_client: NodeClient | None = None
+    """What runs functions of Node; None: they do not run here."""
 
 
-def not_runnable(config: FunctionConfig) -> str | None:
-    """Why this machine cannot run the function, or None."""
+def not_runnable(config: FunctionConfig, *, with_node: bool) -> str | None:
+    """Why this machine cannot run the function, or None. `with_node`: a runtime client for Node is there."""
     if config.not_runnable is not None:
         return config.not_runnable
     if config.runtime.startswith("python3."):
@@ -41,6 +44,8 @@ def not_runnable(config: FunctionConfig) -> str | None:
             if _bootstrap_file(config) or config.code_path.is_file()
             else "its code has no executable file `bootstrap`"
         )
+    if config.runtime.startswith("nodejs"):
+        return None if with_node else f"runtime {config.runtime} is not on this machine: {node_client.MISSING}"
     return f"runtime {config.runtime} is not on this machine (Python and `provided` with a `bootstrap` file are)"
 
 
@@ -78,6 +83,8 @@ class Launcher:
         )
         if config.runtime.startswith("provided"):
             return Launch((str(_find_bootstrap(root, layers)),), variables, root, own_bootstrap=False), warnings
+        if config.runtime.startswith("nodejs"):
+            return self._node_launch(config, variables, root, layers, warnings)
         if config.runtime != OWN_PYTHON:
             warnings.append(f"{config.logical_id}: {config.runtime} runs on this machine's {OWN_PYTHON}")
         variables["WARMFRONT_PATHS"] = os.pathsep.join(map(str, self._python_paths(config, root, layers)))
@@ -87,6 +94,17 @@ class Launcher:
         if debug_port is not None:
             variables["WARMFRONT_DEBUG"] = f"{debug_port}{os.pathsep}{self._stage_debugger()}"
         return Launch(staging.python_command(BOOTSTRAP), variables, root), warnings
+
+    def _node_launch(
+        self, config: FunctionConfig, variables: dict[str, str], root: Path, layers: list[Path], warnings: list[str]
+    ) -> tuple[Launch, list[str]]:
+        client = self._surroundings.node_client
+        assert client is not None
+        if about := client.warning(config):
+            warnings.append(about)
+        del variables["PYTHONPATH"]
+        of_node = client.variables(config, root, layers)
+        return Launch(client.command(config), {**of_node, **variables}, root, own_bootstrap=False), warnings
 
     def watched(self, config: FunctionConfig) -> list[Path]:
         """Folders and files that a change in makes the launch stale."""

@@ -21,6 +21,7 @@ from local.lambda_service.launches import Launcher, Surroundings, not_runnable
 from local.lambda_service.logs import LogSink
 from local.lambda_service.managed import ManagedFunction
 from local.lambda_service.names import LATEST, PUBLISHED, split_name, version_of
+from local.lambda_service.node_client import NodeClient
 from local.lambda_service.observer import Observer
 from local.lambda_service.sandbox import Guard, Launch
 from local.lambda_service.state import function_state
@@ -47,6 +48,8 @@ class ServiceOptions:
     freeze: bool = True
     native_client: bool = False
     """Environments speak to the Runtime API through the official client's native module, not through our equivalent."""
+    node_client: NodeClient | None = None
+    """What runs functions of Node; None: they do not run."""
     idle_s: float = 600.0
     shutdown_grace_s: float = 0.5
     init_limit_s: float = INIT_LIMIT_S
@@ -130,6 +133,7 @@ class LambdaService:
             options.environment,
             xray_address,
             options.native_client,
+            options.node_client,
         )
         self._launcher = Launcher(surroundings)
         workplace = Workplace(
@@ -146,7 +150,7 @@ class LambdaService:
         )
         unreserved = self._unreserved_limit()
         for logical_id, config in self.template.functions.items():
-            reason = not_runnable(config)
+            reason = not_runnable(config, with_node=options.node_client is not None)
             if reason is not None:
                 self.not_runnable[logical_id] = reason
                 continue

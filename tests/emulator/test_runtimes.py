@@ -32,6 +32,13 @@ while True:
     connection.getresponse().read()
 """
 
+TWO_CONNECTIONS = BOOTSTRAP.replace("connection = ", "other = ", 1).replace(
+    "while True:", "connection = http.client.HTTPConnection(other.host, other.port)\nwhile True:"
+)
+TWO_CONNECTIONS = TWO_CONNECTIONS.replace('connection.request("POST"', 'other.request("POST"').replace(
+    "connection.getresponse().read()", "other.getresponse().read()"
+)
+
 
 NEVER_READS = f"""#!{sys.executable} -S
 # Asks for its event and reads nothing of it.
@@ -60,6 +67,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("code")
     executable(root / "own/bootstrap", BOOTSTRAP)
     executable(root / "layer/bootstrap", BOOTSTRAP)
+    executable(root / "two/bootstrap", TWO_CONNECTIONS)
     executable(root / "never-reads/bootstrap", NEVER_READS)
     executable(root / "never-asks/bootstrap", NEVER_ASKS)
     (root / "empty").mkdir()
@@ -86,6 +94,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, code: Path) -> Iterator[Ha
         function("inline", "index.handler", inline_code=inline),
         function("zipped", "app.handler", code_path=code / "python.zip"),
         function("own", "what.ever", code_path=code / "own", environment={"OWN": "1"}, **own),
+        function("two", "what.ever", code_path=code / "two", **own),
         function("own_zip", "what.ever", code_path=code / "own.zip", **own),
         function("in_layer", "what.ever", code_path=code / "empty", layers=(LayerConfig("l", code / "layer"),), **own),
         function("never_reads", "what.ever", code_path=code / "never-reads", timeout_s=1, **own),
@@ -120,6 +129,11 @@ def test_a_bootstrap_file_runs_as_it_is(service: Harness, name: str) -> None:
     assert outcome.lines[0].startswith("INIT_START Runtime Version: provided:al2023.warmfront\t")
     assert outcome.cold
     assert not service.invoke(name).cold
+
+
+def test_a_runtime_may_answer_over_another_connection_than_it_asks_by(service: Harness) -> None:
+    """Clients with a pool of connections do: those of Go, of .NET, and whoever uses `fetch`."""
+    assert [service.invoke("two", index).payload["event"] for index in range(3)] == [0, 1, 2]
 
 
 def test_a_bootstrap_sees_lambdas_variables_and_nothing_of_the_emulators(service: Harness) -> None:
