@@ -69,6 +69,7 @@ class EmulatorProcess:
     async def _start(self, template: Path) -> None:
         command = [sys.executable, "-m", "local.cli", "serve", "--port", "0", "--template", str(template)]
         command += ["--log-file", str(self.log_file), "--no-event-sources", "--no-reload"]
+        command += ["--backing", "auto"]  # the servers of this stage, whatever WARMFRONT_BACKING says
         command += ["--aws", "local" if self.settings.aws else "none"]
         if self.settings.parameters:
             command += ["--parameter-overrides", *self.settings.parameters]

@@ -1,6 +1,7 @@
 """One experiment from the command line, with everything that stands around it: servers, proxies, emulator, the shop."""
 
 import argparse
+import asyncio
 import json
 import os
 import select
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from local.lab import command
+from local.lab.emulator_process import EmulatorSettings
 from local.lab.experiments import OURS, load_suite
 from local.lab.faults import family
+from local.lab.stage import Stage
 from local.results import read_result
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +50,24 @@ def test_an_experiment_fails_its_control_passes_the_kit_and_leaves_a_result(
     assert json.loads(output.read_text())["kind"] == "lab"
     assert "where: shared/settings.py" in err
     assert not list(ROOT.glob(f".*-lab-{os.getpid()}-*.yaml"))
+
+
+@pytest.mark.slow
+def test_what_is_broken_are_the_servers_of_the_stage_whatever_the_shell_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WARMFRONT_BACKING", "wheel")
+
+    async def backing() -> dict[str, dict[str, object]]:
+        async with Stage() as stage:
+            emulator = await stage.emulator(EmulatorSettings(ROOT / "template.yaml"))
+            found: dict[str, dict[str, object]] = (await emulator.state())["backing"]
+            return found
+
+    assert {name: server["origin"] for name, server in asyncio.run(backing()).items()} == {
+        "postgres": "url",
+        "redis": "url",
+    }
 
 
 @pytest.mark.slow
