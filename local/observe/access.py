@@ -10,6 +10,7 @@ from local.lambda_service.trace_header import root
 from local.observe.books import Answered
 
 NAME = "access"
+_TWO_DIGITS = [f"{number:02d}" for number in range(100)]
 
 
 class AccessLog:
@@ -33,13 +34,13 @@ class AccessLog:
 
 
 def _lines(answers: Iterable[Answered]) -> str:
-    """One loop and one format for all of them: a call for each would double their cost."""
+    """One loop and one format for all of them, and milliseconds put together of whole numbers: half of what a call for each would cost."""
     return "".join(
         [
-            f"{NAME}: {each.method} {each.path if each.path.isprintable() else _escaped(each.path)} {each.status}"
-            f"{f' -> {each.function}' if each.function else ''} {(each.ended_ns - each.began_ns) / 1e6:.2f} ms"
-            f" {each.size_bytes} B {each.request_id}{f' {root(each.trace_header)}' if each.trace_header else ''}\n"
-            for each in answers
+            f"{NAME}: {method} {path if path.isprintable() else _escaped(path)} {status}{f' -> {function}' if function else ''}"
+            f" {(hundredths := (ended_ns - began_ns) // 10_000) // 100}.{_TWO_DIGITS[hundredths % 100]} ms {size_bytes} B"
+            f" {request_id}{f' {root(trace_header)}' if trace_header else ''}\n"
+            for ended_ns, began_ns, _, _, function, method, path, status, size_bytes, request_id, trace_header in answers
         ]
     )
 

@@ -47,7 +47,11 @@ _new = tuple.__new__  # a NamedTuple's own constructor takes four times as long
 
 
 class Observatory:
-    """Observer of the Lambda service and of the gateways; `start` and `close` it on the event loop."""
+    """Observer of the Lambda service and of the gateways; `start` and `close` it on the event loop.
+
+    What is noted waits SETTLE_S at most, or until there are BATCH of a kind: then all of it is entered, whether or not somebody
+    looks. So nothing is lost for coming too fast, and nobody who reads finds work that was put off.
+    """
 
     def __init__(
         self,
