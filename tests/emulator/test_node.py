@@ -106,7 +106,10 @@ def test_it_starts_cold_stays_warm_and_logs_as_any_other(service: Harness) -> No
 
 
 def test_its_answers_may_come_over_another_connection_than_its_events(service: Harness) -> None:
-    assert [service.invoke("hello", index).payload["event"] for index in range(20)] == list(range(20))
+    service.invoke("hello")
+    outcomes = [service.invoke("hello", index) for index in range(20)]
+    assert [each.payload["event"] for each in outcomes] == list(range(20))
+    assert not any(each.cold for each in outcomes)
 
 
 def test_its_errors_and_its_end_are_passed_on(service: Harness) -> None:
