@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from local.lambda_service.environment import Environment
 from local.observe import emf as emf_module
-from local.observe.books import BUCKETS_S, Histogram, Seconds
+from local.observe.books import BUCKETS_S, Ended, FunctionBook, Histogram, Seconds
 from local.observe.emf import Emf, Key
 from local.observe.metrics import label_name, metric_name
 from local.observe.observatory import BATCH, CHUNK_BYTES_MAX, Observatory
@@ -171,6 +171,19 @@ def test_a_quantile_is_interpolated_within_its_bucket() -> None:
     assert histogram.quantile(0.75) == 3.0
     histogram.add_all([100.0])
     assert histogram.quantile(0.99) == 4.0
+
+
+def test_a_batch_that_spans_seconds_counts_in_each() -> None:
+    def ended(at_s: float, status: str, init_ms: float | None) -> Ended:
+        at_ns = int(at_s * 1e9)
+        return Ended(at_ns, "r", "", status, None, at_ns, at_ns, 3.0, init_ms, None, 30, "e1", 0, 0, b"", "F")
+
+    book = FunctionBook()
+    book.add_all([ended(100.2, "ok", 90.0), ended(100.9, "error", None), ended(101.1, "ok", None)])
+    assert [book.seconds.at(number).requests for number in (100, 101)] == [2, 1]
+    assert (book.durations.count, book.inits.count) == (3, 1)
+    assert [each.status for each in book.records.failed] == ["error"]
+    assert len(book.records.all) == 3
 
 
 def test_percentiles_of_a_minute_weigh_each_second_with_its_requests() -> None:
