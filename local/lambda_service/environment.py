@@ -10,13 +10,12 @@ import contextlib
 import shutil
 import signal
 import time
-from enum import Enum
 from pathlib import Path
 
 from local.lambda_service import failures
-from local.lambda_service.environment_host import EnvironmentHost
 from local.lambda_service.freezer import Freezer
 from local.lambda_service.invocation import Invocation
+from local.lambda_service.phases import EnvironmentHost, Phase
 from local.lambda_service.runtime_api import RuntimeConnection, next_head, refusal
 from local.lambda_service.sandbox import Guard, Sandbox
 from local.lambda_service.starter import InitFailure, Starter, read_milestones
@@ -26,14 +25,6 @@ MEMORY_SAMPLE_NS = 100_000_000
 """A busy environment's memory is read no more often: the kernel keeps the peak, and a reading costs a tenth of an invocation."""
 
 
-class Phase(Enum):
-    INIT = "init"
-    FROZEN = "frozen"
-    INVOKE = "invoke"
-    RETURNING = "returning"
-    SHUTDOWN = "shutdown"
-
-
 class Environment:
     """One execution environment; its id, port and /tmp outlive a reset of the process inside."""
 
@@ -41,7 +32,7 @@ class Environment:
         self,
         environment_id: str,
         starter: Starter,
-        host: EnvironmentHost,
+        host: EnvironmentHost["Environment"],
         *,
         way: Way,
         log_stream: str,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.environment import Environment
+from local.lambda_service.phases import Phase
 
 
 class FaultError(Exception):

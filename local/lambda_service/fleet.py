@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from local.lambda_service.environment import Environment
-from local.lambda_service.environment_host import EnvironmentHost
 from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.logs import without_hang_up
+from local.lambda_service.phases import EnvironmentHost
 from local.lambda_service.sandbox import Launch
 from local.lambda_service.snapshot import Snapshot
 from local.lambda_service.starter import InitFailure, Starter, read_milestones
@@ -29,7 +29,7 @@ class Fleet:
         launch: Launch,
         workplace: Workplace,
         log: FunctionLog,
-        host: EnvironmentHost,
+        host: EnvironmentHost[Environment],
         *,
         plan: StartPlan,
         version: str,

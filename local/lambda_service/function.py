@@ -5,7 +5,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.environment import Environment
 from local.lambda_service.faults import Fault
 from local.lambda_service.fleet import Fleet
 from local.lambda_service.function_log import FunctionLog
@@ -13,6 +13,7 @@ from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import without_hang_up
 from local.lambda_service.long_watch import LongWatch
 from local.lambda_service.outcomes import Outcomes
+from local.lambda_service.phases import Phase
 from local.lambda_service.sandbox import Launch
 from local.lambda_service.scaling import Decision, Scaling
 from local.lambda_service.starter import InitFailure

@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.environment import Environment
 from local.lambda_service.function_log import FunctionLog
+from local.lambda_service.phases import Phase
 
-LONG_S = 0.05
+LONG_S = 0.1
 """From this age an invocation's output is read as it comes, so that a full pipe never blocks a handler, and its memory is watched."""
 LIVE_AFTER_S = 1.0
 """From this age its log is written as it comes, and not when it ends."""

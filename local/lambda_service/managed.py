@@ -6,9 +6,10 @@ process free is throttled; Lambda adds environments by their load, here their nu
 
 import time
 
-from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.environment import Environment
 from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
+from local.lambda_service.phases import Phase
 from local.lambda_service.types import Throttled
 
 REASON = "ConcurrentInvocationLimitExceeded"

@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from local.lambda_service.environment import Phase
+from local.lambda_service.phases import Phase
 from local.observe.books import Histogram
 from local.observe.emf import Key, Series
 from local.observe.observatory import Observatory

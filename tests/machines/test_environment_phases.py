@@ -13,10 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from local.lambda_service import fleet as fleet_module
 from local.lambda_service import sandbox as sandbox_module
-from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.environment import Environment
 from local.lambda_service.function import Function
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import LogSink
+from local.lambda_service.phases import Phase
 from local.lambda_service.runtime_api import RuntimeConnection
 from local.lambda_service.sandbox import Guard, Launch, SandboxHost
 from local.lambda_service.starter import InitFailure

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from local.lambda_service import sandbox as sandbox_module
-from local.lambda_service.environment import Environment, Phase
+from local.lambda_service.environment import Environment
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import LogSink
 from local.lambda_service.managed import ManagedFunction
+from local.lambda_service.phases import Phase
 from local.lambda_service.runtime_api import RuntimeConnection
 from local.lambda_service.sandbox import Guard, Launch, SandboxHost
 from local.lambda_service.types import InvocationResult, ServiceError, Throttled
