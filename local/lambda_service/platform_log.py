@@ -6,12 +6,13 @@ docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html.
 """
 
 import hashlib
-import json
 import math
 import re
 import sys
 from datetime import UTC, datetime
 from typing import Protocol
+
+import msgspec
 
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.starter import InitFailure
@@ -20,6 +21,7 @@ from local.lambda_service.ways import Way
 from local.template import FunctionConfig
 
 _LEVELS = ("DEBUG", "INFO", "WARN")
+_encode = msgspec.json.Encoder().encode
 _SEGMENT = re.compile(r"Parent=([0-9a-f]{16})")
 
 
@@ -166,7 +168,7 @@ class JsonLog:
         if _LEVELS.index(level) < self._level:
             return b""
         body = {"time": _now(), "type": f"platform.{kind}", "record": record}
-        return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+        return _encode(body) + b"\n"
 
     def init_start(self, log_stream: str, way: Way) -> bytes:
         record = {"initializationType": way.initialization_type, "phase": "init", **self._start_record(log_stream)}
@@ -260,4 +262,4 @@ class JsonLog:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -15,6 +15,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         function("spike", "memory.spike", memory_mb=128),
         function("grow", "memory.grow", memory_mb=192, timeout_s=20),
         function("child", "memory.child", memory_mb=128, timeout_s=20),
+        function("child_of_a_thread", "memory.child_of_a_thread", memory_mb=128, timeout_s=20),
         function("hungry", "hungry.handler", memory_mb=192, timeout_s=20),
     ]
     with running(tmp_path_factory.mktemp("memory"), *functions) as harness:
@@ -64,8 +65,9 @@ def test_a_spike_over_the_limit_ends_the_invocation_even_if_it_was_short(service
     assert_out_of_memory(service.invoke("spike", 200), 128)
 
 
-def test_memory_of_child_processes_counts(service: Harness) -> None:
-    assert_out_of_memory(service.invoke("child", 200), 128)
+@pytest.mark.parametrize("name", ["child", "child_of_a_thread"])
+def test_memory_of_child_processes_counts(service: Harness, name: str) -> None:
+    assert_out_of_memory(service.invoke(name, 200), 128)
 
 
 def test_an_init_that_takes_too_much_fails(service: Harness) -> None:

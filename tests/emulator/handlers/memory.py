@@ -1,6 +1,9 @@
 """Handlers that hold memory."""
 
 import os
+import subprocess
+import sys
+import threading
 import time
 from typing import Any
 
@@ -34,4 +37,13 @@ def child(event: Any, context: Any) -> Any:
         time.sleep(60)
         os._exit(0)
     os.waitpid(pid, 0)
+    return "child is gone"
+
+
+def child_of_a_thread(event: Any, context: Any) -> Any:
+    """The same, started by a thread that waits for it."""
+    script = f"held = b'x' * ({event} << 20); import time; time.sleep(60)"
+    thread = threading.Thread(target=subprocess.run, args=([sys.executable, "-c", script],))
+    thread.start()
+    thread.join()
     return "child is gone"
