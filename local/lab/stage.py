@@ -19,6 +19,9 @@ from local.lab.proxy_process import ProxyProcess
 POSTGRES, REDIS, AWS = "postgres", "redis", "aws"
 MAX_CONNECTIONS = 100  # what a small RDS instance has, and what a storm runs into
 
+# A login that a fault has cut off halfway holds up every DROP DATABASE for a minute else (it hears no signal barrier).
+IMPATIENT = {"authentication_timeout": "4s"}
+
 
 class Stage:
     """Servers and proxies for a whole run, and one emulator at a time. An async context manager."""
@@ -37,7 +40,9 @@ class Stage:
         async with contextlib.AsyncExitStack() as exits:
             self._folder = exits.enter_context(_folder())
             # Nobody else's servers: an experiment takes their connections, kills them and fills them with nonsense.
-            self.postgres = exits.enter_context(Postgres.start({}, max_connections=self._max_connections))
+            self.postgres = exits.enter_context(
+                Postgres.start({}, max_connections=self._max_connections, extra_settings=IMPATIENT)
+            )
             self.redis = exits.enter_context(Redis.start({}))
             await exits.enter_async_context(self.proxies)
             for name, server in ((POSTGRES, self.postgres), (REDIS, self.redis)):
