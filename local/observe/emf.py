@@ -21,7 +21,7 @@ SERIES_OF_A_METRIC_MAX = 200
 LABEL_CHARACTERS_MAX = 200
 PLANS_MAX = 500
 COUNT_MAX = 10_000
-"""One value stands for no more."""
+"""One value stands for no more; what it says beyond that is dropped, and counted as such."""
 
 _SECONDS_PER = {"Seconds": 1.0, "Milliseconds": 1e-3, "Microseconds": 1e-6}
 _BYTES = tuple(float(4**power) for power in range(3, 14))
@@ -78,7 +78,7 @@ class _About(msgspec.Struct):
 class _Head(msgspec.Struct):
     """What of a line says which of its members are metrics."""
 
-    about: _About = msgspec.field(name="_aws")
+    about: _About | msgspec.UnsetType = msgspec.field(name="_aws", default=msgspec.UNSET)
 
 
 class _Counted(msgspec.Struct):
@@ -177,7 +177,7 @@ class Emf:
             for line in (output,) if alone else _marked(output):
                 try:
                     self._take(function, environment, line if alone else line[line.find(b"{") :])
-                except (msgspec.DecodeError, KeyError, TypeError, ValueError):  # no JSON, or JSON and yet no metric
+                except Exception:  # no JSON, no metric, or stranger: what a handler prints costs no other its answer
                     self.unreadable_lines += 1
         for function, bundle in self._touched:
             self._enter(function, bundle)
@@ -193,25 +193,41 @@ class Emf:
                 states[environment] = str(moved.to_state)
             if METRICS_MARK not in line:
                 return
-        plan, members = self._read_line(function, line)
+        read = self._read_line(function, line)
+        if read is None:
+            return
+        plan, members = read
+        columns: list[tuple[list[float], list[float]]] = []
+        bundles: list[_Bundle] = []
+        dropped = 0
         for part, dimensions, metrics in plan.parts:
             values = [members[place] for place in dimensions]
             bundle = part.bundles.get((function, *values))
             if bundle is None:
                 bundle = self._bundle(function, part, values)
+            bundles.append(bundle)
             for (_, _, column), place in zip(bundle.columns, metrics, strict=True):
                 value = members[place]
-                if value is not None:
-                    column += value if type(value) is list else _values(value)
+                if type(value) is list:
+                    columns.append((column, value))
+                elif value is not None:
+                    columns.append((column, _values(value)))
+                    dropped += _beyond_most(value)
+        opened = None if plan.opened is None else members[plan.opened]
+        last = [] if opened is None else opened if type(opened) is list else _values(opened)
+        # From here on nothing can fail: a line counts whole or not at all.
+        for column, values in columns:
+            column += values
+        for bundle in bundles:
             if not bundle.waiting:
                 bundle.waiting = True
                 self._touched.append((function, bundle))
-        if plan.opened is not None and (opened := members[plan.opened]) is not None:
-            last = opened if type(opened) is list else _values(opened)
+        self.dropped_values += dropped
+        if last:
             self._open.setdefault(function, {})[environment] = last[-1]
 
-    def _read_line(self, function: str, line: bytes) -> tuple[_Plan, tuple[Any, ...]]:
-        """The plan of a line, and what it names of the line."""
+    def _read_line(self, function: str, line: bytes) -> tuple[_Plan, tuple[Any, ...]] | None:
+        """The plan of a line, and what it names of the line; None: a log line that quotes a metric somewhere."""
         plan = self._likely.get(function)
         if plan is not None:
             try:
@@ -221,7 +237,10 @@ class Emf:
             else:
                 if bytes(members[0].directives) == plan.directives:
                     return plan, members
-        plan = self._likely[function] = self._plan(bytes(_decode_head(line).about.directives))
+        about = _decode_head(line).about
+        if about is msgspec.UNSET:
+            return None
+        plan = self._likely[function] = self._plan(bytes(about.directives))
         return plan, msgspec.structs.astuple(plan.decode(line))
 
     def _plan(self, directives: bytes) -> _Plan:
@@ -318,3 +337,10 @@ def _values(value: float | _Counted) -> list[float]:
         return value.values
     pairs = zip(value.values, value.counts, strict=False)
     return [each for each, count in pairs for _ in range(min(int(count), COUNT_MAX))]
+
+
+def _beyond_most(value: float | _Counted) -> int:
+    """How many values `_values` leaves away."""
+    if not isinstance(value, _Counted) or value.counts is None:
+        return 0
+    return sum(max(0, int(count) - COUNT_MAX) for _, count in zip(value.values, value.counts, strict=False))

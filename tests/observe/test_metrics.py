@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -79,12 +79,45 @@ def test_values_with_counts_stand_for_as_many() -> None:
         b'{"_aws": {"CloudWatchMetrics": [{"Namespace": "S", "Metrics": [{"Name": "a"}], "Dimensions": [["absent"]]}]}, "a": 1}',
         b'{"_aws": {"CloudWatchMetrics": [{"Namespace": "S", "Metrics": [{"Name": "a"}]}]}, "a": "many"}',
         b'no json with "_aws" in it',
+        b'{"_aws": {"CloudWatchMetrics": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+        b'{"_aws": {"CloudWatchMetrics": [{"Namespace": "S", "Metrics": [{"Name": "a"}]}]}, "a": {"Values": [1], "Counts": [null]}}',
     ],
 )
 def test_a_line_that_is_no_metric_is_counted_and_harms_nothing(broken: bytes) -> None:
     found = read(("e1", broken + b"\n" + line()))
     assert found.unreadable_lines == 1
     assert [series.histogram.count for key, series in found.series.items() if key.name == "Latency"] == [1]
+
+
+@pytest.mark.parametrize("nothing", [[], {"Values": [], "Counts": []}, {"Values": [3], "Counts": [0]}])
+def test_a_metric_without_a_value_says_nothing_and_harms_nothing(nothing: object) -> None:
+    found = read(("e1", line("ConnectionsOpen", nothing) + line()))
+    assert found.unreadable_lines == 0
+    assert found.pool("F", {"e1"}) is None
+    assert {key.name: series.histogram.count for key, series in found.series.items()}["Latency"] == 1
+
+
+def test_of_a_line_that_cannot_be_read_to_its_end_nothing_counts() -> None:
+    parts = [
+        {"Namespace": "Shop", "Metrics": [{"Name": "Latency"}]},
+        {"Namespace": "Shop", "Metrics": [{"Name": "Size"}], "Dimensions": [["absent"]]},
+    ]
+    half = json.dumps({"_aws": {"CloudWatchMetrics": parts}, "Latency": 5, "Size": 1}).encode()
+    found = read(("e1", half + b"\n" + line(value=1)))
+    assert found.unreadable_lines == 1
+    assert sum(series.histogram.total for series in found.series.values()) == 1
+
+
+def test_a_log_line_that_quotes_a_metric_is_a_log_line() -> None:
+    quoting = json.dumps({"message": "sent", "payload": json.loads(line())}).encode()
+    for output in (quoting + b"\n", line() + quoting + b"\n"):
+        assert read(("e1", output)).unreadable_lines == 0
+
+
+def test_what_a_value_stands_for_beyond_the_most_is_counted_as_dropped() -> None:
+    found = read(("e1", line(value={"Values": [1, 2], "Counts": [emf_module.COUNT_MAX + 7, 1]})))
+    (series,) = found.series.values()
+    assert (series.histogram.count, found.dropped_values) == (emf_module.COUNT_MAX + 1, 7)
 
 
 def test_dimensions_without_end_make_no_series_without_end() -> None:
@@ -138,6 +171,25 @@ def test_output_is_read_before_much_of_it_waits_and_none_is_lost() -> None:
     (series,) = observed(print_much).emf.series.values()
     assert series.histogram.count == count
     assert max(waited) < BATCH
+
+
+def test_what_was_printed_is_read_soon_though_nobody_asks() -> None:
+    async def main() -> None:
+        observatory = Observatory(load_template(TEMPLATE))
+        was_read, read_now = asyncio.Event(), observatory.emf.read
+
+        def read_and_tell(chunks: Iterable[tuple[str, str, bytes]]) -> None:
+            read_now(chunks)
+            was_read.set()
+
+        observatory.emf.read = read_and_tell  # type: ignore[method-assign]
+        observatory.printed("F", cast(Environment, SimpleNamespace(id="e1")), line())
+        assert not observatory.emf.series
+        await asyncio.wait_for(was_read.wait(), 10)
+        assert [series.histogram.count for series in observatory.emf.series.values()] == [1]
+        observatory.close()
+
+    asyncio.run(main())
 
 
 def test_a_long_output_waits_for_no_other() -> None:
