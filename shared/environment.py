@@ -20,25 +20,34 @@ READ_BUFFER_BYTES = 64 * 1024
 class _Invocation[T]:
     """One coroutine on its way through the loop."""
 
-    __slots__ = ("_coroutine", "_loop", "_task")
+    __slots__ = ("_coroutine", "_loop", "_over", "_task")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> None:
         self._coroutine = coroutine
         self._loop = loop
+        self._over = False
         self._task: asyncio.Task[T] | None = None
 
-    def begin(self) -> None:
+    def run(self) -> T:
+        begin = self._loop.call_soon(self._begin)
+        try:
+            self._loop.run_forever()
+        finally:
+            begin.cancel()
+            self._over = True
+        if self._task is None or not self._task.done():
+            raise RuntimeError("The event loop was stopped before the invocation had ended.")
+        return self._task.result()
+
+    def _begin(self) -> None:
         self._task = asyncio.Task(self._to_the_end(), loop=self._loop, eager_start=True)
 
     async def _to_the_end(self) -> T:
         try:
             return await self._coroutine
         finally:
-            self._loop.stop()
-
-    def result(self) -> T:
-        assert self._task is not None
-        return self._task.result()
+            if not self._over:  # else it was left behind, by an exception from elsewhere: the loop is another's now
+                self._loop.stop()
 
 
 class Environment:
@@ -63,10 +72,7 @@ class Environment:
             # What init made stays for good: the collector need not walk it again with every full collection.
             gc.freeze()
             selector_events._SelectorTransport.max_size = READ_BUFFER_BYTES  # type: ignore[attr-defined]
-        invocation = _Invocation(coroutine, loop)
-        loop.call_soon(invocation.begin)
-        loop.run_forever()
-        return invocation.result()
+        return _Invocation(coroutine, loop).run()
 
     def keep[T](self, make: Callable[[], T]) -> T:
         """What `make` made the first time it was asked for here."""

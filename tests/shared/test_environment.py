@@ -122,6 +122,41 @@ def test_what_an_invocation_leaves_running_goes_on_in_the_next() -> None:
     environment.reset()
 
 
+def test_an_invocation_that_was_left_behind_does_not_end_the_next_one() -> None:
+    environment = Environment()
+    held: list[asyncio.Future[None]] = []
+
+    async def hangs() -> None:
+        loop = asyncio.get_running_loop()
+        held.append(loop.create_future())
+        loop.call_soon(sys.exit, 3)  # as a signal handler would
+        await held[0]
+
+    async def outlives_it() -> str:
+        held[0].set_result(None)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return "whole"
+
+    with pytest.raises(SystemExit):
+        environment.run(hangs())
+    assert environment.run(outlives_it()) == "whole"
+    environment.reset()
+
+
+def test_a_loop_that_somebody_else_stops_is_an_error_that_says_so() -> None:
+    environment = Environment()
+
+    async def stops() -> None:
+        loop = asyncio.get_running_loop()
+        loop.stop()
+        await asyncio.sleep(0.001)
+
+    with pytest.raises(RuntimeError, match="stopped before"):
+        environment.run(stops())
+    environment.reset()
+
+
 def test_an_invocation_takes_three_turns_of_the_loop_for_one_wait_and_not_four() -> None:
     environment = Environment()
 
