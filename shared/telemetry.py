@@ -123,7 +123,8 @@ class ContextOfLogs(logging.Filter):
 
 
 LOGS_EACH_INVOCATION = any(
-    os.environ.get(name) for name in ("POWERTOOLS_LOGGER_LOG_EVENT", "POWERTOOLS_LOGGER_SAMPLE_RATE")
+    os.environ.get(name, "").lower() not in ("", "0", "0.0", "false", "no", "off")
+    for name in ("POWERTOOLS_LOGGER_LOG_EVENT", "POWERTOOLS_LOGGER_SAMPLE_RATE")
 )
 """The logger is told to do something for every invocation."""
 
