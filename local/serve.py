@@ -12,6 +12,7 @@ from typing import Any
 
 from local.backing.errors import BackingError
 from local.emulator import Emulator, EmulatorOptions, StartError, running
+from local.lambda_service.sandbox import open_many_files
 from local.lambda_service.service import ACCOUNT_CONCURRENCY, new_trace_id
 from local.lambda_service.types import ServiceError
 from local.template import TemplateError, parse_parameter_overrides
@@ -207,6 +208,7 @@ def _reported(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
+    open_many_files()
 
     async def main() -> int:
         options = _options(

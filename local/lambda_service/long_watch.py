@@ -9,7 +9,7 @@ from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.phases import Phase
 
 LONG_S = 0.1
-"""From this age an invocation's output is read as it comes, so that a full pipe never blocks a handler, and its memory is watched."""
+"""From this age an invocation's output is read as it comes, so that a full pipe blocks no handler for longer, and its memory is watched."""
 LIVE_AFTER_S = 1.0
 """From this age its log is written as it comes, and not when it ends."""
 

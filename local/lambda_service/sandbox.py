@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -15,6 +16,8 @@ from typing import Protocol
 _READ_BYTES = 1 << 18
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 18
+FILE_DESCRIPTORS = 1024
+"""A function has so many (docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html), whatever the emulator itself may open."""
 _ONE_THREAD = b"\nThreads:\t1\n"
 
 
@@ -90,6 +93,18 @@ def spawn(
     return Sandbox(process.pid, output_fd, reap, host, guard)
 
 
+def file_descriptors() -> int:
+    """How many a function's process may open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return FILE_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(FILE_DESCRIPTORS, hard)
+
+
+def open_many_files() -> None:
+    """Lets this process open as many files as it is allowed: each environment takes five, and 1,024 is the usual start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _public(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("WARMFRONT_")}
 
@@ -118,9 +133,9 @@ class Sandbox:
         # A handler that wakes up must not push the emulator, which just woke it, off the processor: fewer switches, 6 %
         # less CPU per invocation when more environments run than there are cores.
         os.sched_setscheduler(self.pid, os.SCHED_BATCH, os.sched_param(0))
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (file_descriptors(), file_descriptors()))
         guard.on_spawn(self.pid)
         self._status_fd = os.open(f"/proc/{self.pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-        self._children_fd = os.open(f"/proc/{self.pid}/task/{self.pid}/children", os.O_RDONLY | os.O_CLOEXEC)
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
         self.watch_output(True)
@@ -169,8 +184,8 @@ class Sandbox:
         """Most that the process ever held at once (the kernel keeps that), with what its children hold now."""
         status = _read_start(self._status_fd)
         peak = _memory_of(status, b"VmHWM:")
-        if _ONE_THREAD in status and not _read_start(self._children_fd):
-            return peak  # most processes are alone; to list the family of one costs ten times as much
+        if _ONE_THREAD in status and not _children(self.pid, self.pid):
+            return peak  # most processes are alone; to list a family costs three times as much
         for child in _descendants(self.pid):
             with contextlib.suppress(OSError):
                 descriptor = os.open(f"/proc/{child}/status", os.O_RDONLY | os.O_CLOEXEC)
@@ -207,9 +222,9 @@ class Sandbox:
         self._guard.on_gone(self.pid)
         self._on_output()
         self.watch_output(False)
-        for descriptor in (self._pidfd, self._output_fd, self._status_fd, self._children_fd):
+        for descriptor in (self._pidfd, self._output_fd, self._status_fd):
             os.close(descriptor)
-        self._output_fd = self._status_fd = self._children_fd = -1
+        self._output_fd = self._status_fd = -1
         self._host.sandbox_exited(status, cpu_s)
 
 
@@ -227,16 +242,29 @@ def _memory_of(status: bytes, field: bytes) -> int:
     return int(status[start + len(field) :].split(None, 1)[0]) * 1024 if start >= 0 else 0
 
 
+def _children(pid: int, thread: int) -> list[int]:
+    """What a thread of a process has started; nothing where the process is gone or the kernel does not tell."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return [int(child) for child in os.read(descriptor, 1 << 16).split()]
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+
+
 def _descendants(pid: int) -> list[int]:
     """Children of a process, and theirs, as the kernel lists them by thread."""
     found: list[int] = []
     queue = [pid]
     while queue:
-        task_folder = f"/proc/{queue.pop()}/task"
+        parent = queue.pop()
         with contextlib.suppress(OSError):
-            for thread in os.listdir(task_folder):  # noqa: PTH208 - names only, every 50 ms
-                with open(f"{task_folder}/{thread}/children", "rb") as file:  # noqa: PTH123
-                    children = [int(child) for child in file.read().split()]
+            for thread in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 - names only, ten times a second
+                children = _children(parent, int(thread))
                 found += children
                 queue += children
     return found

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from local.lambda_service.sandbox import FILE_DESCRIPTORS, open_many_files
 from local.template import LayerConfig
 from tests.emulator.harness import HANDLERS, REQUEST_ID, Harness, function, running
 
@@ -221,3 +223,16 @@ def test_each_environment_has_a_temporary_folder_of_its_own(service: Harness) ->
     fresh = service.invoke("scratch", None).payload
     assert fresh["before"] == []
     assert not Path(first["folder"]).exists(), "a retired environment leaves nothing"
+
+
+def test_a_function_may_open_1024_files_however_many_the_emulator_may(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < FILE_DESCRIPTORS:
+        pytest.skip(f"no process may open more than {before[1]} files here")
+    open_many_files()
+    try:
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+        with running(tmp_path, function("limit", "surroundings.open_files_limit")) as service:
+            assert service.invoke("limit").payload == [1024, 1024]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -82,3 +83,7 @@ def background(event: Any, context: Any) -> Any:
         threading.Thread(target=_tick, name="ticker", daemon=True).start()
         time.sleep(0.03)
     return ticks
+
+
+def open_files_limit(event: Any, context: Any) -> Any:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)
