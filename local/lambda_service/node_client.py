@@ -18,6 +18,8 @@ from local.template import FunctionConfig
 PACKAGE = "aws-lambda-ric"
 MISSING = f"a Node runtime client is needed: `npm install {PACKAGE}` in a folder, and give it with --node-client FOLDER"
 
+VERSION_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class NodeClient:
@@ -57,8 +59,17 @@ def find_node_client(folder: Path) -> NodeClient:
     node = shutil.which("node")
     if node is None:
         raise StagingError("--node-client needs `node` on PATH")
-    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
-    return NodeClient(node, told.stdout.strip().removeprefix("v").partition(".")[0], entry, modules)
+    return NodeClient(node, _version(node), entry, modules)
+
+
+def _version(node: str) -> str:
+    try:
+        told = subprocess.run([node, "--version"], capture_output=True, text=True, check=True, timeout=VERSION_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise StagingError(
+            f"--node-client: {node} does not say its version ({error}); mend it, or put another Node before it on PATH"
+        ) from None
+    return told.stdout.strip().removeprefix("v").partition(".")[0]
 
 
 def _entry(package: Path) -> Path:

@@ -1,12 +1,14 @@
 """Functions of Node under a runtime client that is given: a small one stands for npm's, whose native part takes a compiler."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from local.lambda_service import node_client
 from local.lambda_service.node_client import find_node_client
 from local.lambda_service.staging import StagingError
 from local.template import LayerConfig
@@ -129,6 +131,18 @@ def test_a_folder_without_the_client_is_named(tmp_path: Path) -> None:
         StagingError, match=r"holds no aws-lambda-ric; `npm install aws-lambda-ric` in .* puts it there"
     ):
         find_node_client(tmp_path)
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 1", "#!/bin/sh\nexec sleep 60", "#!/nowhere/sh"])
+def test_a_node_that_does_not_run_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    node = root / "broken/node"
+    node.parent.mkdir(exist_ok=True)
+    node.write_text(script + "\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(node.parent), prepend=os.pathsep)
+    monkeypatch.setattr(node_client, "VERSION_S", 0.3)
+    with pytest.raises(StagingError, match=r"broken/node does not say its version \(.+\); mend it, or put another"):
+        find_node_client(root / "client")
 
 
 def test_serve_runs_node_where_a_client_is_given(root: Path) -> None:
