@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from local.lambda_service.api import VERSION_PATH
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PREFIXES: Final = ("/_warmfront", "/2015-03-31")
+PREFIXES: Final = ("/_warmfront", VERSION_PATH)
 """The emulator's own surface, and the Lambda API, which no AWS SDK calls with an Origin."""
 METRICS: Final = "/_warmfront/metrics"
 
@@ -25,7 +27,7 @@ class SameOriginOnly:
 
     def __init__(self, app: App, hosts: Collection[str] = (), metrics_hosts: Collection[str] = ()) -> None:
         self._app = app
-        self._hosts = frozenset(hosts)
+        self._hosts = frozenset(name.lower() for name in hosts)
         self._metrics_hosts = self._hosts.union(name.lower() for name in metrics_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

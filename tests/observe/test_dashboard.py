@@ -1,5 +1,6 @@
 """The dashboard over HTTP: who is let in, what its buttons answer, and how its stream ends. The page itself: tests/browser."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local.observe.dashboard_guard import refusal
+from local.observe.dashboard_guard import Receive, SameOriginOnly, Scope, Send, refusal
 from local.observe.dashboard_samples import samples
 from local.template import load_template
 from tests.emulator.harness import PATIENCE_S
@@ -130,6 +131,22 @@ def test_a_page_of_another_origin_presses_no_button(served: Served, method: str,
 def test_host_and_origin_decide(headers: dict[str, str], passes: bool) -> None:
     sent = {name.encode(): value.encode() for name, value in headers.items()}
     assert (refusal(sent, "http", {"emulator"}) is None) is passes
+
+
+@pytest.mark.parametrize("path", ["/_warmfront/state", "/2015-03-31/functions/"])
+def test_a_name_of_ours_is_ours_in_capitals_as_well(path: str) -> None:
+    passed: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+        passed.append(scope["path"])
+
+    async def nothing(*_: object) -> Any: ...
+
+    guard = SameOriginOnly(app, hosts=["MyBox"])
+    for host in (b"MyBox:3000", b"mybox:3000", b"rebound.example:3000"):
+        scope = {"type": "http", "scheme": "http", "path": path, "headers": [(b"host", host)]}
+        asyncio.run(guard(scope, nothing, nothing))
+    assert passed == [path] * 2
 
 
 def test_a_name_for_scrapes_opens_the_metrics_and_nothing_else() -> None:
