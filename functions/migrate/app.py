@@ -28,6 +28,7 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _RESERVED = frozenset({TEMPLATE, "postgres", "template0", "template1"})
 # Any number, the same for everybody: two migrations at a time take turns.
 _LOCK = 7_221_904
+PURGE_S = 2.0  # with less time than this no deletion is begun: as in Relay
 REPLACING = frozenset({"seed", "reset"})
 
 
@@ -88,7 +89,7 @@ async def purge(databases: list[str], deadline: Deadline) -> dict[str, Any]:
     for name in databases:
         async with connected(name) as connection:
             count = SETTINGS.purge_batch
-            while count == SETTINGS.purge_batch and deadline.remaining_s() > 0:
+            while count == SETTINGS.purge_batch and deadline.remaining_s() > PURGE_S:
                 count = await idempotency.purge(connection, SETTINGS.purge_batch)
                 purged[name] += count
     telemetry.logger.info("purged", databases=purged)
