@@ -33,7 +33,7 @@ bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_
 	@mkdir -p results
 	$(WARMFRONT) bench --output $(RESULT) --variants $(VARIANTS) $(BENCH_ARGS)
 
-bench-sweep: $(READY) ## the knee of each variant: throughput and p99 against the offered rate, models over it (4 minutes at most)
+bench-sweep: $(READY) ## the knee of each variant: throughput and p99 against the offered rate, models over it (about 4 minutes)
 	@mkdir -p results
 	$(WARMFRONT) bench --sweep --output results/sweep.json --variants $(VARIANTS) $(BENCH_ARGS)
 

@@ -110,8 +110,9 @@ def climb(
 ) -> Climb:
     """Rates in steps up to the first that is not held, then halfway between the last two, a few times.
 
-    A rate counts as not held when it failed twice: one slow second of the machine is no knee. Once there is no time to
-    `spare`, the highest rate that was held by then is the knee; until one was held it goes on.
+    A rate counts as not held when it failed twice, or once when there is no time for a second: one slow second of the
+    machine is no knee. Once there is no time to `spare`, the highest rate that was held by then is the knee; until one
+    was held it goes on.
     """
     found: list[Offered] = []
     hurried = False

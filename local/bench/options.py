@@ -125,9 +125,8 @@ SWEEP: dict[str, float] = {
     "budget_s": SWEEP_BUDGET_S,
 }
 
-EXPLICIT = (
-    *("workers", "requests", "blocks", "box_s", "cold_starts", "window_s", "budget_s", "rows", "environments"),
-)  # what was said wins over QUICK and SWEEP
+# What was said wins over QUICK and SWEEP.
+EXPLICIT = ("workers", "requests", "blocks", "box_s", "cold_starts", "window_s", "budget_s", "rows", "environments")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -99,7 +99,7 @@ class Rates:
 
         return climb(measure, self.capacity(variant), steps=steps, refinements=refinements, spare=spare)
 
-    def sweep(self, variant: Variant, budget: Budget) -> "Swept":
+    def sweep(self, variant: Variant, budget: Budget) -> Swept:
         found = self.climb(variant, budget=budget.share(1, keep_s=SIZED_WINDOWS * self.pace.window_s))
         cores = len(os.sched_getaffinity(0))
         made = predictions(found, cores) if self.site.control is not None else ()

@@ -79,7 +79,7 @@ class Progress:
             self._stream.flush()
 
     def _write(self, text: str, *, new: bool) -> None:
-        left = "" if math.isinf(self._budget.left_s) else f", at most {_minutes(self._budget.left_s)} left"
+        left = "" if math.isinf(self._budget.left_s) else f", about {_minutes(self._budget.left_s)} of its budget left"
         line = f"[{_minutes(self._clock() - self._began)}{left}] {text}"
         self._stream.write(f"\r\x1b[K{line[:110]}" if self._live else f"{line}\n" if new else "")
         self._stream.flush()

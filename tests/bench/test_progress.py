@@ -41,6 +41,6 @@ def test_a_phase_says_how_long_it_will_go_on_by_how_long_its_steps_took() -> Non
 def test_a_run_with_a_budget_says_what_is_left_of_it() -> None:
     clock, terminal, file = Clock(), Terminal(), io.StringIO()
     told(terminal, budget_of(240.0, clock), clock)
-    assert terminal.last == "[0:50, at most 3:10 left] reading: 3 of 4, pooled, 0:20 of it left"
+    assert terminal.last == "[0:50, about 3:10 of its budget left] reading: 3 of 4, pooled, 0:20 of it left"
     told(file, budget_of(240.0, clock), clock)
-    assert file.getvalue() == "[0:30, at most 3:30 left] reading\n"
+    assert file.getvalue() == "[0:30, about 3:30 of its budget left] reading\n"
