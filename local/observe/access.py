@@ -34,7 +34,7 @@ class AccessLog:
 
 
 def _lines(answers: Iterable[Answered]) -> str:
-    """One loop and one format for all of them, and milliseconds put together of whole numbers: half of what a call for each would cost."""
+    """One loop and one format for all of them, and milliseconds put together of whole numbers: that costs less than a call for each."""
     return "".join(
         [
             f"{NAME}: {method} {path if path.isprintable() else _escaped(path)} {status}{f' -> {function}' if function else ''}"
