@@ -215,6 +215,20 @@ async def run_sql(url: str, *statements: str) -> None:
         await connection.close()
 
 
+async def end_unfinished_logins(server_pid: int, url: str) -> int:
+    """End each login that a fault cut off halfway, and say how many: it hears no signal barrier, so a DROP DATABASE would wait for it.
+
+    It is a child of the server and not in pg_stat_activity; from PostgreSQL 18 on it is there, as `starting`.
+    """
+    children = family(server_pid)[1:]
+    connection = await admin(url)
+    try:
+        rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE state IS DISTINCT FROM 'starting'")
+    finally:
+        await connection.close()
+    return send(set(children) - {row["pid"] for row in rows}, signal.SIGTERM)
+
+
 class LockHeld:
     """A transaction that took a lock and does not end, as a forgotten session or a migration does."""
 

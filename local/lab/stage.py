@@ -13,14 +13,11 @@ from local.backing.postgres import Postgres
 from local.backing.redis import Redis
 from local.backing.watcher import get_watcher
 from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
-from local.lab.faults import CONNECT_TIMEOUT_S, admin
+from local.lab.faults import CONNECT_TIMEOUT_S, admin, end_unfinished_logins
 from local.lab.proxy_process import ProxyProcess
 
 POSTGRES, REDIS, AWS = "postgres", "redis", "aws"
 MAX_CONNECTIONS = 100  # what a small RDS instance has, and what a storm runs into
-
-# A login that a fault has cut off halfway holds up every DROP DATABASE for a minute else (it hears no signal barrier).
-IMPATIENT = {"authentication_timeout": "4s"}
 
 
 class Stage:
@@ -40,9 +37,7 @@ class Stage:
         async with contextlib.AsyncExitStack() as exits:
             self._folder = exits.enter_context(_folder())
             # Nobody else's servers: an experiment takes their connections, kills them and fills them with nonsense.
-            self.postgres = exits.enter_context(
-                Postgres.start({}, max_connections=self._max_connections, extra_settings=IMPATIENT)
-            )
+            self.postgres = exits.enter_context(Postgres.start({}, max_connections=self._max_connections))
             self.redis = exits.enter_context(Redis.start({}))
             await exits.enter_async_context(self.proxies)
             for name, server in ((POSTGRES, self.postgres), (REDIS, self.redis)):
@@ -82,9 +77,11 @@ class Stage:
         await self._emulator_exits.aclose()
 
     async def heal(self) -> None:
-        """No fault is left on any proxy."""
+        """No fault is left on any proxy, and no login that one cut off halfway."""
         for name in self._ports:
             await self.proxies.clear(name)
+        if self.postgres.pid is not None:
+            await end_unfinished_logins(self.postgres.pid, self.postgres.admin_url())
 
     async def count_anew(self) -> None:
         for name in self._ports:

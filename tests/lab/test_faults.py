@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
@@ -33,6 +34,7 @@ from local.lab.faults import (
     RedisPaused,
     Restarted,
     applied,
+    end_unfinished_logins,
     family,
     redis_at,
     run_sql,
@@ -397,5 +399,24 @@ def test_a_disk_that_is_full_for_one_table_has_room_for_the_others(postgres: Pos
             with pytest.raises(asyncpg.DiskFullError):
                 await run_sql(url, "INSERT INTO lab_b VALUES (1)")
         await run_sql(url, "INSERT INTO lab_b VALUES (1)", "DROP TABLE lab_a, lab_b")
+
+    run(test())
+
+
+def test_a_login_cut_off_halfway_is_ended_and_a_finished_one_is_not(postgres: Postgres) -> None:
+    assert postgres.pid is not None
+    server_pid = postgres.pid
+
+    async def test() -> None:
+        finished = await asyncpg.connect(postgres.admin_url())
+        reader, writer = await asyncio.open_connection(postgres.host, postgres.port)
+        startup = struct.pack("!I", 3 << 16) + b"user\0app\0database\0postgres\0\0"
+        writer.write(struct.pack("!I", len(startup) + 4) + startup)
+        assert (await reader.read(1)) == b"R", "the server wants a password"
+        assert await end_unfinished_logins(server_pid, postgres.admin_url()) == 1
+        await asyncio.wait_for(reader.read(), ANSWER_S)
+        writer.close()
+        assert await finished.fetchval("SELECT 1") == 1
+        await finished.close()
 
     run(test())
