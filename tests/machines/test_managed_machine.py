@@ -251,3 +251,30 @@ class ManagedMachine(RuleBasedStateMachine):
 
 TestManaged = ManagedMachine.TestCase
 TestManaged.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+
+
+def test_a_replacement_takes_who_waited_for_the_one_it_replaces() -> None:
+    """What the machine once found, with no chance in it."""
+    machine = ManagedMachine()
+    try:
+        machine.begin(environments=1)
+        (lost,) = machine.groups(in_init=True)
+        for connection in lost.connections:
+            machine.do(lost.ask, connection)
+        for _ in range(PROCESSES):
+            machine.call()
+        answering = lost.connections[0]
+        assert answering.running is not None
+        answer = lost.environment.runtime_answers
+        machine.do(answer, answering, answering.running, b"{}", failed=False, error_type=None)
+        machine.call()
+        assert machine.function is not None
+        assert len(machine.function._waiters) == 1
+        machine.do(lost.die, -9)
+        (replacement,) = machine.groups(in_init=True)
+        for connection in replacement.connections:
+            machine.do(replacement.ask, connection)
+        assert len(replacement.environment.running) == 1
+        assert not machine.function._waiters
+    finally:
+        machine.teardown()
