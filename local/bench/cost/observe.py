@@ -2,6 +2,9 @@
 
 `closed`: nobody looks; what was noted is entered all the same, within the block. `open`: the dashboard's stream of events
 is read. After each block there is a scrape, whose CPU time is a column of its own: a Prometheus pays it every few seconds.
+
+Two processes of one program need not be equally fast, so each emulator is measured against one other and then replaced:
+a pair of fresh ones is one observation, whatever the number of its blocks.
 """
 
 import argparse
@@ -11,7 +14,6 @@ import random
 import statistics
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,20 +28,42 @@ HERE: Final = Path(__file__).parent / "watched"
 EVENTS: Final = "/_warmfront/events"
 METRICS: Final = "/_warmfront/metrics"
 LIMITS_PERCENT: Final = {"closed": 5.0, "open": 10.0}
+EMULATORS_MIN: Final = 2
 HANDLERS: Final = ("silent", "measuring")
 PATIENCE_S: Final = 30.0
 
 
 @dataclass(slots=True)
 class Site:
-    """One emulator, and what its blocks gave by handler."""
+    """One way to run the emulator, and what the blocks of those that ran so gave by handler."""
 
     name: str
-    emulator: EmulatorProcess
+    argument: str
+    blocks: dict[str, list[float]] = field(default_factory=dict)
+    """Requests per second in each block of the emulator that runs now."""
     rates: dict[str, list[float]] = field(default_factory=dict)
+    """The same, one middle figure for each emulator."""
     cpu_ms: dict[str, list[float]] = field(default_factory=dict)
     scrape_ms: dict[str, list[float]] = field(default_factory=dict)
     errors: int = 0
+    _emulator: EmulatorProcess | None = None
+
+    @property
+    def emulator(self) -> EmulatorProcess:
+        assert self._emulator is not None
+        return self._emulator
+
+    def renew(self, stack: contextlib.ExitStack) -> None:
+        """A fresh emulator, and whoever watches it; both end with the stack."""
+        self._emulator = stack.enter_context(EmulatorProcess.start(HERE / "template.yaml", arguments=(self.argument,)))
+        if self.name == "open":
+            stack.callback(Watcher(self._emulator.control.target).close)
+
+    def conclude(self) -> None:
+        """The emulator that runs now has had its blocks."""
+        for handler, rates in self.blocks.items():
+            self.rates.setdefault(handler, []).append(statistics.median(rates))
+        self.blocks = {}
 
     def run(self, load: LoadProcess, handler: str, *, connections: int, duration_s: float, counted: bool) -> None:
         order = Order(
@@ -54,7 +78,7 @@ class Site:
         recording = load.run()
         spent_s = (process_cpu_s(self.emulator.pid) or 0.0) - before_s
         if counted:
-            self.rates.setdefault(handler, []).append(len(recording) / recording.duration_s)
+            self.blocks.setdefault(handler, []).append(len(recording) / recording.duration_s)
             self.cpu_ms.setdefault(handler, []).append(spent_s * 1000 / len(recording))
             self.errors += len(recording) - recording.outcome.count(Outcome.OK)
 
@@ -97,44 +121,42 @@ class Watcher:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.bench.cost.observe", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="blocks of each handler and site (default: 15)")
-    parser.add_argument("--block", type=float, default=1.0, metavar="SECONDS", help="length of a block (default: 1)")
+    parser.add_argument("--emulators", type=int, default=8, help="fresh ones of each kind (default: 8)")
+    parser.add_argument("--rounds", type=int, default=4, help="blocks of each of them and handler (default: 4)")
+    parser.add_argument("--block", type=float, default=0.5, metavar="SECONDS", help="length of a block (default: 0.5)")
     parser.add_argument("--connections", type=int, default=10, help="of the closed loop (default: 10)")
     parser.add_argument("--open", action="store_true", help="with the dashboard open as well")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    with LoadProcess.start() as load, contextlib.ExitStack() as stack:
-        sites = list(_sites(stack, with_open=args.open))
-        _run(sites, load, args)
+    if args.emulators < EMULATORS_MIN:
+        parser.error(f"--emulators {args.emulators}: an interval needs at least {EMULATORS_MIN}")
+    sites = [Site("without", "--no-observe"), Site("closed", "--observe")]
+    if args.open:
+        sites.append(Site("open", "--observe"))
+    order = random.Random(args.seed)
+    with LoadProcess.start() as load:
+        for index in range(args.emulators):
+            print(f"\remulators {index + 1} of {args.emulators}", end="", file=sys.stderr, flush=True)
+            _measure(sites, load, order, args)
+    print(file=sys.stderr)
     return show(sites)
 
 
-def _sites(stack: contextlib.ExitStack, *, with_open: bool) -> Iterator[Site]:
-    def start(name: str, argument: str) -> Site:
-        emulator = EmulatorProcess.start(HERE / "template.yaml", arguments=(argument,))
-        return Site(name, stack.enter_context(emulator))
-
-    yield start("without", "--no-observe")
-    yield start("closed", "--observe")
-    if with_open:
-        site = start("open", "--observe")
-        stack.callback(Watcher(site.emulator.control.target).close)
-        yield site
-
-
-def _run(sites: list[Site], load: LoadProcess, args: argparse.Namespace) -> None:
-    order = random.Random(args.seed)
-    scenes = [(site, handler) for site in sites for handler in HANDLERS]
-    for site, handler in scenes:
-        site.run(load, handler, connections=args.connections, duration_s=0.5, counted=False)
-    for index in range(args.rounds):
-        print(f"\rround {index + 1} of {args.rounds}", end="", file=sys.stderr, flush=True)
-        for handler in HANDLERS:
-            for site in order.sample(sites, len(sites)):
-                site.run(load, handler, connections=args.connections, duration_s=args.block, counted=True)
-                if site.name != "without":
-                    site.scrape(handler)
-    print(file=sys.stderr)
+def _measure(sites: list[Site], load: LoadProcess, order: random.Random, args: argparse.Namespace) -> None:
+    """One fresh emulator of each kind, blocks in random order."""
+    with contextlib.ExitStack() as stack:
+        for site in order.sample(sites, len(sites)):
+            site.renew(stack)
+            for handler in HANDLERS:
+                site.run(load, handler, connections=args.connections, duration_s=0.5, counted=False)
+        for _ in range(args.rounds):
+            for handler in HANDLERS:
+                for site in order.sample(sites, len(sites)):
+                    site.run(load, handler, connections=args.connections, duration_s=args.block, counted=True)
+                    if site.name != "without":
+                        site.scrape(handler)
+        for site in sites:
+            site.conclude()
 
 
 def show(sites: list[Site]) -> int:
