@@ -9,6 +9,7 @@ WARMFRONT := $(VENV)/bin/warmfront
 READY := $(VENV)/.ready
 VENV_DEPLOY := .venv-deploy
 READY_DEPLOY := $(VENV_DEPLOY)/.ready
+VENV_AUDIT := .venv-audit
 BENCH_ARGS ?=
 COLD_ARGS ?=
 VARIANTS ?= naive,pooled
@@ -17,7 +18,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup bench cold bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
+.PHONY: help setup audit bench cold bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -56,6 +57,11 @@ bench-peer: $(READY) ## the same beside serverless-offline, which npm brings int
 	@mkdir -p .peer && cp local/bench/cost/peer/package.json .peer/
 	npm install --prefix .peer --no-package-lock --no-audit --no-fund --loglevel=error
 	$(PY) -m local.bench.cost --peer .peer $(BENCH_ARGS)
+
+# Strict: a package that the database does not know counts as a failure, not as clean.
+audit: $(READY) ## known vulnerabilities in what is locked (pip-audit; asks PyPI's database, so it needs the network)
+	@test -x $(VENV_AUDIT)/bin/pip-audit || { $(PY) -m venv $(VENV_AUDIT) && $(VENV_AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1; }
+	$(VENV_AUDIT)/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
 pictures: $(READY) ## the README's pictures again, from results/bench.json and results/sweep.json
 	$(WARMFRONT) report results/bench.json --png local/report/example --dpi 90 --pictures ratios,percentiles-product,cost
