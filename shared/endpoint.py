@@ -5,6 +5,7 @@ Powertools' event handler would cost 80 ms of import (302 modules) and 25 to 65 
 `event["routeKey"]` says.
 """
 
+import functools
 import os
 import time
 from base64 import b64decode
@@ -163,6 +164,7 @@ def _observed(handler: Handler) -> Handler:
         return decorated
     whole = True
 
+    @functools.wraps(handler)
     def observed(event: dict[str, Any], context: Any) -> dict[str, Any]:
         nonlocal whole
         if whole or (tracer is not None and tracing.chosen(os.environ)):

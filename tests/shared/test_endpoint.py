@@ -215,7 +215,7 @@ import asyncio
 from shared.endpoint import Response, endpoint
 async def route(_): return Response(200)
 handler = endpoint({"GET /x": route}, run=asyncio.run)
-assert handler.__wrapped__, "not Powertools' decorators themselves"
+assert hasattr(handler.__wrapped__, "__wrapped__"), "not Powertools' decorators, one around the other"
 """
     environ = os.environ | {name: "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", script], env=environ, check=True)
