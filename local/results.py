@@ -57,13 +57,19 @@ class Block(msgspec.Struct, frozen=True):
     started_s: float
     duration_s: float
     requests: int
-    errors: int
+    errors: int  # those of the requests around the counted ones too
     latency_us: tuple[int, ...]  # from the intended send time
     service_us: tuple[int, ...] | None = None  # from the send itself
     cpu_s: dict[str, float] = {}
     memory_pss_bytes: dict[str, int] | None = None
     spin_ms: float = 0.0
     environments: int | None = None
+    around: int = 0  # requests before and after the counted ones, under which the loop was not yet or no longer full
+
+    @property
+    def answered(self) -> int:
+        """All that the block set off: what its CPU was spent on."""
+        return self.requests + self.around
 
 
 class Summary(msgspec.Struct, frozen=True):

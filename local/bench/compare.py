@@ -134,7 +134,7 @@ def _error_shares(result: Result) -> dict[tuple[str, str], float]:
     counted: dict[tuple[str, str], tuple[int, int]] = {}
     for block in result.blocks:
         errors, requests = counted.get((block.workload, block.variant), (0, 0))
-        counted[block.workload, block.variant] = errors + block.errors, requests + block.requests
+        counted[block.workload, block.variant] = errors + block.errors, requests + block.answered
     return {key: errors / requests for key, (errors, requests) in counted.items() if requests}
 
 

@@ -9,6 +9,7 @@ import contextlib
 import ssl
 import time
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 
@@ -60,7 +61,7 @@ class Generator:
             for step in request.steps
         )
         self._due = schedule(plan) if plan.rate is not None else array("q")
-        count = len(self._due) or plan.requests or expected
+        count = len(self._due) or plan.sent_at_most or expected
         self._ready = renderer.exchanges(count)
         self._ready.reverse()  # taken from the end
         await self._open_connections()
@@ -98,13 +99,22 @@ class Generator:
         finally:
             self._sweeping.cancel()
         self._check_bodies()
-        return Recording.from_rows(self._rows, self._opened, self._late)
+        recording = Recording.from_rows(self._rows, self._opened, self._late)
+        lead = self._plan.lead
+        return recording.counted(lead, self._counted_until(recording)) if lead else recording
+
+    def _counted_until(self, recording: Recording) -> int:
+        if self._plan.requests is not None:
+            return self._plan.lead + self._plan.requests
+        assert self._end_ns is not None
+        in_time = bisect_right(recording.done_ns, self._end_ns)
+        return max(in_time, min(2 * self._plan.lead, len(recording)))
 
     # Closed loop: whoever is done begins the next.
 
     def _start_closed(self) -> None:
         now = self.clock()
-        self._left = self._plan.requests
+        self._left = self._plan.sent_at_most
         self._end_ns = None if self._plan.duration_s is None else now + int(self._plan.duration_s * 1e9)
         self._active = len(self._connections)
         for connection in self._connections:
@@ -116,10 +126,14 @@ class Generator:
                 self._retire(connection)
                 return
             self._left -= 1
-        elif self._end_ns is not None and now >= self._end_ns:
+        elif self._end_ns is not None and now >= self._end_ns and self._answered >= 2 * self._plan.lead:
             self._retire(connection)
             return
         self._send(connection, self._take(), now, now)
+
+    @property
+    def _answered(self) -> int:
+        return len(self._rows) // len(Recording.COLUMNS)
 
     def _retire(self, connection: Connection) -> None:
         connection.exchange = None

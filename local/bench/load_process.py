@@ -80,7 +80,8 @@ class LoadProcess:
         """The timed section of the block that was prepared last."""
         answer = self._ask("run")
         columns = [self._read_column(answer["samples"]) for _ in Recording.COLUMNS]
-        return Recording.of(columns, answer["opened"], self._read_column(answer["late"]))
+        late, around = self._read_column(answer["late"]), self._read_column(answer["around"])
+        return Recording.of(columns, answer["opened"], late, around=around, began_ns=answer["began_ns"])
 
     def _ask(self, do: str, order: Order | None = None) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -206,8 +207,14 @@ class _Server:
             recording = await generator.run()
         finally:
             gc.enable()
-        header = {"samples": len(recording), "opened": recording.opened, "late": len(recording.late_ns)}
-        columns = b"".join(getattr(recording, name).tobytes() for name in (*Recording.COLUMNS, "late_ns"))
+        header = {
+            "samples": len(recording),
+            "opened": recording.opened,
+            "late": len(recording.late_ns),
+            "around": len(recording.around),
+            "began_ns": recording.began_ns,
+        }
+        columns = b"".join(getattr(recording, name).tobytes() for name in (*Recording.COLUMNS, "late_ns", "around"))
         self._answer(json.dumps(header).encode() + b"\n" + columns)
 
     def _find(self, order: Order) -> tuple[Workload, Variant]:

@@ -62,11 +62,11 @@ class Tally:
     outcomes: dict[tuple[str, str, Outcome], int] = field(default_factory=dict)
 
     def add(self, workload: str, variant: str, recording: Recording, cpu_s: float) -> None:
-        self.requests += len(recording)
+        self.requests += len(recording) + len(recording.around)
         self.cpu_s += cpu_s
         self.late_ns += recording.late_ns
         for outcome in Outcome:
-            if outcome is not Outcome.OK and (count := recording.outcome.count(outcome)):
+            if outcome is not Outcome.OK and (count := recording.count(outcome)):
                 key = (workload, variant, outcome)
                 self.outcomes[key] = self.outcomes.get(key, 0) + count
 
@@ -97,10 +97,11 @@ class Meter:
             variant=variant.name,
             index=index,
             order=self.order - 1,
-            started_s=max(0.0, _first_ns(recording) / 1e9 - self.began_s),
+            started_s=max(0.0, recording.first_ns / 1e9 - self.began_s),
             duration_s=recording.duration_s,
             requests=len(recording),
             errors=recording.errors,
+            around=len(recording.around),
             latency_us=tuple(recording.latency_us()),
             service_us=None if plan.rate is None else tuple(recording.service_us()),
             cpu_s=cpu_s,
@@ -214,10 +215,6 @@ def _closed(accounts: "Accounts | None", function: str) -> tuple[dict[str, float
         return {}, None
     cpu_s, state = accounts.close()
     return cpu_s, len(state.functions[function].pids) if function in state.functions else None
-
-
-def _first_ns(recording: Recording) -> int:
-    return min(recording.intended_ns) if len(recording) else 0
 
 
 def _rest(control: Control | None) -> None:

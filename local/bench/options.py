@@ -85,6 +85,11 @@ class BenchOptions:
         return self.workers if self.rate is None else max(self.workers, min(1000, int(self.rate)))
 
     @property
+    def lead(self) -> int:
+        """Of a closed block: one request of each worker, from their common start until the loop is under way."""
+        return self.workers
+
+    @property
     def equal_window_s(self) -> float:
         """What a knee needs is more than equal load does."""
         return min(self.window_s, WINDOW_S) if self.sweep else self.window_s

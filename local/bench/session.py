@@ -380,11 +380,16 @@ class Session:
     def _block_plan(self, workload: Workload, index: int, count: int, variants: int) -> Plan:
         seed = f"{workload.name} {index}"  # the same for every variant: they are asked the same
         if self.options.for_s is not None:
-            return self._timed_plan(seed, self.options.for_s / count)
+            return self._block_of(seed, self.options.for_s / count)
         if not workload.counted:
-            return self._timed_plan(seed, self.options.box_s / variants / count)
+            return self._block_of(seed, self.options.box_s / variants / count)
         share, rest = divmod(self.options.requests, count)
-        return self._plan(seed, workers=self.options.workers, requests=share + (index < rest))
+        plan = self._plan(seed, workers=self.options.workers, requests=share + (index < rest))
+        return replace(plan, lead=self.options.lead)
+
+    def _block_of(self, seed: str, duration_s: float) -> Plan:
+        plan = self._timed_plan(seed, duration_s)
+        return plan if plan.rate is not None else replace(plan, lead=self.options.lead)
 
     def _timed_plan(self, seed: str, duration_s: float) -> Plan:
         plan = self._plan(seed, workers=self.options.connections, duration_s=duration_s)
@@ -471,7 +476,7 @@ class Session:
         if not self.floor_blocks:
             return {}
         typical_ms = median(us for block in self.floor_blocks for us in block.latency_us) / 1000
-        requests = sum(block.requests for block in self.floor_blocks)
+        requests = sum(block.answered for block in self.floor_blocks)
         cpu_ms = 1000 * sum(block.cpu_s.get("emulator", 0.0) for block in self.floor_blocks) / requests
         return {"p50": typical_ms, "p95": typical_ms, "p99": typical_ms, "cpu_per_request": cpu_ms}
 
@@ -481,6 +486,7 @@ class Session:
             "loop": "open" if options.sweep else options.loop,
             "workers": options.connections if options.rate is not None else options.workers,
             "requests": options.requests,
+            "lead": options.lead if options.rate is None else 0,
             "blocks": options.blocks,
             "box_s": options.box_s,
             "rate": options.rate,

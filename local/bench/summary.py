@@ -93,7 +93,7 @@ def _figures(blocks: Sequence[Block], floor: Mapping[str, float], drawn: IntArra
     requests = [block.requests for block in blocks]
     found = _latency_figures(blocks, drawn)
     found += _quotients("throughput", "1/s", {"": requests}, [block.duration_s for block in blocks], requests, drawn)
-    found += _cpu_figures(blocks, requests, drawn)
+    found += _cpu_figures(blocks, [block.answered for block in blocks], drawn)
     found += _memory_figures(blocks, drawn)
     net = [_net(figure, floor[figure.metric]) for figure in found if figure.metric in floor]
     return {figure.metric: figure for figure in [*found, *net]}

@@ -74,6 +74,17 @@ def test_samples_come_back_whole(load: LoadProcess, file: str) -> None:
     assert all(got.path.startswith("/keyset/x/") for got in server.got)
 
 
+def test_what_ran_around_the_counted_requests_comes_back_too(load: LoadProcess, file: str) -> None:
+    with serving(lambda _: Answer()) as server:
+        plan = Plan(workers=4, requests=50, lead=4)
+        target = Target("127.0.0.1", server.port)
+        load.prepare(Order(file=file, workload="one", variant="keyset", target=target, plan=plan))
+        recording = load.run()
+    assert (len(recording), len(recording.around), len(server.got)) == (50, 7, 57)
+    assert recording.began_ns is not None
+    assert recording.began_ns < min(recording.done_ns)
+
+
 def test_an_open_block_brings_its_lateness(load: LoadProcess, file: str) -> None:
     with serving(lambda _: Answer()) as server:
         plan = Plan(workers=4, requests=40, rate=400, arrivals="constant")

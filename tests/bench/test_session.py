@@ -129,6 +129,9 @@ def test_each_variant_gets_exactly_its_requests(result: Result) -> None:
     for variant in ("slow", "fast"):
         own = [block for block in result.blocks if (block.workload, block.variant) == ("read", variant)]
         assert [block.requests for block in own] == [16, 15, 15, 15, 15, 15]
+        assert {block.around for block in own} == {
+            WORKERS + WORKERS - 1
+        }  # one of each before, and what was then under way
         assert [block.index for block in own] == list(range(6))
         assert sum(len(block.latency_us) for block in own) == 91
     assert not any(block.errors for block in result.blocks)

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from local.bench.summary import MIB, figures_of, summarise, summarise_cold
 from local.results import Block, Cold, Comparison, Summary
@@ -117,6 +118,13 @@ def test_one_block_has_figures_without_a_spread() -> None:
 def test_variants_with_different_rounds_are_compared_unpaired() -> None:
     blocks = [*run(rounds=6), block("pooled", 6, [1_000, 5_000, 9_000])]
     assert against(summarise(blocks, BOTH)[1], "naive", "pooled", "p50").verdict == "better"
+
+
+def test_cpu_is_shared_among_all_that_a_block_answered_and_counts_only_what_counted() -> None:
+    blocks = [replace(own, around=9) for own in run()]  # as many again, before and after
+    summaries, _ = summarise(blocks, BOTH)
+    assert one(summaries, "pooled", "cpu_per_request").value == pytest.approx((0.2 + 1.25) / 2)
+    assert one(summaries, "pooled", "throughput").value == pytest.approx(9 / 0.045)
 
 
 def test_a_run_without_cpu_and_memory_has_no_such_figures() -> None:
