@@ -88,6 +88,11 @@ def test_a_machine_with_two_speeds_is_fair_and_one_that_slows_one_variant_is_not
     ).passed
 
 
+def test_a_spin_that_met_a_stall_is_no_speed_of_the_machine() -> None:
+    stalled = run(lambda v, i: block(v, i, spin_ms=9.0 if (v, i) == ("naive", 7) else 1.0))
+    assert check("machine speed between variants", stalled).passed
+
+
 def test_too_few_blocks_fail() -> None:
     failed = check("blocks", run(blocks=12))
     assert not failed.passed
