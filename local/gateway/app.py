@@ -21,7 +21,18 @@ from local.gateway.dialects import (
     INTEGRATION_LIMIT_S,
     Failure,
 )
-from local.gateway.exchange import RAW_NAMES, Call, Head, Request, Response, Stamps, api_context, encode_json, read_head
+from local.gateway.exchange import (
+    ANSWER,
+    RAW_NAMES,
+    Call,
+    Head,
+    Request,
+    Response,
+    Stamps,
+    api_context,
+    encode_json,
+    read_head,
+)
 from local.gateway.jwt_authorizer import KeySource
 from local.gateway.limits import TokenBucket, buckets
 from local.gateway.observer import RequestObserver
@@ -169,7 +180,7 @@ class GatewayApp:
         ids = _id_headers(kind, request_id, request_uuid)
         if call is not None and (request_uuid or self._observer is not None):
             ids = (*ids, (b"x-amzn-trace-id", call.trace_id.encode()))
-        await _send(response, ids, send)
+        await _send(response, ids, scope, send)
         if self._observer is not None:
             self._observer.answered(self.api, scope["method"], path, call, response, request_id, began_ns)
 
@@ -346,12 +357,15 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes | None:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _send(response: Response, ids: tuple[tuple[bytes, bytes], ...], send: Send) -> None:
+async def _send(response: Response, ids: tuple[tuple[bytes, bytes], ...], scope: Scope, send: Send) -> None:
     status, headers, body = response
     if status in (204, 304):
         headers, body = [*headers, *ids], b""
     else:
         headers = [*headers, *ids, (b"content-length", b"%d" % len(body))]
+        answer: Callable[..., bool] | None = scope.get(ANSWER)
+        if answer is not None and answer(scope, status, headers, body):
+            return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -24,6 +24,8 @@ RESPONSE_OWNED: Final = frozenset(
 )
 RAW_NAMES: Final = "warmfront.raw_names"
 """Key of the ASGI scope: header names as the client wrote them, where the server keeps them."""
+ANSWER: Final = "warmfront.answer"
+"""Key of the ASGI scope: takes that scope and a whole response, headers complete, where the server can; False: it did not."""
 _IDS_AT_ONCE: Final = 256
 _TEXT_TYPES: Final = frozenset(("application/json", "application/xml", "application/javascript"))
 

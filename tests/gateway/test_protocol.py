@@ -6,9 +6,11 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import uvicorn
 
 from local.gateway import create_apps
+from local.gateway.exchange import ANSWER
 from local.gateway.protocol import OneWriteProtocol, OneWriteTransport
 from local.template import Template
 from tests.gateway.conftest import Recorder
@@ -91,14 +93,16 @@ async def serve(app: Any, talk: Callable[[int], Awaitable[Any]]) -> Any:
 async def exchange(port: int, *requests: bytes) -> list[bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answers = []
-    for request in requests:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")), 0)
-        body = await reader.readexactly(length if not request.startswith(b"HEAD") else 0)
-        answers.append(head + body)
-    writer.close()
-    await writer.wait_closed()
+    try:
+        for request in requests:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")), 0)
+            body = await reader.readexactly(length if not request.startswith(b"HEAD") else 0)
+            answers.append(head + body)
+    finally:
+        writer.close()
+        await writer.wait_closed()
     return answers
 
 
@@ -179,3 +183,119 @@ def test_requests_on_ten_connections_do_not_mix(template: Load) -> None:
 
     for connection, answers in enumerate(asyncio.run(serve(app, talk))):
         assert [int(a.rpartition(b"\r\n")[2]) for a in answers] == [100 * connection + n for n in range(20)]
+
+
+class Answering:
+    """Gives its whole response to the server, or sends it the plain way where that is not taken."""
+
+    def __init__(self, *headers: tuple[bytes, bytes], body: bytes = b"hello", whole: bool = True) -> None:
+        self.headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self.body = body
+        self.whole = whole
+        self.taken: list[bool] = []
+
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+        self.taken.append(self.whole and scope[ANSWER](scope, 200, self.headers, self.body))
+        if not self.taken[-1]:
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+            await send({"type": "http.response.body", "body": self.body})
+
+
+PLAIN = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def undated(answer: bytes) -> list[bytes]:
+    return [line for line in answer.split(b"\r\n") if not line.startswith(b"date: ")]
+
+
+def test_a_whole_response_is_to_the_letter_what_the_plain_way_sends() -> None:
+    headers = (b"content-type", b"text/plain"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=\xe4")
+    whole, plain = Answering(*headers), Answering(*headers, whole=False)
+    answers, expected = talk_to(whole, PLAIN, PLAIN), talk_to(plain, PLAIN, PLAIN)
+    assert whole.taken == [True, True]
+    assert [undated(answer) for answer in answers] == [undated(answer) for answer in expected]
+    assert all(b"\r\ndate: " in answer for answer in answers)
+
+
+def test_a_gateway_gives_its_responses_whole(template: Load) -> None:
+    (app,) = create_apps(template(ROUTES), Recorder({"statusCode": 200, "body": "hello"}))
+    messages = 0
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        async def counting(message: Any) -> None:
+            nonlocal messages
+            messages += 1
+            await send(message)
+
+        await app(scope, receive, counting)
+
+    answers = talk_to(counted, PLAIN, PLAIN)
+    assert all(answer.endswith(b"hello") for answer in answers)
+    assert messages == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n",
+        b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_what_ends_the_connection_or_asks_for_no_body_goes_the_plain_way(request_: bytes) -> None:
+    app = Answering()
+    (answer,) = talk_to(app, request_)
+    assert app.taken == [False]
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n" if request_.startswith(b"HEAD") else b"hello")
+
+
+@pytest.mark.parametrize("header", [(b"x-bad", b"1\r\nset-cookie: stolen=1"), (b"x bad", b"1")])
+def test_a_header_that_would_split_the_response_is_never_written(header: tuple[bytes, bytes]) -> None:
+    app = Answering(header)
+    with pytest.raises(asyncio.IncompleteReadError) as caught:
+        talk_to(app, PLAIN)
+    assert caught.value.partial == b""
+    assert app.taken == [False]
+
+
+def test_requests_sent_in_one_go_are_answered_in_their_order() -> None:
+    bodies = iter([b"one", b"two", b"three"])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await Answering(body=next(bodies))(scope, receive, send)
+
+    async def talk(port: int) -> list[bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(3 * PLAIN)
+        answers = []
+        for _ in range(3):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
+            answers.append(await reader.readexactly(length))
+        writer.close()
+        await writer.wait_closed()
+        return answers
+
+    assert asyncio.run(serve(app, talk)) == [b"one", b"two", b"three"]
+
+
+def test_a_client_that_does_not_read_is_waited_for_with_the_next_response() -> None:
+    app = Answering(body=bytes(32 << 20))  # more than sockets hold
+
+    async def talk(port: int) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for sent in (1, 2):
+            writer.write(PLAIN)
+            while len(app.taken) < sent:  # noqa: ASYNC110 - set by the server of this very loop
+                await asyncio.sleep(0)
+        received = 0
+        while received < 64 << 20:
+            received += len(await reader.read(1 << 20))
+        writer.close()
+        await writer.wait_closed()
+        return received
+
+    assert asyncio.run(serve(app, talk)) > 64 << 20
+    assert app.taken == [True, False]
