@@ -3,6 +3,8 @@
 Form: docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
+import itertools
+import operator
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +24,10 @@ LABEL_CHARACTERS_MAX = 200
 PLANS_MAX = 500
 COUNT_MAX = 10_000
 """One value stands for no more; what it says beyond that is dropped, and counted as such."""
+
+ALIKE_MIN = 4
+"""Fewer lines are taken one by one: preparing to take them together costs as much."""
+_function_of: Callable[[tuple[str, str, bytes]], str] = operator.itemgetter(0)
 
 _SECONDS_PER = {"Seconds": 1.0, "Milliseconds": 1e-3, "Microseconds": 1e-6}
 _BYTES = tuple(float(4**power) for power in range(3, 14))
@@ -129,7 +135,7 @@ class _Part:
 class _Plan:
     """The directives that a handler prints, the same ones every time: read once, with a decoder of what they name and nothing else."""
 
-    __slots__ = ("decode", "directives", "opened", "parts")
+    __slots__ = ("decode", "decode_all", "directives", "opened", "parts")
 
     def __init__(self, directives: bytes) -> None:
         self.directives = directives
@@ -143,6 +149,7 @@ class _Plan:
         ]
         line = msgspec.defstruct("_Line", [("about", _About, msgspec.field(name="_aws")), *members])
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(line).decode
+        self.decode_all: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[line]).decode  # type: ignore[valid-type]
         places = {name: index + 1 for index, name in enumerate(kinds)}
         self.parts = [
             (part, [places[name] for name in part.dimension_names], [places[name] for name, _ in part.metrics])
@@ -172,18 +179,65 @@ class Emf:
 
     def read(self, chunks: Iterable[tuple[str, str, bytes]]) -> None:
         """Function, environment and output of each chunk, in the order in which they came."""
-        for function, environment, output in chunks:
-            alone = output.startswith(b"{") and output.find(b"\n", 0, -1) < 0
-            for line in (output,) if alone else _marked(output):
-                try:
-                    self._take(function, environment, line if alone else line[line.find(b"{") :])
-                except Exception:  # no JSON, no metric, or stranger: what a handler prints costs no other its answer
-                    self.unreadable_lines += 1
+        for function, of_function in itertools.groupby(chunks, _function_of):
+            printed = [(environment, output) for _, environment, output in of_function]
+            if len(printed) < ALIKE_MIN or not self._take_alike(function, printed):
+                for environment, output in printed:
+                    self._take_output(function, environment, output)
         for function, bundle in self._touched:
             self._enter(function, bundle)
         self._touched.clear()
 
     # -- lines ---------------------------------------------------------------------------------------------------------
+
+    def _take_alike(self, function: str, printed: list[tuple[str, bytes]]) -> bool:
+        """Lines that have the same metrics with the same dimensions, decoded together and taken column by column.
+
+        False, and nothing is taken, where one of them is another kind of output, or has a value that is no plain list.
+        """
+        plan = self._likely.get(function)
+        together = b",".join([output for _, output in printed])
+        if plan is None or CIRCUIT_MARK in together or not all(_is_line(output) for _, output in printed):
+            return False
+        try:
+            rows = plan.decode_all(b"[%b]" % together)
+        except msgspec.DecodeError:
+            return False
+        members = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+        if len(rows) != len(printed) or any(bytes(about.directives) != plan.directives for about in members[0]):
+            return False
+        columns: list[tuple[list[float], tuple[list[float], ...]]] = []
+        bundles: list[_Bundle] = []
+        for part, dimensions, metrics in plan.parts:
+            if any(members[place].count(members[place][0]) != len(rows) for place in dimensions):
+                return False
+            bundles.append(self._bundle_of(function, part, [members[place][0] for place in dimensions]))
+            for (_, _, column), place in zip(bundles[-1].columns, metrics, strict=True):
+                if members[place].count(None) != len(rows):
+                    columns.append((column, members[place]))
+        if any(type(value) is not list for _, values in columns for value in values):
+            return False
+        for column, values in columns:
+            column += itertools.chain.from_iterable(values)
+        self._touch(function, bundles)
+        if plan.opened is not None:
+            opened = zip(printed, members[plan.opened], strict=True)
+            self._open.setdefault(function, {}).update({each: values[-1] for (each, _), values in opened if values})
+        return True
+
+    def _take_output(self, function: str, environment: str, output: bytes) -> None:
+        alone = output.startswith(b"{") and output.find(b"\n", 0, -1) < 0
+        for line in (output,) if alone else _marked(output):
+            try:
+                self._take(function, environment, line if alone else line[line.find(b"{") :])
+            except Exception:  # no JSON, no metric, or stranger: what a handler prints costs no other its answer
+                self.unreadable_lines += 1
+
+    def _touch(self, function: str, bundles: list["_Bundle"]) -> None:
+        for bundle in bundles:
+            if not bundle.waiting:
+                bundle.waiting = True
+                self._touched.append((function, bundle))
 
     def _take(self, function: str, environment: str, line: bytes) -> None:
         if CIRCUIT_MARK in line:
@@ -201,10 +255,7 @@ class Emf:
         bundles: list[_Bundle] = []
         dropped = 0
         for part, dimensions, metrics in plan.parts:
-            values = [members[place] for place in dimensions]
-            bundle = part.bundles.get((function, *values))
-            if bundle is None:
-                bundle = self._bundle(function, part, values)
+            bundle = self._bundle_of(function, part, [members[place] for place in dimensions])
             bundles.append(bundle)
             for (_, _, column), place in zip(bundle.columns, metrics, strict=True):
                 value = members[place]
@@ -218,10 +269,7 @@ class Emf:
         # From here on nothing can fail: a line counts whole or not at all.
         for column, values in columns:
             column += values
-        for bundle in bundles:
-            if not bundle.waiting:
-                bundle.waiting = True
-                self._touched.append((function, bundle))
+        self._touch(function, bundles)
         self.dropped_values += dropped
         if last:
             self._open.setdefault(function, {})[environment] = last[-1]
@@ -251,8 +299,11 @@ class Emf:
             plan = self._plans[directives] = _Plan(directives)
         return plan
 
-    def _bundle(self, function: str, part: _Part, values: list[Any]) -> _Bundle:
+    def _bundle_of(self, function: str, part: _Part, values: list[Any]) -> _Bundle:
         """Each metric of a directive, with its series for these values of the dimensions."""
+        return part.bundles.get((function, *values)) or self._new_bundle(function, part, values)
+
+    def _new_bundle(self, function: str, part: _Part, values: list[Any]) -> _Bundle:
         if msgspec.UNSET in values:
             raise KeyError("a dimension that the line does not have")
         named = dict(zip(part.dimension_names, values, strict=True))
@@ -322,6 +373,11 @@ class Emf:
             for state in states.values():
                 counts[state] = counts.get(state, 0) + 1
             yield name, counts
+
+
+def _is_line(output: bytes) -> bool:
+    """One line of JSON and nothing else, as far as its ends tell."""
+    return output.startswith(b"{") and output.endswith(b"}\n") and output.find(b"\n", 0, -1) < 0
 
 
 def _marked(output: bytes) -> Iterator[bytes]:
