@@ -21,6 +21,7 @@ from local.lab.clock import set_clock
 from local.lab.proxy_process import ProxyProcess
 from local.lab.tcp_faults import TcpFault
 
+ROOM_TRIES, ROOM_PAUSE_S = 20, 0.1
 CONNECT_TIMEOUT_S = 5.0
 REDIS_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
@@ -206,6 +207,30 @@ async def admin(url: str) -> "asyncpg.Connection[asyncpg.Record]":
     return await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": "warmfront lab"})
 
 
+async def admin_in_a_storm(server_pid: int, url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """The same when every connection is taken, also those that Postgres keeps for administrators.
+
+    It learns who somebody is after it has given them a place: logins of environments that were frozen halfway hold one
+    each, for a minute. They are ended until there is room.
+    """
+    for _ in range(ROOM_TRIES):
+        try:
+            return await admin(url)
+        except asyncpg.TooManyConnectionsError:
+            send([pid for pid in family(server_pid)[1:] if _logging_in(pid)], signal.SIGTERM)
+            await asyncio.sleep(ROOM_PAUSE_S)
+    return await admin(url)
+
+
+def _logging_in(pid: int) -> bool:
+    """By the title that a server process gives itself: `postgres: USER DATABASE ADDRESS(PORT) authentication`."""
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return title.startswith(b"postgres: ") and title.rstrip(b" \0").endswith(b") authentication")
+
+
 async def run_sql(url: str, *statements: str) -> None:
     connection = await admin(url)
     try:
@@ -221,7 +246,7 @@ async def end_unfinished_logins(server_pid: int, url: str) -> int:
     It is a child of the server and not in pg_stat_activity; from PostgreSQL 18 on it is there, as `starting`.
     """
     children = family(server_pid)[1:]
-    connection = await admin(url)
+    connection = await admin_in_a_storm(server_pid, url)
     try:
         rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE state IS DISTINCT FROM 'starting'")
     finally:

@@ -13,7 +13,7 @@ from local.backing.postgres import Postgres
 from local.backing.redis import Redis
 from local.backing.watcher import get_watcher
 from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
-from local.lab.faults import CONNECT_TIMEOUT_S, admin, end_unfinished_logins
+from local.lab.faults import CONNECT_TIMEOUT_S, admin, admin_in_a_storm, end_unfinished_logins
 from local.lab.proxy_process import ProxyProcess
 
 POSTGRES, REDIS, AWS = "postgres", "redis", "aws"
@@ -89,7 +89,8 @@ class Stage:
 
     async def query(self, database: str, sql: str) -> list[asyncpg.Record]:
         """As the administrator, past the proxy."""
-        connection = await admin(self.postgres.admin_url(database))
+        url, server_pid = self.postgres.admin_url(database), self.postgres.pid
+        connection = await (admin(url) if server_pid is None else admin_in_a_storm(server_pid, url))
         try:
             return list(await connection.fetch(sql, timeout=CONNECT_TIMEOUT_S))
         finally:

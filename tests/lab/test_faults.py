@@ -33,6 +33,7 @@ from local.lab.faults import (
     RedisMemory,
     RedisPaused,
     Restarted,
+    admin_in_a_storm,
     applied,
     end_unfinished_logins,
     family,
@@ -403,16 +404,47 @@ def test_a_disk_that_is_full_for_one_table_has_room_for_the_others(postgres: Pos
     run(test())
 
 
+async def half_a_login(postgres: Postgres) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """As far as the server's question for the password; None where it has no room for one more."""
+    reader, writer = await asyncio.open_connection(postgres.host, postgres.port)
+    startup = struct.pack("!I", 3 << 16) + b"user\0app\0database\0postgres\0\0"
+    writer.write(struct.pack("!I", len(startup) + 4) + startup)
+    if await reader.read(1) == b"R":
+        return reader, writer
+    writer.close()
+    return None
+
+
+def test_an_administrator_gets_in_when_logins_that_hang_have_taken_every_connection() -> None:
+    with Postgres.start({}, max_connections=8) as server:
+        assert server.pid is not None
+        server_pid = server.pid
+
+        async def test() -> None:
+            hanging = []
+            while (half := await half_a_login(server)) is not None:
+                hanging.append(half)
+            with pytest.raises(asyncpg.TooManyConnectionsError):
+                await asyncpg.connect(server.admin_url())
+            connection = await admin_in_a_storm(server_pid, server.admin_url())
+            assert await connection.fetchval("SELECT 1") == 1
+            await connection.close()
+            for reader, writer in hanging:
+                await asyncio.wait_for(reader.read(), ANSWER_S)
+                writer.close()
+
+        run(test())
+
+
 def test_a_login_cut_off_halfway_is_ended_and_a_finished_one_is_not(postgres: Postgres) -> None:
     assert postgres.pid is not None
     server_pid = postgres.pid
 
     async def test() -> None:
         finished = await asyncpg.connect(postgres.admin_url())
-        reader, writer = await asyncio.open_connection(postgres.host, postgres.port)
-        startup = struct.pack("!I", 3 << 16) + b"user\0app\0database\0postgres\0\0"
-        writer.write(struct.pack("!I", len(startup) + 4) + startup)
-        assert (await reader.read(1)) == b"R", "the server wants a password"
+        half = await half_a_login(postgres)
+        assert half is not None
+        reader, writer = half
         assert await end_unfinished_logins(server_pid, postgres.admin_url()) == 1
         await asyncio.wait_for(reader.read(), ANSWER_S)
         writer.close()
