@@ -3,7 +3,13 @@
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from local.gateway.exchange import ANSWER, RAW_NAMES
 
@@ -70,6 +76,13 @@ class OneWriteProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._raw_names.append(name)
         super().on_header(name, value)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """The application begins at once, and not after all that else has arrived was read: its environment runs meanwhile."""
+        task = asyncio.Task(cycle.run_asgi(app), loop=self.loop, eager_start=True)
+        if not task.done():
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     def answer(self, scope: object, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Send this response to the request of `scope`; its headers have the content's length, and none is the connection's.

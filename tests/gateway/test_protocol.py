@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 
 from local.gateway import create_apps
 from local.gateway.exchange import ANSWER
@@ -41,6 +42,12 @@ class FakeTransport:
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+    def resume_reading(self) -> None:
+        pass
 
 
 def held(*writes: bytes) -> tuple[OneWriteTransport, FakeTransport]:
@@ -299,3 +306,48 @@ def test_a_client_that_does_not_read_is_waited_for_with_the_next_response() -> N
 
     assert asyncio.run(serve(app, talk)) > 64 << 20
     assert app.taken == [True, False]
+
+
+def test_the_application_begins_while_its_request_is_read() -> None:
+    """Else the requests of fifty clients would all be read before the first of them reaches an environment."""
+    began: list[str] = []
+    answered = asyncio.Event()
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        began.append(scope["path"])
+        await answered.wait()
+        scope[ANSWER](scope, 200, [(b"content-length", b"2")], b"ok")
+
+    async def test() -> None:
+        state = ServerState()
+        protocol = OneWriteProtocol(uvicorn.Config(app, lifespan="off"), state, {})
+        transport = FakeTransport()
+        protocol.connection_made(transport)  # type: ignore[arg-type]
+        protocol.data_received(PLAIN)
+        assert began == ["/a"]
+        assert len(state.tasks) == 1
+        answered.set()
+        await asyncio.gather(*state.tasks)
+        await asyncio.sleep(0)  # for what is called when a task is done
+        assert transport.writes[0].endswith(b"\r\n\r\nok")
+        assert state.tasks == set()
+        protocol.connection_lost(None)
+
+    asyncio.run(test())
+
+
+def test_an_application_that_waits_for_nothing_leaves_no_task() -> None:
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        scope[ANSWER](scope, 200, [(b"content-length", b"2")], b"ok")
+
+    async def test() -> None:
+        state = ServerState()
+        protocol = OneWriteProtocol(uvicorn.Config(app, lifespan="off"), state, {})
+        transport = FakeTransport()
+        protocol.connection_made(transport)  # type: ignore[arg-type]
+        protocol.data_received(PLAIN + PLAIN)
+        assert [data.endswith(b"\r\n\r\nok") for data in transport.writes] == [True, True]
+        assert state.tasks == set()
+        protocol.connection_lost(None)
+
+    asyncio.run(test())
