@@ -308,6 +308,12 @@ def test_a_client_that_does_not_read_is_waited_for_with_the_next_response() -> N
     assert app.taken == [True, False]
 
 
+def connected(app: Any) -> tuple[OneWriteProtocol, FakeTransport]:
+    protocol, transport = OneWriteProtocol(uvicorn.Config(app, lifespan="off"), ServerState(), {}), FakeTransport()
+    protocol.connection_made(transport)  # type: ignore[arg-type]
+    return protocol, transport
+
+
 def test_the_application_begins_while_its_request_is_read() -> None:
     """Else the requests of fifty clients would all be read before the first of them reaches an environment."""
     began: list[str] = []
@@ -319,18 +325,15 @@ def test_the_application_begins_while_its_request_is_read() -> None:
         scope[ANSWER](scope, 200, [(b"content-length", b"2")], b"ok")
 
     async def test() -> None:
-        state = ServerState()
-        protocol = OneWriteProtocol(uvicorn.Config(app, lifespan="off"), state, {})
-        transport = FakeTransport()
-        protocol.connection_made(transport)  # type: ignore[arg-type]
+        protocol, transport = connected(app)
         protocol.data_received(PLAIN)
         assert began == ["/a"]
-        assert len(state.tasks) == 1
+        assert len(protocol.tasks) == 1
         answered.set()
-        await asyncio.gather(*state.tasks)
+        await asyncio.gather(*protocol.tasks)
         await asyncio.sleep(0)  # for what is called when a task is done
         assert transport.writes[0].endswith(b"\r\n\r\nok")
-        assert state.tasks == set()
+        assert protocol.tasks == set()
         protocol.connection_lost(None)
 
     asyncio.run(test())
@@ -341,13 +344,10 @@ def test_an_application_that_waits_for_nothing_leaves_no_task() -> None:
         scope[ANSWER](scope, 200, [(b"content-length", b"2")], b"ok")
 
     async def test() -> None:
-        state = ServerState()
-        protocol = OneWriteProtocol(uvicorn.Config(app, lifespan="off"), state, {})
-        transport = FakeTransport()
-        protocol.connection_made(transport)  # type: ignore[arg-type]
+        protocol, transport = connected(app)
         protocol.data_received(PLAIN + PLAIN)
         assert [data.endswith(b"\r\n\r\nok") for data in transport.writes] == [True, True]
-        assert state.tasks == set()
+        assert protocol.tasks == set()
         protocol.connection_lost(None)
 
     asyncio.run(test())
