@@ -211,7 +211,10 @@ class Emf:
         for part, dimensions, metrics in plan.parts:
             if any(members[place].count(members[place][0]) != len(rows) for place in dimensions):
                 return False
-            bundles.append(self._bundle_of(function, part, [members[place][0] for place in dimensions]))
+            try:
+                bundles.append(self._bundle_of(function, part, [members[place][0] for place in dimensions]))
+            except (KeyError, TypeError):  # a dimension that is not there, or no word
+                return False
             for (_, _, column), place in zip(bundles[-1].columns, metrics, strict=True):
                 if members[place].count(None) != len(rows):
                     columns.append((column, members[place]))
