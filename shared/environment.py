@@ -12,19 +12,24 @@ import sys
 from asyncio import selector_events
 from collections.abc import Callable, Coroutine
 from threading import get_ident
+from time import monotonic
 from typing import Any, cast
 
 # A read's buffer: asyncio's 256 kB are mapped, cut to size and unmapped for every answer of the database, three system
 # calls and a page fault a query; a buffer below malloc's own threshold for that (128 kB) is not.
 READ_BUFFER_BYTES = 64 * 1024
 
+ROUNDS = 2  # who hears from a socket, and whom that wakes
+TIMERS_MAX = 50  # asyncio's own turn clears away those that were called off
+WAIT_MAX_S = 3600.0
+
 
 class InvocationLoop(asyncio.SelectorEventLoop):
     """asyncio's own loop, with a shorter way through one coroutine than `run_until_complete`.
 
     That one turns the loop once before the coroutine begins and once after it has ended, and arms itself anew each time:
-    of the CPU of a request for one row, one part in twenty. `_run_once`, `_ready`, `_thread_id` and `_stopping` are for subclasses, as
-    this one is, and no public interface: tests/shared/test_environment.py holds us to them.
+    of the CPU of a request for one row, one part in twenty. What begins with an underscore here is for subclasses, as
+    this one is, and no public interface: tests/shared/test_environment.py holds us to it.
     """
 
     def serve[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -37,12 +42,33 @@ class InvocationLoop(asyncio.SelectorEventLoop):
                 self._run_once()  # type: ignore[attr-defined]
             task = asyncio.Task(coroutine, loop=self, eager_start=True)
             while not task.done():
-                self._run_once()  # type: ignore[attr-defined]
+                self._turn()
         finally:
             self._thread_id = None  # type: ignore[assignment]
             self._stopping = False  # the loop ends with its invocation, and whoever stops it before is not heard
             asyncio._set_running_loop(None)
         return task.result()
+
+    def _turn(self) -> None:
+        """`_run_once`, shorter where a wait for a socket is all there is: whom the answer wakes runs in the same turn.
+
+        Any other turn is asyncio's own: something is ready already, a timer is due or called off, there are many timers.
+        """
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        wait_s = None
+        if timers:
+            first = timers[0]
+            wait_s = 0.0 if first._cancelled or len(timers) > TIMERS_MAX else first._when - monotonic()  # type: ignore[attr-defined]
+        if self._ready or self._debug or (wait_s is not None and not 0.0 < wait_s < WAIT_MAX_S):  # type: ignore[attr-defined]
+            self._run_once()  # type: ignore[attr-defined]
+            return
+        events = self._selector.select(wait_s)  # type: ignore[attr-defined]
+        self._process_events(events)  # type: ignore[attr-defined]
+        for _ in range(ROUNDS):
+            for _ in range(len(self._ready)):  # type: ignore[attr-defined]
+                handle = self._ready.popleft()  # type: ignore[attr-defined]
+                if not handle._cancelled:
+                    handle._run()
 
 
 class Environment:

@@ -22,6 +22,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from shared import telemetry
+from shared.bound import Bound
 from shared.breaker import (
     BreakerSettings,
     CircuitBreaker,
@@ -88,12 +89,13 @@ class Unanswered(TimedOut):
 class Member:
     """One open connection of the pool, and what the pool must know of it while it lies idle."""
 
-    __slots__ = ("_poll", "connection", "expired", "idle_since_s")
+    __slots__ = ("_poll", "bound", "connection", "expired", "idle_since_s")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.expired = False
         self.idle_since_s = 0.0
+        self.bound = Bound(asyncio.get_running_loop(), self.expire)
         self._poll = select.poll()
         # asyncpg keeps the transport to itself; its version is pinned, and a test holds this to it.
         self._poll.register(connection._transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
@@ -104,15 +106,20 @@ class Member:
         Between invocations the loop does not run, so nobody has read it yet. Asking the socket costs 1 us; letting the
         loop run without need (three times, or the end is only half noticed) would cost ten.
         """
+        connection = self.connection
         for _ in range(TICKS_MAX):
-            if self.connection.is_closed() or not self._poll.poll(0):
+            if connection.is_closed() or not self._poll.poll(0):
                 break
             await asyncio.sleep(0)
-        return not self.connection.is_closed()
+        return not connection.is_closed()
 
     def expire(self) -> None:
         """Ends whatever it is doing, now: a cancel request would have to wait on the same dead path."""
         self.expired = True
+        self.terminate()
+
+    def terminate(self) -> None:
+        self.bound.close()
         self.connection.terminate()
 
 
@@ -170,7 +177,7 @@ class Pool:
             if self._clock() - member.idle_since_s < self._idle_max_s and await member.alive():
                 self.open += 1
                 return member
-            member.connection.terminate()
+            member.terminate()
             self._measure(telemetry.CONNECTIONS_LOST, 1)
         begun_s = time.monotonic()
         member = Member(await self._connect(connect_s))
@@ -185,12 +192,13 @@ class Pool:
             self._idle.append(member)
         else:
             self.open -= 1
-            connection.terminate()
+            member.terminate()
 
     async def aclose(self) -> None:
         idle, self._idle = self._idle, []
         self.open -= len(idle)
         for member in idle:
+            member.bound.close()
             try:
                 await member.connection.close(timeout=1)
             except (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClientError):
@@ -321,12 +329,11 @@ class Database:
         work: Callable[..., Awaitable[T]],
         args: tuple[Any, ...],
     ) -> T:
-        loop = asyncio.get_running_loop()
-        call = Deadline(deadline.timeout_s(limit_s), clock=loop.time)
+        call = Deadline(deadline.timeout_s(limit_s))
         final = False
         while True:
             try:
-                return await self._attempt(loop, call, work, args)
+                return await self._attempt(call, work, args)
             except Lost as error:
                 telemetry.logger.warning(telemetry.DATABASE_LOST, error_type=type(error.__cause__).__name__)
                 if final or not repeatable:
@@ -338,9 +345,7 @@ class Database:
                 raise Unanswered("The database needed too long.") from error
             final = True
 
-    async def _attempt[T](
-        self, loop: asyncio.AbstractEventLoop, call: Deadline, work: Callable[..., Awaitable[T]], args: tuple[Any, ...]
-    ) -> T:
+    async def _attempt[T](self, call: Deadline, work: Callable[..., Awaitable[T]], args: tuple[Any, ...]) -> T:
         connect_s = call.timeout_s(self._connect_s)
         try:
             member = await self.pool.take(connect_s)
@@ -350,7 +355,7 @@ class Database:
             raise Lost from error
         clean = False
         remaining_s = call.remaining_s()
-        bound = loop.call_later(min(self._query_s, max(0.0, remaining_s)), member.expire)
+        member.bound.begin(min(self._query_s, max(0.0, remaining_s)))
         try:
             result = await work(member.connection, *args)
             clean = True
@@ -366,7 +371,7 @@ class Database:
             # asyncpg trips over itself when it is ended between two of its steps
             raise self._broken(member, remaining_s) from error
         finally:
-            bound.cancel()
+            member.bound.finish()
             self.pool.put(member, clean=clean)
 
     def _broken(self, member: Member, remaining_s: float) -> Exception:

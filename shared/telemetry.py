@@ -71,6 +71,8 @@ NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or "Warmfront"
 _KINDS = {name: {"Unit": unit.value, "StorageResolution": 60} for name, unit in UNITS.items()}
 _DEFINITIONS = {name: {"Name": name, "Unit": unit.value} for name, unit in UNITS.items()}
 
+DIRECTIVES_MAX = 200
+
 
 class Emf(AmazonCloudWatchEMFProvider):
     """Powertools' EMF with a shorter way out for the lines we write ourselves: 6 us instead of 45, in one write.
@@ -82,26 +84,40 @@ class Emf(AmazonCloudWatchEMFProvider):
         super().__init__(namespace=namespace, service=service)
         self._ours = {"service": service}
         self._disabled = is_metrics_disabled()
+        self._known: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
     def flush_metrics(self, raise_on_empty_metrics: bool = False) -> None:
         measured = self.metric_set
-        try:
-            definitions = [_DEFINITIONS[name] for name in measured]
-        except KeyError:
-            definitions = []
+        directives = self._directives(tuple(measured))
         dimensions = self.dimension_set
         strange = self.dimension_sets or self.timestamp or (dimensions and dimensions != self._ours)
-        if not definitions or strange or self._disabled:
+        if not directives or strange or self._disabled:
             super().flush_metrics(raise_on_empty_metrics)
             return
-        directive = {"Namespace": self.namespace, "Dimensions": [["service"]], "Metrics": definitions}
         document: dict[str, Any] = {
-            "_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [directive]}
+            "_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": directives},
+            **self._ours,
+            **self.metadata_set,
         }
-        document |= self._ours | self.metadata_set | {name: metric["Value"] for name, metric in measured.items()}
+        for name, metric in measured.items():
+            document[name] = metric["Value"]
         sys.stdout.write(encode(document).decode() + "\n")
         measured.clear()
         self.metadata_set.clear()
+
+    def _directives(self, names: tuple[str, ...]) -> list[dict[str, Any]]:
+        """What they are measured in; empty where one of them is none of ours. The same few sets of names come all the time."""
+        try:
+            return self._known[names]
+        except KeyError:
+            pass
+        directives: list[dict[str, Any]] = []
+        if names and all(name in _DEFINITIONS for name in names):
+            definitions = [_DEFINITIONS[name] for name in names]
+            directives = [{"Namespace": self.namespace, "Dimensions": [["service"]], "Metrics": definitions}]
+        if len(self._known) < DIRECTIVES_MAX:
+            self._known[names] = directives
+        return directives
 
 
 class ContextOfLogs(logging.Filter):

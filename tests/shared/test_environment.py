@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared.environment import Environment
 
@@ -258,15 +260,172 @@ def test_an_invocation_takes_two_turns_of_the_loop_for_one_wait_and_not_four() -
         await answered
 
     loop = environment.run(this_loop())
-    turns: list[float | None] = []
-    selector = loop._selector  # type: ignore[attr-defined]
-    select = selector.select
-    selector.select = lambda timeout: turns.append(timeout) or select(timeout)  # type: ignore[func-returns-value]
+    turns = counted(loop)
     environment.run(wait_once())
     ours = len(turns)
     loop.run_until_complete(wait_once())
     assert (ours, len(turns) - ours) == (2, 4)
     environment.reset()
+
+
+def counted(loop: asyncio.AbstractEventLoop) -> list[float | None]:
+    """Grows by the time-out of each look at the sockets."""
+    turns: list[float | None] = []
+    selector = loop._selector  # type: ignore[attr-defined]
+    select = selector.select
+    selector.select = lambda timeout: turns.append(timeout) or select(timeout)  # type: ignore[func-returns-value]
+    return turns
+
+
+def test_an_invocation_that_waits_for_a_socket_looks_at_the_sockets_once() -> None:
+    environment = Environment()
+    mine, theirs = socket.socketpair()
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(sock=mine)
+
+    async def ask() -> bytes:
+        theirs.send(b"an answer")
+        return await reader.read(100)
+
+    async def hang_up() -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    with theirs:
+        reader, writer = environment.run(connect())
+        turns = counted(environment.run(this_loop()))
+        assert [environment.run(ask()) for _ in range(3)] == [b"an answer"] * 3
+        assert turns == [None] * 3
+        environment.run(hang_up())
+    environment.reset()
+
+
+def test_a_timer_ends_a_wait_for_a_socket_and_one_that_was_called_off_does_not() -> None:
+    environment = Environment()
+    mine, theirs = socket.socketpair()
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(sock=mine)
+
+    async def ask(within_s: float) -> str:
+        asyncio.get_running_loop().call_later(0.001, theirs.send, b"too soon").cancel()
+        try:
+            async with asyncio.timeout(within_s):
+                return (await reader.read(100)).decode()
+        except TimeoutError:
+            return "timed out"
+
+    async def hang_up() -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    with theirs:
+        reader, writer = environment.run(connect())
+        assert environment.run(ask(0.02)) == "timed out"
+        theirs.send(b"in time")
+        assert environment.run(ask(60)) == "in time"
+        environment.run(hang_up())
+    environment.reset()
+
+
+def test_a_task_that_never_waits_keeps_nobody_from_a_socket() -> None:
+    environment = Environment()
+    mine, theirs = socket.socketpair()
+
+    async def busy() -> None:
+        while True:  # noqa: ASYNC110 - to be busy is what it is for
+            await asyncio.sleep(0)
+
+    async def served() -> bytes:
+        reader, writer = await asyncio.open_connection(sock=mine)
+        spinning = asyncio.create_task(busy())
+        asyncio.get_running_loop().call_later(0.001, theirs.send, b"heard")
+        answer = await reader.read(100)
+        spinning.cancel()
+        writer.close()
+        return answer
+
+    with theirs:
+        assert environment.run(served()) == b"heard"
+    environment.reset()
+
+
+def test_timers_that_were_called_off_do_not_pile_up() -> None:
+    environment = Environment()
+    mine, theirs = socket.socketpair()
+
+    async def echo() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(sock=mine)
+
+    async def ask() -> None:
+        async with asyncio.timeout(1200):
+            theirs.send(b"!")
+            await reader.read(1)
+
+    async def hang_up() -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    loop = environment.run(this_loop())
+    loop.call_later(600, print)  # stays, and is the first to come
+    with theirs:
+        reader, writer = environment.run(echo())
+        for _ in range(300):
+            environment.run(ask())
+        called_off = [each for each in loop._scheduled if each.cancelled()]  # type: ignore[attr-defined]
+        assert len(called_off) <= 110
+        environment.run(hang_up())
+    environment.reset()
+
+
+STEPS = st.lists(st.sampled_from(("yield", "sleep", "ask", "wake", "wait", "fail")), max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, min_size=1, max_size=5))
+def test_whatever_tasks_do_ends_as_on_the_loop_that_asyncio_has(programs: list[list[str]]) -> None:
+    environment = Environment()
+    with asyncio.Runner() as runner:
+        assert environment.run(outcomes_of(programs)) == runner.run(outcomes_of(programs))
+    environment.reset()
+
+
+async def outcomes_of(programs: list[list[str]]) -> list[object]:
+    """What became of tasks that yield, sleep, ask over a socket, wake each other, wait to be woken for a moment, fail."""
+    mine, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=mine)
+    _, echo_writer = await asyncio.open_connection(sock=theirs)
+    woken = asyncio.Event()
+    turn = asyncio.Lock()
+
+    async def run(program: list[str]) -> list[str]:
+        done = []
+        for step in program:
+            if step == "yield":
+                await asyncio.sleep(0)
+            elif step == "sleep":
+                await asyncio.sleep(0.0005)
+            elif step == "ask":
+                async with turn:
+                    echo_writer.write(b"?")
+                    done.append((await reader.readexactly(1)).decode())
+            elif step == "wake":
+                woken.set()
+            elif step == "wait" and any("wake" in each for each in programs if "fail" not in each):
+                await woken.wait() if program.count("wake") == 0 else None
+            elif step == "fail":
+                raise ValueError("its own trouble")
+            done.append(step)
+        return done
+
+    ended = await asyncio.gather(*(run(each) for each in programs if "wait" not in each), return_exceptions=True)
+    woken.set()
+    ended += await asyncio.gather(*(run(each) for each in programs if "wait" in each), return_exceptions=True)
+    for each in (writer, echo_writer):
+        each.close()
+        await each.wait_closed()
+    return [str(each) if isinstance(each, Exception) else each for each in ended]
 
 
 def test_under_snapstart_the_loop_is_dropped_before_the_snapshot() -> None:
