@@ -43,6 +43,7 @@ from local.observe.dashboard import dashboard_routes
 from local.observe.dashboard_guard import SameOriginOnly
 from local.observe.observatory import Observatory
 from local.observe.routes import observe_routes
+from local.observe.switch import Switch, switch_routes
 from local.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
 
 AWS_TYPES = (
@@ -178,17 +179,20 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 stack.callback(observatory.close)
             service_options = await _prepare(options, template, backing, urls, sink, stack, observatory)
             async with LambdaService(template, service_options) as service:
+                switch = None if observatory is None else Switch(observatory, service)
                 internal = Starlette(
                     routes=[
                         *control_routes(service, token=options.token, describe=lambda: _describe(backing)),
                         *invoke_routes(service),
-                        *_watching(observatory, service, options, backing),
+                        *_watching(observatory, switch, service, options, backing),
                     ],
                     middleware=[Middleware(SameOriginOnly, hosts=[options.host], metrics_hosts=options.metrics_hosts)],
                 )
                 if observatory is not None:
                     observatory.start(service)
                 apps = create_apps(template, service, _gateway_options(options, internal, sink, observatory))
+                if switch is not None:
+                    switch.watch(apps)
                 emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
                 async with _serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
                     try:
@@ -358,13 +362,17 @@ def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) ->
 
 
 def _watching(
-    observatory: Observatory | None, service: LambdaService, options: EmulatorOptions, backing: Backing
+    observatory: Observatory | None,
+    switch: Switch | None,
+    service: LambdaService,
+    options: EmulatorOptions,
+    backing: Backing,
 ) -> list[Route]:
     """What shows the emulator at work."""
-    if observatory is None:
+    if observatory is None or switch is None:
         return []
     page = dashboard_routes(observatory, service, token=options.token, describe=lambda: _describe(backing))
-    return [*observe_routes(observatory), *page]
+    return [*observe_routes(observatory), *switch_routes(switch, token=options.token), *page]
 
 
 def _gateway_options(

@@ -112,6 +112,10 @@ class Control:
         path = f"/_warmfront/functions/{quote(function)}/start"
         return self._ask("POST", path, {"X-Warmfront-Token": self._token}, json.dumps({"count": count}))
 
+    def observe(self, *, on: bool) -> None:
+        """Turns metrics, traces and the access log on or off."""
+        self._ask("PUT", "/_warmfront/observe", {"X-Warmfront-Token": self._token}, json.dumps({"on": on}))
+
     def inits(self, function: str) -> list[dict[str, Any]]:
         """The milestones of its cold starts, newest last."""
         answer = self._ask("GET", f"/_warmfront/functions/{quote(function)}/inits")

@@ -184,6 +184,10 @@ class GatewayApp:
         if self._observer is not None:
             self._observer.answered(self.api, scope["method"], path, call, response, request_id, began_ns)
 
+    def observe(self, observer: RequestObserver | None) -> None:
+        """From now on this one is told, or nobody."""
+        self._observer = observer
+
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._internal is not None:
             await self._internal(scope, receive, send)

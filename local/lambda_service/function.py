@@ -12,6 +12,7 @@ from local.lambda_service.function_log import FunctionLog
 from local.lambda_service.invocation import Invocation
 from local.lambda_service.logs import without_hang_up
 from local.lambda_service.long_watch import LongWatch
+from local.lambda_service.observer import Observer
 from local.lambda_service.outcomes import Outcomes
 from local.lambda_service.phases import Phase
 from local.lambda_service.sandbox import Launch
@@ -83,6 +84,12 @@ class Function:
             on_end=self._finished,
         )
         self._closing = False
+
+    def observe(self, observer: Observer | None) -> None:
+        """From now on this one is told, or nobody."""
+        self._observer = observer
+        self._outcomes.observe(observer)
+        self._log.kept = observer is not None
 
     # -- one invocation ------------------------------------------------------------------------------------------------
 

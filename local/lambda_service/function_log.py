@@ -19,7 +19,7 @@ class FunctionLog:
         """`kept`: somebody wants the whole of an invocation's log, also of one written as it came."""
         self._name = config.function_name
         self._sink = sink
-        self._kept = kept
+        self.kept = kept
         self._platform = platform_log(config, region)
 
     def emit(self, chunk: bytes) -> None:
@@ -52,7 +52,7 @@ class FunctionLog:
     def output(self, invocation: Invocation, chunk: bytes) -> None:
         if invocation.live:
             self.emit(chunk)
-        if not invocation.live or invocation.tail or self._kept:
+        if not invocation.live or invocation.tail or self.kept:
             invocation.log.append(chunk)
             if invocation.live and len(invocation.log) > CHUNKS_MAX:
                 del invocation.log[: CHUNKS_MAX // 2]
@@ -61,7 +61,7 @@ class FunctionLog:
         """From here on the lines of this invocation are written as they come."""
         invocation.live = True
         self.emit(self._whole(invocation, b""))
-        if not invocation.tail and not self._kept:
+        if not invocation.tail and not self.kept:
             invocation.log.clear()
 
     def end(

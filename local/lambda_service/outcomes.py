@@ -38,6 +38,9 @@ class Outcomes:
         self._timeout_s = timeout_s
         self._on_end = on_end
 
+    def observe(self, observer: Observer | None) -> None:
+        self._observer = observer
+
     def answered(
         self, environment: Environment, invocation: Invocation, body: bytes, *, failed: bool, error_type: str | None
     ) -> None:

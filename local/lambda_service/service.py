@@ -250,6 +250,11 @@ class LambdaService:
         """What the template's own events invoke the function by: SAM connects them to the alias it publishes."""
         return self.template.functions[logical_id].auto_publish_alias
 
+    def observe(self, observer: Observer | None) -> None:
+        """From now on this one is told of invocations, or nobody; of inits, whom the options name."""
+        for function in self._all():
+            function.observe(observer)
+
     def _all(self) -> list[Function]:
         return [*self.functions.values(), *self.latest.values()]
 

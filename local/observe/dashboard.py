@@ -80,7 +80,7 @@ def dashboard_routes(
         return StreamingResponse(_feed(observatory, service), media_type="text/event-stream", headers=_DATA_HEADERS)
 
     def button(press: Endpoint) -> Endpoint:
-        return _for_bearers(press, token)
+        return for_bearers(press, token)
 
     function = PREFIX + "/functions/{name}"
     return [
@@ -189,7 +189,9 @@ def _told(result: InvocationResult) -> dict[str, object]:
     }
 
 
-def _for_bearers(press: Endpoint, token: str) -> Endpoint:
+def for_bearers(press: Endpoint, token: str) -> Endpoint:
+    """Writes need the token; what they find wrong becomes an answer."""
+
     async def guarded(request: Request) -> Response:
         given = request.headers.get(TOKEN_HEADER, "")
         if not secrets.compare_digest(given.encode(), token.encode()):

@@ -1,10 +1,14 @@
-"""`python -m local.bench.cost.observe`: throughput with observation and without, interleaved in one run; limits 5 % closed, 10 % open.
+"""`python -m local.bench.cost.observe`: throughput with observation and without, in one run; limits 5 % closed, 10 % open.
 
-`closed`: nobody looks; what was noted is entered all the same, within the block. `open`: the dashboard's stream of events
-is read. After each block there is a scrape, whose CPU time is a column of its own: a Prometheus pays it every few seconds.
+`closed`: nobody looks; what was noted is entered all the same. `open`: the dashboard's stream of events is read. What a
+scrape costs is a column of its own: a Prometheus pays it every few seconds.
 
-Two processes of one program need not be equally fast, so each emulator is measured against one other and then replaced:
-a pair of fresh ones is one observation, whatever the number of its blocks.
+`product` is the hot path, a pooled read of the shop, whose handler prints a line of metrics for each request. The other two
+handlers do nothing: there the emulator is all there is, and what it does besides shows most.
+
+Two processes of one program differ by more than observation costs, and so does this second from the next. So it is turned
+off and on within one process, under one load that goes on, and each slice of time is held against the one beside it. Several
+emulators have their slices, one after the other: no one's layout in memory decides.
 """
 
 import argparse
@@ -14,83 +18,132 @@ import random
 import statistics
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from local.bench import stats
 from local.bench.accounting import process_cpu_s
 from local.bench.emulator import EmulatorProcess
 from local.bench.load_process import LoadProcess, Order
 from local.bench.samples import Outcome, Plan, Target
+from local.bench.workloads import OURS, load_workloads
 
-HERE: Final = Path(__file__).parent / "watched"
 EVENTS: Final = "/_warmfront/events"
 METRICS: Final = "/_warmfront/metrics"
 LIMITS_PERCENT: Final = {"closed": 5.0, "open": 10.0}
-EMULATORS_MIN: Final = 2
-HANDLERS: Final = ("silent", "measuring")
 PATIENCE_S: Final = 30.0
+WARM_UP_S: Final = 0.5
+LEAD_S: Final = 0.03
+"""After observation was turned, what is under way still ends the other way."""
+SCRAPES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A handler and what it is asked."""
+
+    name: str
+    workload: str
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A template, the file of its workloads, and the handlers of it that are measured."""
+
+    template: Path
+    file: Path
+    cases: tuple[Case, ...]
+
+
+HERE: Final = Path(__file__).parent / "watched"
+SHOPS: Final = (
+    Shop(Path(__file__).parents[3] / "template.yaml", OURS, (Case("product", "product", "pooled"),)),
+    Shop(
+        HERE / "template.yaml",
+        HERE / "workload.toml",
+        (Case("silent", "hello", "silent"), Case("measuring", "hello", "measuring")),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of the load with observation on or off."""
+
+    on: bool
+    begin_ns: int
+    end_ns: int
+    cpu_s: float
+    """Of the emulator's process."""
 
 
 @dataclass(slots=True)
-class Site:
-    """One way to run the emulator, and what the blocks of those that ran so gave by handler."""
+class Mode:
+    """One way to be observed. A column of figures: one for each slice, those at the same place ran next to each other."""
 
     name: str
-    argument: str
-    blocks: dict[str, list[float]] = field(default_factory=dict)
-    """Requests per second in each block of the emulator that runs now."""
-    rates: dict[str, list[float]] = field(default_factory=dict)
-    """The same, one middle figure for each emulator."""
-    cpu_ms: dict[str, list[float]] = field(default_factory=dict)
+    watched: bool = False
+    rates: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
+    """Requests per second by handler, observed or not."""
+    cpu_us: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
     scrape_ms: dict[str, list[float]] = field(default_factory=dict)
     errors: int = 0
-    _emulator: EmulatorProcess | None = None
 
-    @property
-    def emulator(self) -> EmulatorProcess:
-        assert self._emulator is not None
-        return self._emulator
+    def run(
+        self,
+        emulator: EmulatorProcess,
+        load: LoadProcess,
+        shop: Shop,
+        case: Case,
+        turns: list[bool],
+        args: argparse.Namespace,
+    ) -> None:
+        """`turns`: of observation, on or off."""
+        plan = Plan(workers=args.connections, duration_s=WARM_UP_S + len(turns) * (args.slice + LEAD_S + 0.1))
+        target = emulator.control.target
+        load.prepare(Order(file=str(shop.file), workload=case.workload, variant=case.variant, target=target, plan=plan))
+        with ThreadPoolExecutor(1) as beside:
+            running = beside.submit(load.run)
+            time.sleep(WARM_UP_S)
+            slices = [self._slice(emulator, args.slice, on=on) for on in turns]
+            recording = running.result()
+        done_ns = np.sort(np.asarray(recording.done_ns))
+        if done_ns[-1] < slices[-1].end_ns:
+            raise SystemExit("the load ended before the last slice: the machine is busy with something else")
+        self.errors += len(recording) - recording.outcome.count(Outcome.OK)
+        for each in slices:
+            begin, end = np.searchsorted(done_ns, (each.begin_ns, each.end_ns))
+            answered = max(int(end - begin), 1)
+            self.rates.setdefault((case.name, each.on), []).append(answered * 1e9 / (each.end_ns - each.begin_ns))
+            self.cpu_us.setdefault((case.name, each.on), []).append(each.cpu_s * 1e6 / answered)
+        self.scrape_ms.setdefault(case.name, []).extend(scrape_ms(emulator) for _ in range(SCRAPES))
 
-    def renew(self, stack: contextlib.ExitStack) -> None:
-        """A fresh emulator, and whoever watches it; both end with the stack."""
-        self._emulator = stack.enter_context(EmulatorProcess.start(HERE / "template.yaml", arguments=(self.argument,)))
-        if self.name == "open":
-            stack.callback(Watcher(self._emulator.control.target).close)
+    def _slice(self, emulator: EmulatorProcess, seconds: float, *, on: bool) -> Slice:
+        emulator.control.observe(on=on)
+        with contextlib.ExitStack() as stack:
+            if on and self.watched:
+                stack.callback(Watcher(emulator.control.target).close)
+            time.sleep(LEAD_S)
+            began_cpu_s, begin_ns = process_cpu_s(emulator.pid) or 0.0, time.monotonic_ns()
+            time.sleep(seconds)
+            end_ns, ended_cpu_s = time.monotonic_ns(), process_cpu_s(emulator.pid) or 0.0
+        return Slice(on, begin_ns, end_ns, ended_cpu_s - began_cpu_s)
 
-    def conclude(self) -> None:
-        """The emulator that runs now has had its blocks."""
-        for handler, rates in self.blocks.items():
-            self.rates.setdefault(handler, []).append(statistics.median(rates))
-        self.blocks = {}
 
-    def run(self, load: LoadProcess, handler: str, *, connections: int, duration_s: float, counted: bool) -> None:
-        order = Order(
-            file=str(HERE / "workload.toml"),
-            workload="hello",
-            variant=handler,
-            target=self.emulator.control.target,
-            plan=Plan(workers=connections, duration_s=duration_s),
-        )
-        load.prepare(order)
-        before_s = process_cpu_s(self.emulator.pid) or 0.0
-        recording = load.run()
-        spent_s = (process_cpu_s(self.emulator.pid) or 0.0) - before_s
-        if counted:
-            self.blocks.setdefault(handler, []).append(len(recording) / recording.duration_s)
-            self.cpu_ms.setdefault(handler, []).append(spent_s * 1000 / len(recording))
-            self.errors += len(recording) - recording.outcome.count(Outcome.OK)
-
-    def scrape(self, handler: str) -> None:
-        """What a scrape costs the emulator right after a block: whatever had been put off until then would be in it."""
-        before_s = process_cpu_s(self.emulator.pid) or 0.0
-        target = self.emulator.control.target
-        with contextlib.closing(http.client.HTTPConnection(target.host, target.port, timeout=PATIENCE_S)) as connection:
-            connection.request("GET", METRICS)
-            connection.getresponse().read()
-        spent_s = (process_cpu_s(self.emulator.pid) or 0.0) - before_s
-        self.scrape_ms.setdefault(handler, []).append(spent_s * 1000)
+def scrape_ms(emulator: EmulatorProcess) -> float:
+    """CPU time of one, right after the load: whatever had been put off until then would be in it."""
+    before_s = process_cpu_s(emulator.pid) or 0.0
+    target = emulator.control.target
+    with contextlib.closing(http.client.HTTPConnection(target.host, target.port, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", METRICS)
+        connection.getresponse().read()
+    return ((process_cpu_s(emulator.pid) or 0.0) - before_s) * 1000
 
 
 class Watcher:
@@ -121,68 +174,65 @@ class Watcher:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.bench.cost.observe", description=__doc__)
-    parser.add_argument("--emulators", type=int, default=8, help="fresh ones of each kind (default: 8)")
-    parser.add_argument("--rounds", type=int, default=4, help="blocks of each of them and handler (default: 4)")
-    parser.add_argument("--block", type=float, default=0.5, metavar="SECONDS", help="length of a block (default: 0.5)")
+    parser.add_argument("--emulators", type=int, default=4, help="fresh ones of each template (default: 4)")
+    parser.add_argument("--pairs", type=int, default=16, help="of slices in each, handler and mode (default: 16)")
+    parser.add_argument("--slice", type=float, default=0.12, metavar="SECONDS", help="length of one (default: 0.12)")
     parser.add_argument("--connections", type=int, default=10, help="of the closed loop (default: 10)")
     parser.add_argument("--open", action="store_true", help="with the dashboard open as well")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    if args.emulators < EMULATORS_MIN:
-        parser.error(f"--emulators {args.emulators}: an interval needs at least {EMULATORS_MIN}")
-    sites = [Site("without", "--no-observe"), Site("closed", "--observe")]
+    for name, least in (("emulators", 1), ("pairs", 2), ("connections", 1)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name} {getattr(args, name)}: at least {least}")
+    modes = [Mode("closed")]
     if args.open:
-        sites.append(Site("open", "--observe"))
-    order = random.Random(args.seed)
+        modes.append(Mode("open", watched=True))
+    chance = random.Random(args.seed)
     with LoadProcess.start() as load:
         for index in range(args.emulators):
             print(f"\remulators {index + 1} of {args.emulators}", end="", file=sys.stderr, flush=True)
-            _measure(sites, load, order, args)
+            _measure(modes, load, chance, args)
     print(file=sys.stderr)
-    return show(sites)
+    return show(modes)
 
 
-def _measure(sites: list[Site], load: LoadProcess, order: random.Random, args: argparse.Namespace) -> None:
-    """One fresh emulator of each kind, blocks in random order."""
-    with contextlib.ExitStack() as stack:
-        for site in order.sample(sites, len(sites)):
-            site.renew(stack)
-            for handler in HANDLERS:
-                site.run(load, handler, connections=args.connections, duration_s=0.5, counted=False)
-        for _ in range(args.rounds):
-            for handler in HANDLERS:
-                for site in order.sample(sites, len(sites)):
-                    site.run(load, handler, connections=args.connections, duration_s=args.block, counted=True)
-                    if site.name != "without":
-                        site.scrape(handler)
-        for site in sites:
-            site.conclude()
+def _measure(modes: list[Mode], load: LoadProcess, chance: random.Random, args: argparse.Namespace) -> None:
+    """A fresh emulator of each template; off and on in random order within each pair."""
+    for shop in SHOPS:
+        with EmulatorProcess.start(shop.template, arguments=("--observe",)) as emulator:
+            for call in load_workloads(shop.file).setup_for(tuple(case.variant for case in shop.cases)):
+                emulator.control.invoke(call.function, call.event)
+            for case in shop.cases:
+                for mode in chance.sample(modes, len(modes)):
+                    turns = [on for _ in range(args.pairs) for on in chance.sample((False, True), 2)]
+                    mode.run(emulator, load, shop, case, turns, args)
 
 
-def show(sites: list[Site]) -> int:
-    """A row for each handler and site; exit status 1 where the middle estimate is over its limit or requests failed."""
-    without, *observed = sites
-    drawn = stats.draws(len(without.rates[HANDLERS[0]]))
-    over = any(site.errors for site in sites)
+def show(modes: list[Mode]) -> int:
+    """A row for each handler and mode; exit status 1 where the middle estimate is over its limit or requests failed."""
+    cases = [case.name for shop in SHOPS for case in shop.cases]
+    drawn = stats.draws(len(modes[0].rates[cases[0], True]))
+    over = any(mode.errors for mode in modes)
     print(
         f"{'handler':<11}{'dashboard':<11}{'req/s':>8} {'without':>8} {'cost %':>8} {'interval':>16} {'limit':>6}"
         f" {'CPU us':>8} {'scrape ms':>10}"
     )
-    for handler in HANDLERS:
-        for site in observed:
-            cost = stats.typical_ratio(site.rates[handler], without.rates[handler], drawn)
+    for handler in cases:
+        for mode in modes:
+            observed, without = mode.rates[handler, True], mode.rates[handler, False]
+            cost = stats.typical_ratio(observed, without, drawn)
             percent = 100 * (1 - cost.value)
             interval = f"{100 * (1 - cost.high):.1f} .. {100 * (1 - cost.low):.1f}"
-            more_us = 1000 * (statistics.median(site.cpu_ms[handler]) - statistics.median(without.cpu_ms[handler]))
+            more_us = statistics.median(mode.cpu_us[handler, True]) - statistics.median(mode.cpu_us[handler, False])
             print(
-                f"{handler:<11}{site.name:<11}{statistics.median(site.rates[handler]):>8,.0f}"
-                f" {statistics.median(without.rates[handler]):>8,.0f} {percent:>8.1f} {interval:>16}"
-                f" {LIMITS_PERCENT[site.name]:>6.0f} {more_us:>+8.1f} {statistics.mean(site.scrape_ms[handler]):>10.1f}"
+                f"{handler:<11}{mode.name:<11}{statistics.median(observed):>8,.0f} {statistics.median(without):>8,.0f}"
+                f" {percent:>8.1f} {interval:>16} {LIMITS_PERCENT[mode.name]:>6.0f} {more_us:>+8.1f}"
+                f" {statistics.mean(mode.scrape_ms[handler]):>10.1f}"
             )
-            over = over or percent > LIMITS_PERCENT[site.name]
+            over = over or percent > LIMITS_PERCENT[mode.name]
     print(
-        f"errors: {sum(site.errors for site in sites)}; CPU us: what an invocation costs the emulator's process more;"
-        " scrape: CPU time of one, right after a block"
+        f"errors: {sum(mode.errors for mode in modes)}; CPU us: what an invocation costs the emulator's process more;"
+        " scrape: CPU time of one, right after the load"
     )
     return 1 if over else 0
 

@@ -1,0 +1,70 @@
+"""Observation turned off and on while the emulator runs, as a Starlette route. Keeps no figures and reads none.
+
+What it costs can be told within one process only: two processes of the same program differ by more than that.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from local.gateway.app import GatewayApp
+from local.lambda_service.service import LambdaService
+from local.observe.dashboard import for_bearers
+from local.observe.observatory import Observatory
+
+PATH: Final = "/_warmfront/observe"
+
+
+class Switch:
+    """On to begin with. What was noted before stays; while it is off nothing is noted, and nothing kept for whoever would note it."""
+
+    def __init__(self, observatory: Observatory, service: LambdaService) -> None:
+        self._observatory = observatory
+        self._service = service
+        self._apps: tuple[GatewayApp, ...] = ()
+        self.on = True
+
+    def watch(self, apps: Iterable[GatewayApp]) -> None:
+        """The gateways, which are made after the routes of the first of them."""
+        self._apps = tuple(apps)
+
+    def turn(self, *, on: bool) -> None:
+        self._observatory.settle()
+        observer = self._observatory if on else None
+        self._service.observe(observer)
+        for app in self._apps:
+            app.observe(observer)
+        self.on = on
+
+
+def switch_routes(switch: Switch, *, token: str) -> list[Route]:
+    async def told(request: Request) -> Response:  # noqa: ARG001
+        return _json({"on": switch.on})
+
+    async def turn(request: Request) -> Response:
+        on = _wanted(await request.body())
+        if not isinstance(on, bool):
+            return _json({"message": 'the body must be {"on": true} or {"on": false}'}, status=400)
+        switch.turn(on=on)
+        return _json({"on": switch.on})
+
+    return [
+        Route(PATH, told, methods=["GET"]),
+        Route(PATH, for_bearers(turn, token), methods=["PUT"]),
+    ]
+
+
+def _wanted(body: bytes) -> Any:
+    try:
+        wanted = json.loads(body)
+    except ValueError:
+        return None
+    return wanted.get("on") if isinstance(wanted, dict) else None
+
+
+def _json(body: object, *, status: int = 200) -> Response:
+    return Response(json.dumps(body), status_code=status, media_type="application/json")
