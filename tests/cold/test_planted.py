@@ -136,9 +136,8 @@ def nodes(node: ImportNode) -> list[ImportNode]:
 def test_a_planted_import_is_found_in_the_imports_and_a_slow_login_in_the_connection(result: Result) -> None:
     plain, planted = stages(result, "Plain"), stages(result, "Planted")
     others = [name for name in plain if name in ("process_start", "runtime_client", "runtime", "query", "answer")]
-    assert (
-        planted["imports"] - plain["imports"] > 800 * IMPORT_S
-    )  # 80 % of it: the machine may be faster the second time
+    # Half of it, as no other stage may differ by: the machine may be a third faster the second time.
+    assert planted["imports"] - plain["imports"] > 500 * IMPORT_S
     assert planted["imports"] > 1000 * IMPORT_S
     assert planted["connection"] - plain["connection"] > 400 * DELAY_S
     assert planted["connection"] > 1000 * DELAY_S
