@@ -184,7 +184,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                     routes=[
                         *control_routes(service, token=options.token, describe=lambda: _describe(backing)),
                         *invoke_routes(service),
-                        *_watching(observatory, switch, service, options, backing),
+                        *_watching(switch, service, options, backing),
                     ],
                     middleware=[Middleware(SameOriginOnly, hosts=[options.host], metrics_hosts=options.metrics_hosts)],
                 )
@@ -361,16 +361,11 @@ def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) ->
     return Observatory(template, access=AccessLog(sink, as_objects=options.log_format == "json"))
 
 
-def _watching(
-    observatory: Observatory | None,
-    switch: Switch | None,
-    service: LambdaService,
-    options: EmulatorOptions,
-    backing: Backing,
-) -> list[Route]:
+def _watching(switch: Switch | None, service: LambdaService, options: EmulatorOptions, backing: Backing) -> list[Route]:
     """What shows the emulator at work."""
-    if observatory is None or switch is None:
+    if switch is None:
         return []
+    observatory = switch.observatory
     page = dashboard_routes(observatory, service, token=options.token, describe=lambda: _describe(backing))
     return [*observe_routes(observatory), *switch_routes(switch, token=options.token), *page]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from local.gateway.app import GatewayApp
@@ -23,7 +23,7 @@ class Switch:
     """On to begin with. What was noted before stays; while it is off nothing is noted, and nothing kept for whoever would note it."""
 
     def __init__(self, observatory: Observatory, service: LambdaService) -> None:
-        self._observatory = observatory
+        self.observatory = observatory
         self._service = service
         self._apps: tuple[GatewayApp, ...] = ()
         self.on = True
@@ -33,8 +33,8 @@ class Switch:
         self._apps = tuple(apps)
 
     def turn(self, *, on: bool) -> None:
-        self._observatory.settle()
-        observer = self._observatory if on else None
+        self.observatory.settle()
+        observer = self.observatory if on else None
         self._service.observe(observer)
         for app in self._apps:
             app.observe(observer)
@@ -43,14 +43,14 @@ class Switch:
 
 def switch_routes(switch: Switch, *, token: str) -> list[Route]:
     async def told(request: Request) -> Response:  # noqa: ARG001
-        return _json({"on": switch.on})
+        return JSONResponse({"on": switch.on})
 
     async def turn(request: Request) -> Response:
         on = _wanted(await request.body())
         if not isinstance(on, bool):
-            return _json({"message": 'the body must be {"on": true} or {"on": false}'}, status=400)
+            return JSONResponse({"message": 'the body must be {"on": true} or {"on": false}'}, status_code=400)
         switch.turn(on=on)
-        return _json({"on": switch.on})
+        return JSONResponse({"on": switch.on})
 
     return [
         Route(PATH, told, methods=["GET"]),
@@ -64,7 +64,3 @@ def _wanted(body: bytes) -> Any:
     except ValueError:
         return None
     return wanted.get("on") if isinstance(wanted, dict) else None
-
-
-def _json(body: object, *, status: int = 200) -> Response:
-    return Response(json.dumps(body), status_code=status, media_type="application/json")

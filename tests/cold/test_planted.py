@@ -125,6 +125,11 @@ def stages(result: Result, function: str, way: str = "on-demand") -> dict[str, f
     return median | {"connection": median.get("connect", 0.0) + median.get("authentication", 0.0)}
 
 
+def least(result: Result, function: str, stage: str) -> float:
+    (cold,) = [each for each in result.cold if (each.function, each.way) == (function, "on-demand")]
+    return min(sample[stage] for sample in cold.samples)
+
+
 def anatomy(result: Result, function: str) -> Anatomy:
     return next(each for each in result.anatomies if each.function == function)
 
@@ -136,8 +141,8 @@ def nodes(node: ImportNode) -> list[ImportNode]:
 def test_a_planted_import_is_found_in_the_imports_and_a_slow_login_in_the_connection(result: Result) -> None:
     plain, planted = stages(result, "Plain"), stages(result, "Planted")
     others = [name for name in plain if name in ("process_start", "runtime_client", "runtime", "query", "answer")]
-    # Half of it, as no other stage may differ by: the machine may be a third faster the second time.
-    assert planted["imports"] - plain["imports"] > 500 * IMPORT_S
+    # 80 % of it: the machine may be faster the second time. Of each the least, to which a slow moment added nothing.
+    assert least(result, "Planted", "imports") - least(result, "Plain", "imports") > 800 * IMPORT_S
     assert planted["imports"] > 1000 * IMPORT_S
     assert planted["connection"] - plain["connection"] > 400 * DELAY_S
     assert planted["connection"] > 1000 * DELAY_S

@@ -85,7 +85,7 @@ def test_the_cost_is_measured_off_beside_on_and_over_the_limit_it_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the emulator and the load as they are; that a cost is found is shown by one that is planted."""
-    monkeypatch.setattr(cost, "SHOPS", cost.SHOPS[1:])
+    monkeypatch.setattr(cost, "SUBJECTS", cost.SUBJECTS[1:])
     args = argparse.Namespace(pairs=3, slice=0.05, connections=4)
     modes = [cost.Mode("closed"), cost.Mode("open", watched=True)]
     with LoadProcess.start() as load:

@@ -53,7 +53,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Shop:
+class Subject:
     """A template, the file of its workloads, and the handlers of it that are measured."""
 
     template: Path
@@ -62,9 +62,9 @@ class Shop:
 
 
 HERE: Final = Path(__file__).parent / "watched"
-SHOPS: Final = (
-    Shop(Path(__file__).parents[3] / "template.yaml", OURS, (Case("product", "product", "pooled"),)),
-    Shop(
+SUBJECTS: Final = (
+    Subject(Path(__file__).parents[3] / "template.yaml", OURS, (Case("product", "product", "pooled"),)),
+    Subject(
         HERE / "template.yaml",
         HERE / "workload.toml",
         (Case("silent", "hello", "silent"), Case("measuring", "hello", "measuring")),
@@ -99,7 +99,7 @@ class Mode:
         self,
         emulator: EmulatorProcess,
         load: LoadProcess,
-        shop: Shop,
+        subject: Subject,
         case: Case,
         turns: list[bool],
         args: argparse.Namespace,
@@ -107,7 +107,9 @@ class Mode:
         """`turns`: of observation, on or off."""
         plan = Plan(workers=args.connections, duration_s=WARM_UP_S + len(turns) * (args.slice + LEAD_S + 0.1))
         target = emulator.control.target
-        load.prepare(Order(file=str(shop.file), workload=case.workload, variant=case.variant, target=target, plan=plan))
+        load.prepare(
+            Order(file=str(subject.file), workload=case.workload, variant=case.variant, target=target, plan=plan)
+        )
         with ThreadPoolExecutor(1) as beside:
             running = beside.submit(load.run)
             time.sleep(WARM_UP_S)
@@ -198,19 +200,19 @@ def main() -> int:
 
 def _measure(modes: list[Mode], load: LoadProcess, chance: random.Random, args: argparse.Namespace) -> None:
     """A fresh emulator of each template; off and on in random order within each pair."""
-    for shop in SHOPS:
-        with EmulatorProcess.start(shop.template, arguments=("--observe",)) as emulator:
-            for call in load_workloads(shop.file).setup_for(tuple(case.variant for case in shop.cases)):
+    for subject in SUBJECTS:
+        with EmulatorProcess.start(subject.template, arguments=("--observe",)) as emulator:
+            for call in load_workloads(subject.file).setup_for(tuple(case.variant for case in subject.cases)):
                 emulator.control.invoke(call.function, call.event)
-            for case in shop.cases:
+            for case in subject.cases:
                 for mode in chance.sample(modes, len(modes)):
                     turns = [on for _ in range(args.pairs) for on in chance.sample((False, True), 2)]
-                    mode.run(emulator, load, shop, case, turns, args)
+                    mode.run(emulator, load, subject, case, turns, args)
 
 
 def show(modes: list[Mode]) -> int:
     """A row for each handler and mode; exit status 1 where the middle estimate is over its limit or requests failed."""
-    cases = [case.name for shop in SHOPS for case in shop.cases]
+    cases = [case.name for subject in SUBJECTS for case in subject.cases]
     drawn = stats.draws(len(modes[0].rates[cases[0], True]))
     over = any(mode.errors for mode in modes)
     print(
