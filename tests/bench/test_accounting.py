@@ -50,11 +50,13 @@ def child(program: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_what_a_process_burns_is_counted_to_the_millisecond() -> None:
-    with child("burn(0.1)") as burning, child("pass") as lazy:
-        burnt, base = process_cpu_s(burning.pid), process_cpu_s(lazy.pid)
+    with child("burn(0.1)") as burning, child("pass") as one, child("pass") as two, child("pass") as three:
+        burnt = process_cpu_s(burning.pid)
+        starts = [process_cpu_s(each.pid) for each in (one, two, three)]
         assert burnt is not None
-        assert base is not None
-        assert 0.095 < burnt - base < 0.2
+        assert None not in starts
+        # To start costs each alike; a slow moment only adds.
+        assert 0.095 < burnt - min(each for each in starts if each is not None) < 0.2
 
 
 def test_a_thread_that_has_ended_is_counted() -> None:
