@@ -1,11 +1,12 @@
 """What is noted while requests run: counts, histograms, last records, all bounded: taken in batches, worked out when read."""
 
 import itertools
+import operator
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Upper bounds of the latency histograms: 1 ms to 1 s, with 0.5 s among them because an alarm looks there."""
@@ -14,7 +15,7 @@ SHARES = (0.5, 0.95, 0.99)
 _RING = 64
 _SECOND_NS = 1_000_000_000
 THINNED = 100
-RECORDS_MAX = 250
+RECORDS_MAX = 100
 """Of a function, and of all requests: more would push what is in use out of the processor's caches."""
 FAILED_MAX = 100
 
@@ -98,19 +99,46 @@ class Answered(NamedTuple):
     trace_header: str
 
 
-class Records[R]:
+type Row = tuple[Any, ...]
+"""The members of an Ended or an Answered, as they are noted; whoever reads a record gets the named form."""
+
+
+def column(kind: type[Ended | Answered], member: str) -> Callable[[Iterable[Row]], list[Any]]:
+    """That member of all rows. No other is touched: rows that have waited are in nobody's cache."""
+    of_row = operator.itemgetter(kind._fields.index(member))
+    return lambda rows: list(map(of_row, rows))
+
+
+ended_at, durations, statuses, init_times = (
+    column(Ended, member) for member in ("ended_ns", "duration_ms", "status", "init_ms")
+)
+answered_at, begun_at, codes = (column(Answered, member) for member in ("ended_ns", "began_ns", "status"))
+
+
+class Records[R: (Ended, Answered)]:
     """The newest records, and of the failed ones some that are older."""
 
-    __slots__ = ("all", "failed")
+    __slots__ = ("_failed", "_kind", "_newest")
 
-    def __init__(self) -> None:
-        self.all: deque[R] = deque(maxlen=RECORDS_MAX)
-        self.failed: deque[R] = deque(maxlen=FAILED_MAX)
+    def __init__(self, kind: type[R]) -> None:
+        self._kind: Callable[..., R] = kind
+        self._newest: deque[Row] = deque(maxlen=RECORDS_MAX)
+        self._failed: deque[Row] = deque(maxlen=FAILED_MAX)
+
+    def add_all(self, rows: Iterable[Row]) -> None:
+        self._newest.extend(rows)
+
+    def add_failed(self, rows: Iterable[Row]) -> None:
+        """Some of those that `add_all` was given, to be kept longer."""
+        self._failed.extend(rows)
 
     def __iter__(self) -> Iterator[R]:
-        newest = set(map(id, self.all))
-        yield from (record for record in self.failed if id(record) not in newest)
-        yield from self.all
+        newest = set(map(id, self._newest))
+        for row in [row for row in self._failed if id(row) not in newest] + list(self._newest):
+            yield self._kind(*row)
+
+    def newest_first(self) -> Iterator[R]:
+        return (self._kind(*row) for row in reversed(self._newest))
 
 
 class FunctionBook:
@@ -122,18 +150,19 @@ class FunctionBook:
         self.durations = Histogram()
         self.inits = Histogram((0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0))
         self.seconds = Seconds()
-        self.records: Records[Ended] = Records()
+        self.records = Records(Ended)
 
-    def add_all(self, batch: list[Ended]) -> None:
-        """In the order in which they ended."""
-        self.durations.add_all([each.duration_ms / 1000 for each in batch])
-        self.records.all.extend(batch)
-        unusual = [each for each in batch if each.init_ms is not None or each.status != "ok"]
-        if unusual:
-            self.inits.add_all([each.init_ms / 1000 for each in unusual if each.init_ms is not None])
-            self.records.failed.extend(each for each in unusual if each.status != "ok")
-        for number, within in by_second(batch):
-            self.seconds.at(number).add_all([each.duration_ms for each in within])
+    def add_all(self, rows: Sequence[Row]) -> None:
+        """Those of Ended, in the order in which they ended."""
+        durations_ms = durations(rows)
+        self.durations.add_all([each / 1000 for each in durations_ms])
+        self.records.add_all(rows)
+        if (inits := init_times(rows)).count(None) < len(rows):
+            self.inits.add_all([each / 1000 for each in inits if each is not None])
+        if (states := statuses(rows)).count("ok") < len(rows):
+            self.records.add_failed(row for row, status in zip(rows, states, strict=True) if status != "ok")
+        for number, within_ms in by_second(ended_at(rows), durations_ms):
+            self.seconds.at(number).add_all(within_ms)
 
 
 class RouteBook:
@@ -146,9 +175,10 @@ class RouteBook:
         """Index: the first digit of the status."""
         self.latency = Histogram()
 
-    def add_all(self, batch: list[Answered]) -> None:
-        self.latency.add_all([(each.ended_ns - each.began_ns) / 1e9 for each in batch])
-        for status, count in Counter([each.status for each in batch]).items():
+    def add_all(self, rows: Sequence[Row]) -> None:
+        """Those of Answered."""
+        self.latency.add_all([each / 1e9 for each in map(operator.sub, answered_at(rows), begun_at(rows))])
+        for status, count in Counter(codes(rows)).items():
             self.answers[status // 100] += count
 
 
@@ -166,7 +196,7 @@ class Second:
         self.latencies_ms = array("f")
         self.summary: list[float] | None = None
 
-    def add_all(self, latencies_ms: list[float]) -> None:
+    def add_all(self, latencies_ms: Sequence[float]) -> None:
         self.requests += len(latencies_ms)
         self.latencies_ms.extend(latencies_ms)
 
@@ -212,13 +242,15 @@ class Seconds:
         return self._percentiles[1]
 
 
-def by_second[R: (Ended, Answered)](batch: list[R]) -> Iterator[tuple[int, list[R]]]:
-    """Records in the order in which they ended, by the second in which they did: nearly always one."""
-    if batch[0].ended_ns // _SECOND_NS == batch[-1].ended_ns // _SECOND_NS:
-        yield batch[0].ended_ns // _SECOND_NS, batch
+def by_second[V](ended_ns: Sequence[int], values: Sequence[V]) -> Iterator[tuple[int, Sequence[V]]]:
+    """Values in the order in which they ended, by the second in which they did: nearly always one."""
+    number = ended_ns[0] // _SECOND_NS
+    if number == ended_ns[-1] // _SECOND_NS:
+        yield number, values
         return
-    for number, within in itertools.groupby(batch, lambda each: each.ended_ns // _SECOND_NS):
-        yield number, list(within)
+    pairs = zip(ended_ns, values, strict=True)
+    for number, within in itertools.groupby(pairs, lambda pair: pair[0] // _SECOND_NS):
+        yield number, [value for _, value in within]
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -22,9 +22,15 @@ from local.observe.books import (
     FunctionBook,
     Records,
     RouteBook,
+    Row,
     Second,
     Seconds,
+    answered_at,
+    begun_at,
     by_second,
+    codes,
+    ended_at,
+    init_times,
     percentile,
 )
 from local.observe.emf import CIRCUIT_MARK, METRICS_MARK, Emf
@@ -34,16 +40,15 @@ from local.template import Api, Template
 
 RATE_OVER_S = 10
 LOG_BYTES_MAX = 32_768
-BATCH = 128
+BATCH = 64
 """So many of what was noted are entered together; more would push what is in use out of the processor's caches."""
 SETTLE_S = 0.05
 CHUNK_BYTES_MAX = 65_536
 """Output longer than this waits for no others: with BATCH it bounds what waits."""
 TICK_INVOCATIONS_MAX = 50
 _SECOND_NS = 1_000_000_000
-_function = operator.attrgetter("function")
-_book_key = operator.itemgetter(slice(2, 5))  # API, route, function
-_new = tuple.__new__  # a NamedTuple's own constructor takes four times as long
+_function_of = operator.itemgetter(Ended._fields.index("function"))
+_route_of = operator.itemgetter(*map(Answered._fields.index, ("api", "route", "function")))
 
 
 class Observatory:
@@ -68,11 +73,11 @@ class Observatory:
         self.segments = SegmentReceiver()
         self.service: LambdaService | None = None
         self._access = access
-        self._ended: list[Ended] = []
-        self._answered: list[Answered] = []
+        self._ended: list[Row] = []
+        self._answered: list[Row] = []
         self._printed: list[tuple[str, str, bytes]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._requests: Records[Answered] = Records()
+        self._requests = Records(Answered)
         self._seconds = Seconds()
         self._clock_ns = clock_ns
         self._began_ns = clock_ns()
@@ -124,12 +129,12 @@ class Observatory:
             log = log[: LOG_BYTES_MAX // 2] + b"\n...\n" + log[-LOG_BYTES_MAX // 2 :]
         ended = self._ended
         ended.append(
-            _new(Ended, (
+            (
                 self._clock_ns(), invocation.request_id, invocation.trace_id, status, error_type,
                 invocation.received_ns, invocation.dispatched_ns, duration_ms, invocation.init_ms,
                 invocation.restore_ms, memory_used_mb, environment.id, environment.spawned_ns, environment.ready_ns,
                 log, function,
-            ))
+            )
         )  # fmt: skip
         if self._timer is None or len(ended) >= BATCH:
             self._later(now=len(ended) >= BATCH)
@@ -144,10 +149,10 @@ class Observatory:
             route, function, trace_header = call.route.key, call.route.function, call.trace_id
         answered = self._answered
         answered.append(
-            _new(Answered, (
+            (
                 self._clock_ns(), began_ns, api.logical_id, route, function, method, path, response.status,
                 len(response.body), request_id, trace_header,
-            ))
+            )
         )  # fmt: skip
         if self._timer is None or len(answered) >= BATCH:
             self._later(now=len(answered) >= BATCH)
@@ -169,30 +174,42 @@ class Observatory:
         self._printed, self._ended, self._answered = [], [], []
         if printed:
             self.emf.read(printed)
-        for function, of_function in _groups(ended, _function).items():
-            self.functions[function].add_all(of_function)
-        for each in ended:
-            if each.init_ms is not None:
-                self._seconds.at(each.ended_ns // _SECOND_NS).cold_starts += 1
+        if ended:
+            self._enter_ended(ended)
         if answered:
             self._enter_answers(answered)
 
-    def _enter_answers(self, batch: list[Answered]) -> None:
-        for key, of_route in _groups(batch, _book_key).items():
+    def _enter_ended(self, rows: list[Row]) -> None:
+        for function, of_function in _groups(rows, _function_of).items():
+            self.functions[function].add_all(of_function)
+        inits = init_times(rows)
+        if inits.count(None) < len(rows):
+            for ended_ns, init_ms in zip(ended_at(rows), inits, strict=True):
+                if init_ms is not None:
+                    self._seconds.at(ended_ns // _SECOND_NS).cold_starts += 1
+
+    def _enter_answers(self, rows: list[Row]) -> None:
+        for key, of_route in _groups(rows, _route_of).items():
             book = self.routes.get(key)
             if book is None:
                 book = self.routes[key] = RouteBook()
             book.add_all(of_route)
             if key[1]:
-                self._requests.all.extend(of_route)
-        for number, within in by_second(batch):
-            second = self._seconds.at(number)
-            second.add_all([(each.ended_ns - each.began_ns) / 1e6 for each in within])
-            failed = [each for each in within if each.status >= 500]
-            second.errors += len(failed)
-            self._requests.failed.extend(each for each in failed if each.route)
+                self._requests.add_all(of_route)
+        ended_ns = answered_at(rows)
+        latencies_ms = [each / 1e6 for each in map(operator.sub, ended_ns, begun_at(rows))]
+        for number, within_ms in by_second(ended_ns, latencies_ms):
+            self._seconds.at(number).add_all(within_ms)
+        statuses = codes(rows)
+        if max(statuses) >= 500:
+            self._enter_failures([row for row, status in zip(rows, statuses, strict=True) if status >= 500])
         if self._access is not None:
-            self._access.write(batch)
+            self._access.write(rows)
+
+    def _enter_failures(self, rows: list[Row]) -> None:
+        for each in map(Answered._make, rows):
+            self._seconds.at(each.ended_ns // _SECOND_NS).errors += 1
+        self._requests.add_failed(row for row in rows if _route_of(row)[1])
 
     # -- what is read --------------------------------------------------------------------------------------------------
 
@@ -397,7 +414,7 @@ class Observatory:
         self.settle()
         found: list[tuple[str, Ended]] = []
         for name, book in self.functions.items():
-            for ended in reversed(book.records.all):
+            for ended in book.records.newest_first():
                 if ended.ended_ns < since_ns:
                     break
                 found.append((name, ended))
@@ -411,11 +428,14 @@ class Observatory:
         }
 
 
-def _groups[R, K](records: list[R], key: Callable[[R], K]) -> dict[K, list[R]]:
+def _groups(rows: list[Row], key_of: Callable[[Row], Any]) -> dict[Any, list[Row]]:
     """In their order; few keys, and most often one."""
-    found: dict[K, list[R]] = {}
-    for record in records:
-        found.setdefault(key(record), []).append(record)
+    keys = list(map(key_of, rows))
+    if keys.count(keys[0]) == len(keys):
+        return {keys[0]: rows}
+    found: dict[Any, list[Row]] = {}
+    for key, row in zip(keys, rows, strict=True):
+        found.setdefault(key, []).append(row)
     return found
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from local.lambda_service.environment import Environment
 from local.observe import emf as emf_module
-from local.observe.books import BUCKETS_S, Ended, FunctionBook, Histogram, Seconds
+from local.observe.books import BUCKETS_S, RECORDS_MAX, Ended, FunctionBook, Histogram, Seconds
 from local.observe.emf import Emf, Key
 from local.observe.metrics import label_name, metric_name
 from local.observe.observatory import BATCH, CHUNK_BYTES_MAX, Observatory
@@ -234,8 +234,9 @@ def test_a_batch_that_spans_seconds_counts_in_each() -> None:
     book.add_all([ended(100.2, "ok", 90.0), ended(100.9, "error", None), ended(101.1, "ok", None)])
     assert [book.seconds.at(number).requests for number in (100, 101)] == [2, 1]
     assert (book.durations.count, book.inits.count) == (3, 1)
-    assert [each.status for each in book.records.failed] == ["error"]
-    assert len(book.records.all) == 3
+    assert [each.status for each in book.records] == ["ok", "error", "ok"], "each once"
+    book.add_all([ended(102.0, "ok", None)] * RECORDS_MAX)
+    assert [each.status for each in book.records] == ["error"] + ["ok"] * RECORDS_MAX, "the failed one is kept longer"
 
 
 def test_percentiles_of_a_minute_weigh_each_second_with_its_requests() -> None:

@@ -7,7 +7,8 @@ scrape costs is a column of its own: a Prometheus pays it every few seconds.
 handlers do nothing: there the emulator is all there is, and what it does besides shows most.
 
 Two processes of one program differ by more than observation costs, and so does this second from the next. So it is turned
-off and on within one process, under one load that goes on, and each slice of time is held against the one beside it. Several
+off and on within one process, under one load that goes on, and each slice of time is held against the one beside it. Many
+short slices tell more in the same time than few long ones: a machine that changes its speed does so between more pairs. Several
 emulators have their slices, one after the other: no one's layout in memory decides.
 """
 
@@ -177,8 +178,8 @@ class Watcher:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.bench.cost.observe", description=__doc__)
     parser.add_argument("--emulators", type=int, default=4, help="fresh ones of each template (default: 4)")
-    parser.add_argument("--pairs", type=int, default=16, help="of slices in each, handler and mode (default: 16)")
-    parser.add_argument("--slice", type=float, default=0.12, metavar="SECONDS", help="length of one (default: 0.12)")
+    parser.add_argument("--pairs", type=int, default=40, help="of slices in each, handler and mode (default: 40)")
+    parser.add_argument("--slice", type=float, default=0.05, metavar="SECONDS", help="length of one (default: 0.05)")
     parser.add_argument("--connections", type=int, default=10, help="of the closed loop (default: 10)")
     parser.add_argument("--open", action="store_true", help="with the dashboard open as well")
     parser.add_argument("--seed", type=int, default=1)
