@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -25,6 +26,7 @@ from local.backing.postgres import Postgres
 from local.backing.redis import Redis
 from local.backing.watcher import get_watcher
 from local.gateway.app import GatewayApp, GatewayOptions, create_apps
+from local.gateway.backlog import Backlog
 from local.gateway.protocol import OneWriteProtocol
 from local.lambda_service.api import invoke_routes
 from local.lambda_service.aws_clients import AwsClients
@@ -490,10 +492,11 @@ class _Server(uvicorn.Server):
 async def _serving(apps: Sequence[Callable[..., Any]], sockets: list[socket.socket]) -> AsyncIterator[None]:
     servers = []
     tasks = []
+    protocol = functools.partial(OneWriteProtocol, backlog=Backlog(asyncio.get_running_loop()))
     for app, each in zip(apps, sockets, strict=False):
         config = uvicorn.Config(
             app,
-            http=OneWriteProtocol,
+            http=cast(type[OneWriteProtocol], protocol),
             ws="none",
             lifespan="off",
             loop="none",

@@ -21,7 +21,6 @@ from .workloads import Variant, Workload, WorkloadFile, load_workloads
 READERS = 4  # enough to keep both cores at it, too few to measure a queue
 REQUESTS = 240  # of each read at each size, in turns
 TURNS = 4
-RAMP = 25  # environments started at once
 FLAT = 1.3  # a figure that stays within this over all sizes has not grown: a shared machine moves as much by itself
 
 
@@ -117,14 +116,12 @@ class GrowthRun:
         assert control is not None
         control.retire(variant.function)
         reads, setups = [], []
-        begun, spent_s = 0, 0.0
+        spent_s = 0.0
         for size in sizes:
             self.step(f"{size} environments of {variant.name}")
             start = time.monotonic()
-            for some in [*range(begun + RAMP, size, RAMP), size]:
-                self.meter.untimed(self.site, workload, variant, self._plan(f"ramp {some}", some, 2 * some))
+            self.meter.environments(self.site, workload, variant, size, self._plan("ramp", 1, 1))
             spent_s += time.monotonic() - start
-            begun = len(control.state().functions[variant.function].pids)
             setups.append((size, spent_s))
             recording = self.meter.untimed(self.site, workload, variant, self._plan(f"hot {size}", 1, REQUESTS))
             reads.append(Point(size, tuple(recording.latency_us())))

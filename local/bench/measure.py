@@ -1,7 +1,7 @@
 """One block, one cold start: load and accounts of one variant, brought together. Knows no order of things and no verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from local.results import Block
@@ -35,6 +35,7 @@ class Site:
         )
 
 
+RAMP = 5
 RAMP_ATTEMPTS = 3
 FOOTPRINT_EVERY_S = 0.02  # a backend of the naive kind lives for some ten milliseconds
 
@@ -127,6 +128,21 @@ class Meter:
         recording = self.load.run()
         _rest(site.control)
         return recording
+
+    def environments(self, site: Site, workload: Workload, variant: Variant, count: int, plan: Plan) -> int:
+        """Start environments until there are `count`, each of which has answered; returns how many there are.
+
+        A few at a time: fifty inits at once take longer than an init may. Requests go to the newest, so these are asked as
+        many at once. `plan` gives the seed and the patience.
+        """
+        assert site.control is not None
+        while (there := len(site.control.state().functions[variant.function].pids)) < count:
+            some = min(RAMP, count - there)
+            if not site.control.start(variant.function, some)["started"]:
+                break
+            few = replace(plan, workers=some, requests=2 * some, duration_s=None, seed=f"{plan.seed} {there}")
+            self.untimed(site, workload, variant, few)
+        return there
 
     def footprint(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Footprint:
         """What the variant's environments and their Postgres backends hold under this load; nothing else is counted.

@@ -33,7 +33,6 @@ from .workloads import Variant, Workload, WorkloadFile, load_workloads
 FLOOR = Path(__file__).with_name("floor")
 RESERVE_CONNECTIONS = 20  # of Postgres, beside one for each environment of each variant
 WARM_ROUNDS = 4  # requests of each worker in one round of a warm-up; half of it where nothing had to be started
-RAMP_STEPS = 10  # environments are started a few at a time: fifty at once take longer than an init may
 
 
 def run_bench(options: BenchOptions, *, stream: TextIO | None = None) -> Result:
@@ -263,14 +262,8 @@ class Session:
         share = 0.5
         if entry.site.control is not None and self._environments(entry) < workers:
             share = 1.0
-            for step in range(1, RAMP_STEPS + 1):
-                some = max(1, workers * step // RAMP_STEPS)
-                meter.untimed(
-                    entry.site,
-                    entry.workload,
-                    entry.variant,
-                    self._plan(f"ramp {step}", workers=some, requests=2 * some),
-                )
+            ramp = self._plan("ramp", workers=1, requests=1)
+            meter.environments(entry.site, entry.workload, entry.variant, workers, ramp)
         medians: list[float] = []
         deadline = time.monotonic() + share * self.options.warm_s
         requests = int(share * WARM_ROUNDS * workers)

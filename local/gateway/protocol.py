@@ -1,8 +1,10 @@
 """uvicorn's httptools protocol with a response in one write, and in one call. Knows sockets, nothing of events."""
 
 import asyncio
+import functools
 from typing import Any, Final
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -10,8 +12,11 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.server import ServerState
 
+from local.gateway.backlog import Backlog
 from local.gateway.exchange import ANSWER, RAW_NAMES
+from local.lambda_service.prompt_writer import PromptWriter
 
 _HEAD: Final = b"HTTP/1.1 "
 _CONTINUE: Final = b"HTTP/1.1 100"
@@ -23,10 +28,11 @@ class OneWriteTransport:
     uvicorn writes the two apart, which costs a second send and wakes the client for half an answer.
     """
 
-    __slots__ = ("_head", "_transport")
+    __slots__ = ("_head", "_transport", "_writer")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self._writer = PromptWriter(transport)
         self._head: bytes | None = None
 
     def write(self, data: bytes) -> None:
@@ -41,7 +47,7 @@ class OneWriteTransport:
 
     def write_whole(self, data: bytes) -> None:
         """A response that needs nothing more."""
-        self._transport.write(data)
+        self._writer.write(data)
 
     def flush(self) -> None:
         if self._head is not None:
@@ -57,13 +63,26 @@ class OneWriteTransport:
 
 
 class OneWriteProtocol(HttpToolsProtocol):
-    """Give it to uvicorn as `http=OneWriteProtocol`. Keeps header names as written too: REST events show them.
+    """Give it to uvicorn as `http=`. Keeps header names as written too: REST events show them.
 
     An application that has its whole response at hand may give it to `scope[ANSWER]`: two ASGI messages, each a coroutine
     that asks every header what only strange ones need, are a fifth of what the emulator does for a request.
     """
 
     _raw_names: list[bytes]
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        backlog: Backlog | None = None,
+    ) -> None:
+        """`backlog`: one for all connections of a loop (`functools.partial` gives it to uvicorn); without it, each has its own."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._backlog = backlog if backlog is not None else Backlog(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWriteTransport(transport))  # type: ignore[arg-type]
@@ -78,7 +97,10 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """The application begins at once, and not after all that else has arrived was read: its environment runs meanwhile."""
+        self._backlog.add(functools.partial(self._begin, cycle, app))
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """The application runs at once up to its first wait, which is for its environment."""
         task = asyncio.Task(cycle.run_asgi(app), loop=self.loop, eager_start=True)
         if not task.done():
             self.tasks.add(task)

@@ -9,6 +9,8 @@ from typing import Protocol, cast
 
 import httptools
 
+from local.lambda_service.prompt_writer import PromptWriter
+
 NEXT = b"/2018-06-01/runtime/invocation/next"
 INVOCATION = b"/2018-06-01/runtime/invocation/"
 INIT_ERROR = b"/2018-06-01/runtime/init/error"
@@ -62,6 +64,7 @@ class RuntimeConnection(asyncio.Protocol):
         "_parser",
         "_url",
         "_waits",
+        "_writer",
         "running",
         "transport",
     )
@@ -76,11 +79,13 @@ class RuntimeConnection(asyncio.Protocol):
         self._held = b""
         self._waits = False
         self.transport: asyncio.Transport | None = None
+        self._writer: PromptWriter
         self.running: str | None = None
         """Request id of the invocation this connection was given and has not answered."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self._writer = PromptWriter(self.transport)
         self._host.runtime_connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -105,7 +110,7 @@ class RuntimeConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         self._waits = False
         if self.transport is not None:
-            self.transport.write(self._held + data)
+            self._writer.write(self._held + data)
             self._held = b""
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from local.gateway import create_apps
+from local.gateway.backlog import PER_TURN, Backlog
 from local.gateway.exchange import ANSWER
 from local.gateway.protocol import OneWriteProtocol, OneWriteTransport
 from local.template import Template
@@ -308,14 +309,42 @@ def test_a_client_that_does_not_read_is_waited_for_with_the_next_response() -> N
     assert app.taken == [True, False]
 
 
-def connected(app: Any) -> tuple[OneWriteProtocol, FakeTransport]:
-    protocol, transport = OneWriteProtocol(uvicorn.Config(app, lifespan="off"), ServerState(), {}), FakeTransport()
+def connected(app: Any, backlog: Backlog | None = None) -> tuple[OneWriteProtocol, FakeTransport]:
+    config, transport = uvicorn.Config(app, lifespan="off"), FakeTransport()
+    protocol = OneWriteProtocol(config, ServerState(), {}, backlog=backlog)
     protocol.connection_made(transport)  # type: ignore[arg-type]
     return protocol, transport
 
 
-def test_the_application_begins_while_its_request_is_read() -> None:
-    """Else the requests of fifty clients would all be read before the first of them reaches an environment."""
+def test_requests_that_came_together_begin_a_few_in_a_turn() -> None:
+    """Between two turns the loop hears of environments that have answered."""
+    began: list[str] = []
+
+    async def app(scope: Any, _receive: Any, _send: Any) -> None:
+        began.append(scope["path"])
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        backlog = Backlog(asyncio.get_running_loop())
+        protocols = [connected(app, backlog)[0] for _ in range(2 * PER_TURN + 1)]
+        paths = [f"/{index}" for index in range(len(protocols))]
+        for protocol, path in zip(protocols, paths, strict=True):
+            protocol.data_received(PLAIN.replace(b" /a ", f" {path} ".encode()))
+        seen = []
+        for _ in range(4):
+            seen.append(len(began))
+            await asyncio.sleep(0)
+        assert seen == [0, PER_TURN, 2 * PER_TURN, len(paths)]
+        assert began == paths
+        for task in protocols[0].tasks | protocols[-1].tasks:
+            task.cancel()
+        for protocol in protocols:
+            protocol.connection_lost(None)
+
+    asyncio.run(test())
+
+
+def test_the_application_begins_in_the_turn_in_which_its_request_was_read() -> None:
     began: list[str] = []
     answered = asyncio.Event()
 
@@ -327,6 +356,7 @@ def test_the_application_begins_while_its_request_is_read() -> None:
     async def test() -> None:
         protocol, transport = connected(app)
         protocol.data_received(PLAIN)
+        await asyncio.sleep(0)
         assert began == ["/a"]
         assert len(protocol.tasks) == 1
         answered.set()
@@ -345,7 +375,9 @@ def test_an_application_that_waits_for_nothing_leaves_no_task() -> None:
 
     async def test() -> None:
         protocol, transport = connected(app)
-        protocol.data_received(PLAIN + PLAIN)
+        for _ in range(2):
+            protocol.data_received(PLAIN)
+            await asyncio.sleep(0)
         assert [data.endswith(b"\r\n\r\nok") for data in transport.writes] == [True, True]
         assert protocol.tasks == set()
         protocol.connection_lost(None)
