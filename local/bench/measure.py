@@ -35,7 +35,7 @@ class Site:
         )
 
 
-RAMP = 5
+RAMP = 5  # environments started together: fifty inits at once take longer than an init may
 RAMP_ATTEMPTS = 3
 FOOTPRINT_EVERY_S = 0.02  # a backend of the naive kind lives for some ten milliseconds
 
@@ -129,20 +129,19 @@ class Meter:
         _rest(site.control)
         return recording
 
-    def environments(self, site: Site, workload: Workload, variant: Variant, count: int, plan: Plan) -> int:
-        """Start environments until there are `count`, each of which has answered; returns how many there are.
+    def environments(self, site: Site, workload: Workload, variant: Variant, count: int, plan: Plan) -> None:
+        """Start environments until there are `count`, each of which has answered; fewer where they do not start or stay.
 
-        A few at a time: fifty inits at once take longer than an init may. Requests go to the newest, so these are asked as
-        many at once. `plan` gives the seed and the patience.
+        Requests go to the newest, so these are asked as many at once. `plan` gives the seed and the patience.
         """
         assert site.control is not None
-        while (there := len(site.control.state().functions[variant.function].pids)) < count:
+        for _ in range(count // RAMP + RAMP_ATTEMPTS):
+            there = len(site.control.state().functions[variant.function].pids)
             some = min(RAMP, count - there)
-            if not site.control.start(variant.function, some)["started"]:
-                break
+            if some <= 0 or not site.control.start(variant.function, some)["started"]:
+                return
             few = replace(plan, workers=some, requests=2 * some, duration_s=None, seed=f"{plan.seed} {there}")
             self.untimed(site, workload, variant, few)
-        return there
 
     def footprint(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Footprint:
         """What the variant's environments and their Postgres backends hold under this load; nothing else is counted.

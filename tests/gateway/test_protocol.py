@@ -336,8 +336,6 @@ def test_requests_that_came_together_begin_a_few_in_a_turn() -> None:
             await asyncio.sleep(0)
         assert seen == [0, PER_TURN, 2 * PER_TURN, len(paths)]
         assert began == paths
-        for task in protocols[0].tasks | protocols[-1].tasks:
-            task.cancel()
         for protocol in protocols:
             protocol.connection_lost(None)
 
