@@ -65,6 +65,9 @@ class Block(msgspec.Struct, frozen=True):
     spin_ms: float = 0.0
     environments: int | None = None
     around: int = 0  # requests before and after the counted ones, under which the loop was not yet or no longer full
+    stalled: float | None = (
+        None  # the share of the machine's own pulse that was slow meanwhile, see local/bench/pulse.py
+    )
 
     @property
     def answered(self) -> int:
@@ -304,6 +307,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     validity: Validity = Validity()
     variants: tuple[Variant, ...] = ()
     blocks: tuple[Block, ...] = ()
+    set_aside: tuple[Block, ...] = ()  # what the machine stalled in; each was measured again, and only that counts
     summaries: tuple[Summary, ...] = ()
     cold: tuple[Cold, ...] = ()
     comparisons: tuple[Comparison, ...] = ()

@@ -1,5 +1,6 @@
 """Whether a run may be believed: each condition with its figure, its limit and what to do. Knows only what was recorded."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
@@ -11,6 +12,8 @@ from .options import BLOCKS, COLD_STARTS, BenchOptions
 SLOW_SPIN = 1.5
 STALLED_SPIN = 2.0  # times the quickest; the slower of two speeds is below it
 SPEED_DIFFERENCE = 0.20
+STALLED = 0.1  # of a block: its tail is then the machine's
+STALLED_BLOCKS = 0.1
 LATENESS_SHARE = 0.10
 DRIFT = 0.15
 
@@ -19,14 +22,16 @@ def all_checks(
     options: BenchOptions,
     blocks: Sequence[Block],
     *,
+    set_aside: Sequence[Block] = (),
     baseline: str,
     counted: Sequence[str],
     cold: Sequence[Cold],
     late_ns: Sequence[int],
 ) -> tuple[Check, ...]:
-    """`counted`: the workloads that are split into `options.blocks` blocks."""
+    """`counted`: the workloads that are split into `options.blocks` blocks. An error in what is set aside is one too."""
     main = [block for block in blocks if block.workload in counted]
-    checks = [errors(blocks, baseline), stationary(main), spins(main), block_count(main, options)]
+    checks = [errors([*blocks, *set_aside], baseline), stationary(main), spins(main), stalls(main)]
+    checks.append(block_count(main, options))
     if options.rate is None and any(block.environments is not None for block in blocks):
         checks.append(environments(blocks, options.workers))
     if options.rate is not None:
@@ -92,6 +97,29 @@ def spins(blocks: Sequence[Block]) -> Check:
     passed = difference <= SPEED_DIFFERENCE
     advice = "" if passed else "the machine itself was slower under one variant; stop other work on it and run again"
     return Check("machine speed between variants", round(difference, 4), SPEED_DIFFERENCE, "", passed, advice)
+
+
+def is_stalled(block: Block) -> bool:
+    return block.stalled is not None and block.stalled > STALLED
+
+
+def stalls(blocks: Sequence[Block]) -> Check:
+    """What remains after stalled blocks were measured again: where a machine stalls all the time, its tail is in all."""
+    share = sum(map(is_stalled, blocks)) / len(blocks) if blocks else 0.0
+    passed = share <= STALLED_BLOCKS
+    advice = "" if passed else "something outside slows this machine again and again; use another, or come back later"
+    return Check("stalled blocks", round(share, 4), STALLED_BLOCKS, "of blocks", passed, advice)
+
+
+def told_of_set_aside(blocks: Sequence[Block]) -> list[str]:
+    if not blocks:
+        return []
+    counts = Counter(f"{block.workload} {block.variant}" for block in blocks)
+    where = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return [
+        f"{len(blocks)} blocks were measured again ({where}): for more than {STALLED:.0%} of each the machine ran at less"
+        " than a third of its speed; a pulse beside the load decides, never a latency"
+    ]
 
 
 def slow_share(blocks: Sequence[Block]) -> float:

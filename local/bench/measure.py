@@ -10,6 +10,7 @@ from .accounting import MemorySampler, difference, process_cpu_s, pss_bytes, spi
 from .emulator import Control, State
 from .load_process import LoadError, LoadProcess, Order
 from .offered import Offered
+from .pulse import Pulse, Usual
 from .samples import Outcome, Plan, Recording, Target
 from .workloads import Variant, Workload, WorkloadFile
 
@@ -80,6 +81,7 @@ class Meter:
     began_s: float
     order: int = 0
     tally: Tally = field(default_factory=Tally)
+    usual: Usual = field(default_factory=Usual)
 
     def block(
         self, site: Site, workload: Workload, variant: Variant, plan: Plan, *, index: int, expected: int = 0
@@ -89,7 +91,8 @@ class Meter:
         spin = spin_ms()
         accounts = None if site.control is None else Accounts.open(site.control)
         generator_s = process_cpu_s(self.load.pid) or 0.0
-        recording = self.load.run()
+        with Pulse() as pulse:
+            recording = self.load.run()
         self.tally.add(workload.name, variant.name, recording, (process_cpu_s(self.load.pid) or 0.0) - generator_s)
         cpu_s, environments = _closed(accounts, variant.function)
         self.order += 1
@@ -108,6 +111,7 @@ class Meter:
             cpu_s=cpu_s,
             spin_ms=spin,
             environments=environments,
+            stalled=self.usual.stalled(pulse.between(recording.first_ns, max(recording.done_ns, default=0))),
         )
 
     def offered(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Offered:

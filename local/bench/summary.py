@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from local.bench import stats
 from local.bench.stats import Estimate, FloatArray, IntArray, PooledBlocks
@@ -62,6 +63,20 @@ def summarise(
         for name, own in by_variant.items():
             comparisons += same_variant_rows(workload, name, own, resamples=resamples, seed=seed)
     return tuple(summaries), tuple(comparisons)
+
+
+def with_set_aside(
+    blocks: Sequence[Block], set_aside: Sequence[Block], variants: Sequence[str], *, seed: int = 0
+) -> tuple[Comparison, ...]:
+    """The comparisons as they would be had nothing been set aside, as `<metric>_all`; only where something was."""
+    touched = {block.workload for block in set_aside if block.variant in variants}
+    every = [block for block in (*blocks, *set_aside) if block.workload in touched and block.variant in variants]
+    _, comparisons = summarise(every, variants, seed=seed)
+    return tuple(
+        replace(row, metric=f"{row.metric}_all")
+        for row in comparisons
+        if not row.same_variant and "/" not in row.metric
+    )
 
 
 def _by_workload(blocks: Iterable[Block], variants: Sequence[str]) -> dict[str, dict[str, list[Block]]]:

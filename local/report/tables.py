@@ -27,8 +27,7 @@ def verdict(result: Result, order: Sequence[str]) -> list[str]:
         for place, variant in enumerate(index.variants(workload)):
             rows.append(_variant_row(index, workload, variant, metrics, order, first=place == 0))
         for pair in index.pairs(workload):
-            rows.append(_ratio_row(index, workload, pair, metrics, ""))
-            rows.append(_ratio_row(index, workload, pair, metrics, "_net"))
+            rows += [_ratio_row(index, workload, pair, metrics, suffix) for suffix in ("", *figures.APART)]
     if not rows:
         return []
     heads = ["", *(_head(metric) for metric in metrics)]
@@ -81,7 +80,7 @@ def _ratio_row(index: Index, workload: str, pair: tuple[str, str], metrics: Sequ
         return ""
     title = f"{escape(pair[1])}, times better than {escape(pair[0])}"
     if suffix:
-        title = "<span class='muted'>net of the emulator's floor</span>"
+        title = f"<span class='muted'>{figures.APART[suffix]}</span>"
     cells = "".join(_times(row, _head(metric)) for row, metric in zip(found, metrics, strict=True))
     return f'<tr class="ratio"><th>{title}</th>{cells}</tr>'
 

@@ -13,7 +13,6 @@ from local.results import Check, Comparison, Result, Sized, Summary
 WIDTH = 118
 RATIO_METRICS = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak")
 RATIO_TITLES = ("p50", "p95", "p99", "requests/s", "CPU/request", "memory")
-NET_METRICS = tuple(f"{metric}_net" for metric in RATIO_METRICS)
 EQUAL_LOAD = "memory_at_equal_load"
 LABEL, CELL, COLD_LABEL = 28, 15, 24
 GROWTH_LABEL, GROWTH_CELL = 44, 12
@@ -171,9 +170,8 @@ def _ratios(index: Index, paint: _Paint) -> list[str]:
     lines = [paint(_label(than) + heads, BOLD)]
     for workload, pair in pairs:
         lines.append(_ratio_row(index, workload, pair, RATIO_METRICS, paint))
-        # The first workload is the measured one; the others' net ratios are in the full report, this is one screen.
-        if workload == pairs[0][0] and any((workload, *pair, metric) in index.comparisons for metric in NET_METRICS):
-            lines.append(_ratio_row(index, workload, pair, NET_METRICS, paint, title="  net of the emulator"))
+        # The first workload is the measured one; the others' further ratios are in the full report, this is one screen.
+        lines += _apart_rows(index, workload, pair, paint) if workload == pairs[0][0] else []
     aims = "".join((f"{figures.AIMS[m]:.0f}" if m in figures.AIMS else "").rjust(CELL) for m in RATIO_METRICS)
     lines.append(paint("the aim".ljust(LABEL) + aims, DIM))
     lines += _noise_floor(index, paint)
@@ -200,6 +198,15 @@ def _ratio_row(
     for metric in metrics:
         line += _ratio_cell(index.comparisons.get((workload, *pair, metric)), paint)
     return line.rstrip()
+
+
+def _apart_rows(index: Index, workload: str, pair: tuple[str, str], paint: _Paint) -> list[str]:
+    found = []
+    for suffix, title in figures.APART.items():
+        metrics = [f"{metric}{suffix}" for metric in RATIO_METRICS]
+        if any((workload, *pair, metric) in index.comparisons for metric in metrics):
+            found.append(_ratio_row(index, workload, pair, metrics, paint, title=f"  {title}"))
+    return found
 
 
 def _label(text: str) -> str:

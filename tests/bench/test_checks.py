@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from local.bench.checks import LATENESS_SHARE, all_checks, slow_share, sweep_checks
+from local.bench.checks import LATENESS_SHARE, all_checks, is_stalled, slow_share, sweep_checks, told_of_set_aside
 from local.bench.options import BenchOptions
 from local.results import Block, Check, Cold, LoadPoint, Sweep
 
@@ -13,7 +13,14 @@ OPTIONS = BenchOptions(workers=50)
 
 
 def block(
-    variant: str, index: int, *, latency_us: int = 1000, errors: int = 0, spin_ms: float = 1.0, environments: int = 50
+    variant: str,
+    index: int,
+    *,
+    latency_us: int = 1000,
+    errors: int = 0,
+    spin_ms: float = 1.0,
+    environments: int = 50,
+    stalled: float | None = 0.0,
 ) -> Block:
     return Block(
         "product",
@@ -27,6 +34,7 @@ def block(
         (latency_us,) * 10,
         spin_ms=spin_ms,
         environments=environments,
+        stalled=stalled,
     )
 
 
@@ -35,12 +43,19 @@ def run(change: Callable[[str, int], Block] = block, *, blocks: int = 30) -> lis
 
 
 def check(
-    name: str, blocks: Sequence[Block], *, cold: int = 30, options: BenchOptions = OPTIONS, late_ns: Sequence[int] = ()
+    name: str,
+    blocks: Sequence[Block],
+    *,
+    cold: int = 30,
+    options: BenchOptions = OPTIONS,
+    late_ns: Sequence[int] = (),
+    set_aside: Sequence[Block] = (),
 ) -> Check:
     samples = tuple({"spawn_to_first_byte": 100.0} for _ in range(cold))
     found = all_checks(
         options,
         blocks,
+        set_aside=set_aside,
         baseline="naive",
         counted=["product"],
         cold=[Cold("Naive", "naive", cold, samples)],
@@ -55,6 +70,7 @@ ALL = (
     "errors",
     "stationarity",
     "machine speed between variants",
+    "stalled blocks",
     "blocks",
     "environments beside workers",
     "cold starts",
@@ -140,3 +156,27 @@ def test_a_sweep_is_judged_by_what_lies_below_its_knees(
     found = sweep_checks(sweeps, late_shares, baseline="naive")
     assert {each.name for each in found if not each.passed} == failing
     assert all(each.advice for each in found if not each.passed)
+
+
+def test_a_machine_that_stalls_again_and_again_makes_no_valid_run() -> None:
+    some = run(lambda v, i: block(v, i, stalled=0.3 if (v, i % 10) == ("pooled", 0) else 0.1))
+    assert check("stalled blocks", some).figure == 0.05
+    often = run(lambda v, i: block(v, i, stalled=0.3 if v == "pooled" and i % 2 else None))
+    assert not check("stalled blocks", often).passed
+
+
+@pytest.mark.parametrize(("share", "stalled"), [(None, False), (0.0, False), (0.1, False), (0.11, True), (1.0, True)])
+def test_a_block_is_stalled_beyond_a_tenth_of_its_time(share: float | None, stalled: bool) -> None:
+    assert is_stalled(block("pooled", 0, stalled=share)) is stalled
+
+
+def test_an_error_in_what_was_set_aside_is_not_lost() -> None:
+    failed = check("errors", run(), set_aside=[block("pooled", 3, errors=1, stalled=0.5)])
+    assert (failed.passed, failed.figure) == (False, 1)
+    assert check("errors", run(), set_aside=[block("pooled", 3, stalled=0.5)]).passed
+
+
+def test_what_was_set_aside_is_told_with_its_number() -> None:
+    assert told_of_set_aside([]) == []
+    (told,) = told_of_set_aside([block("pooled", 1), block("naive", 1), block("pooled", 4)])
+    assert told.startswith("3 blocks were measured again (product pooled 2, product naive 1)")

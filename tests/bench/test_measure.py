@@ -1,4 +1,4 @@
-"""Environments are started as many as are wanted, and no more is tried than makes sense where they do not stay."""
+"""Environments are started as many as are wanted; a block is judged by the machine's pulse, and by nothing else."""
 
 from types import SimpleNamespace
 from typing import Any, cast

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from local.bench.summary import MIB, figures_of, summarise, summarise_cold
+from local.bench.summary import MIB, figures_of, summarise, summarise_cold, with_set_aside
 from local.results import Block, Cold, Comparison, Summary
 
 BOTH = ("naive", "pooled")
@@ -87,6 +87,22 @@ def test_net_figures_take_the_floor_off_both_sides() -> None:
 def test_a_net_figure_below_the_floor_has_no_ratio() -> None:
     _, comparisons = summarise(run(), BOTH, floor={"p50": 5.0})
     assert not [row for row in comparisons if row.metric == "p50_net" and row.baseline != row.candidate]
+
+
+def test_what_was_set_aside_has_comparisons_of_its_own() -> None:
+    slow = block("pooled", 2, [90_000] * 5)
+    rows = with_set_aside(run(), [slow], BOTH)
+    _, counted = summarise(run(), BOTH)
+    assert {row.metric for row in rows} >= {"p50_all", "p99_all", "throughput_all"}
+    assert {(row.baseline, row.candidate) for row in rows} == {("naive", "pooled")}
+    assert against(counted, "naive", "pooled", "p99").ratio == pytest.approx(10.0)
+    assert against(rows, "naive", "pooled", "p99_all").ratio == pytest.approx(1.0)
+    assert against(rows, "naive", "pooled", "p50_all").ratio == pytest.approx(10.0)
+
+
+def test_where_nothing_was_set_aside_nothing_is_repeated() -> None:
+    assert with_set_aside(run(), [], BOTH) == ()
+    assert with_set_aside(run(), [block("hello-world", 0, [1000])], BOTH) == (), "the floor is compared with nothing"
 
 
 def test_every_variant_is_compared_with_itself() -> None:

@@ -108,7 +108,7 @@ def test_every_part_of_a_full_result_has_its_section(full: str) -> None:
     assert "To run it again warmfront bench --workers 50 --requests 10000" in words
     assert "n = 1,600" in words
     assert "Prices of 2026-01-01" in words
-    assert "net of the emulator's floor" in words
+    assert "net of the emulator" in words
     assert "a pool and its settings" in words
     assert "At 1,000/s pooled saves" in words
     assert "G/G/c, 2 cores" in words

@@ -3,6 +3,7 @@ import re
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from local.report import figures, terminal
 from local.results import Comparison, Result, Summary
@@ -51,6 +52,15 @@ def test_ratios_stand_above_the_aim_with_their_intervals(bench: Result) -> None:
     assert re.match(r"product pooled +\d+ \d+–\d+ ", line(text, "product pooled"))
     assert len([row for row in text.splitlines() if row.startswith("  net of the emulator")]) == 1
     assert line(text, "A/A product pooled").count("–") == 6
+
+
+def test_what_was_set_aside_stands_beside_what_counts(bench: Result) -> None:
+    assert "stalled blocks too" not in terminal.render(bench)
+    first = figures.Index.of(bench).warm_workloads()[0]
+    rows = [row for row in bench.comparisons if row.workload == first and not row.same_variant]
+    again = tuple(replace(row, metric=f"{row.metric}_all", ratio=2.5) for row in rows if row.metric == "p99")
+    shown = line(terminal.render(replace(bench, comparisons=(*bench.comparisons, *again))), "  stalled blocks too")
+    assert shown.split()[3:6] == ["-", "-", "2.5"]
 
 
 def test_cold_starts_are_apart_with_their_init_part(bench: Result) -> None:
