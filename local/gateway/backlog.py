@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-PER_TURN: Final = 4
-"""Of 1, 2, 4, 8 and 16: with more, an answer waits behind requests again; with fewer, the loop turns for each request."""
+PER_TURN: Final = 3
+"""Of 1, 2, 3, 4, 8 and 16: with more, an answer waits behind requests again; with fewer, the loop turns for each request."""
 
 
 class Backlog:

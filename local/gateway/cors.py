@@ -6,6 +6,7 @@ methods from SAM and nothing else: its handlers write their own headers.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Final
 
 from local.gateway.exchange import Response
@@ -14,6 +15,8 @@ from local.template import ApiKind, CorsConfig
 # HTTP APIs answer 204, function URLs and SAM's OPTIONS methods 200; AWS documents neither.
 PREFLIGHT_STATUS: Final = {"http": 204, "url": 200, "rest": 200}
 _REST_PREFLIGHT_BODY: Final = b"{}\n"
+
+_NAME: Final = itemgetter(0)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -69,6 +72,9 @@ class Cors:
     def apply(self, response: Response, origin: str) -> Response:
         """An integration's answer with our headers in place of its own."""
         if self._kind == "rest":
+            return response
+        names = b" ".join(map(_NAME, response.headers))
+        if not origin and b"access-control-" not in names:
             return response
         kept = [entry for entry in response.headers if not entry[0].startswith(b"access-control-")]
         allowed = self._origin_header(origin) if origin else None

@@ -212,14 +212,8 @@ def _respond(
     if not 200 <= status <= 599:
         raise MalformedResultError(f"statusCode is {status}, not between 200 and 599")
     content = decode_body(body, base64=base64)
-    sent: list[tuple[bytes, bytes]] = []
-    typed = False
-    for name, value in headers.items():
-        header = wire_header(name, value)
-        if header is not None:
-            sent.append(header)
-            typed = typed or header[0] == b"content-type"
-    if not typed:
+    sent = [*filter(None, map(wire_header, headers, headers.values()))]
+    if "Content-Type" not in headers and not any(header[0] == b"content-type" for header in sent):
         sent.append(default_type)
     if cookies:
         sent += [encode_header("set-cookie", cookie) for cookie in cookies]

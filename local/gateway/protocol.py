@@ -20,6 +20,7 @@ from local.lambda_service.prompt_writer import PromptWriter
 
 _HEAD: Final = b"HTTP/1.1 "
 _CONTINUE: Final = b"HTTP/1.1 100"
+_LINE: Final = b": ".join  # of a header's name and value
 
 
 class OneWriteTransport:
@@ -120,8 +121,8 @@ class OneWriteProtocol(HttpToolsProtocol):
             return False
         if not cycle.keep_alive or cycle.scope["method"] == "HEAD":
             return False
-        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
-        self.transport.write_whole(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))  # type: ignore[attr-defined]
+        lines = b"\r\n".join(map(_LINE, (*cycle.default_headers, *headers)))
+        self.transport.write_whole(b"".join((STATUS_LINE[status], lines, b"\r\n\r\n", body)))  # type: ignore[attr-defined]
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         cycle.message_event.set()

@@ -255,9 +255,12 @@ class JsonLog:
         if self._config.tracing and "Sampled=1" in invocation.trace_id:
             trace_id = invocation.trace_id
             report["tracing"] = {"spanId": _segment(trace_id), "type": "X-Amzn-Trace-Id", "value": trace_id}
+        report |= outcome
+        if status == "ok" and self._level > 0:  # as good as always, and then not even put together
+            return self._line("INFO", "report", report)
         done = {"requestId": invocation.request_id, **outcome, "metrics": {"durationMs": duration_ms}}
         return self._line("DEBUG" if status == "ok" else "WARN", "runtimeDone", done) + self._line(
-            "INFO" if status == "ok" else "WARN", "report", {**report, **outcome}
+            "INFO" if status == "ok" else "WARN", "report", report
         )
 
 

@@ -24,6 +24,8 @@ _REASONS = {200: b"OK", 400: b"Bad Request", 403: b"Forbidden", 404: b"Not Found
 
 _STREAMING = b"lambda-runtime-function-response-mode"
 _ERROR_TYPE = b"lambda-runtime-function-error-type"
+_EXPECT = b"expect"
+_TELLING = frozenset({len(_ERROR_TYPE), len(_EXPECT)})
 
 
 class RuntimeHost(Protocol):
@@ -129,10 +131,12 @@ class RuntimeConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        length = len(name)  # eight headers an invocation: most are told from the two that matter by their length
-        if length == len(_ERROR_TYPE) and name.lower() == _ERROR_TYPE:
+        if len(name) not in _TELLING:  # most of an invocation's eight headers are neither, and the length says so
+            return
+        lower = name.lower()
+        if lower == _ERROR_TYPE:
             self._error_type = value
-        elif length == 6 and name.lower() == b"expect":
+        elif lower == _EXPECT:
             self._expects_continue = True
 
     def on_headers_complete(self) -> None:
