@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import http.client
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from local.bench.cost import observe as cost
 from local.bench.load_process import LoadProcess
+from local.bench.pulse import Usual
 from tests.emulator.harness import PATIENCE_S
 from tests.emulator.serving import TOKEN, Served, serve
 from tests.observe.watched import TEMPLATE, ask
@@ -84,7 +86,12 @@ def test_without_observation_there_is_nothing_to_turn() -> None:
 def test_the_cost_is_measured_off_beside_on_and_over_the_limit_it_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the emulator and the load as they are; that a cost is found is shown by one that is planted."""
+    """With the emulator and the load as they are; that a cost is found is shown by one that is planted.
+
+    The machine stalls where it is told to: in one slice of the first pair of each mode and handler.
+    """
+    slices = itertools.count()
+    monkeypatch.setattr(Usual, "stalled", lambda *_: 0.2 if next(slices) % 6 == 1 else 0.0)
     monkeypatch.setattr(cost, "SUBJECTS", cost.SUBJECTS[1:])
     args = argparse.Namespace(pairs=3, slice=0.05, connections=4)
     modes = [cost.Mode("closed"), cost.Mode("open", watched=True)]
@@ -93,7 +100,8 @@ def test_the_cost_is_measured_off_beside_on_and_over_the_limit_it_says_so(
     for mode in modes:
         assert mode.errors == 0
         assert set(mode.rates) == {(name, on) for name in ("silent", "measuring") for on in (True, False)}
-        assert all(len(rates) == 3 and min(rates) > 0 for rates in mode.rates.values())
+        assert all(len(rates) == 2 and min(rates) > 0 for rates in mode.rates.values())
+        assert mode.stalled == 2
     for mode in modes:
         for name in ("silent", "measuring"):
             mode.rates[name, False] = [1000.0, 2000.0, 3000.0]
@@ -101,4 +109,6 @@ def test_the_cost_is_measured_off_beside_on_and_over_the_limit_it_says_so(
     assert cost.show(modes) == 0
     modes[0].rates["measuring", True] = [900.0, 1790.0, 2730.0]
     assert cost.show(modes) == 1
-    assert "9.8" in capsys.readouterr().out.splitlines()[-3]
+    shown = capsys.readouterr().out.splitlines()
+    assert "9.8" in shown[-3]
+    assert "set aside because the machine stalled: 4" in shown[-1]

@@ -8,7 +8,8 @@ handlers do nothing: there the emulator is all there is, and what it does beside
 
 Two processes of one program differ by more than observation costs, and so does this second from the next. So it is turned
 off and on within one process, under one load that goes on, and each slice of time is held against the one beside it. Many
-short slices tell more in the same time than few long ones: a machine that changes its speed does so between more pairs. Several
+short slices tell more in the same time than few long ones: a machine that changes its speed does so between more pairs. A pair
+in which the machine stalled, by its pulse, is no pair. Several
 emulators have their slices, one after the other: no one's layout in memory decides.
 """
 
@@ -22,6 +23,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import batched
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,9 @@ from local.bench import stats
 from local.bench.accounting import process_cpu_s
 from local.bench.emulator import EmulatorProcess
 from local.bench.load_process import LoadProcess, Order
+from local.bench.pulse import Pulse, Usual
 from local.bench.samples import Outcome, Plan, Target
+from local.bench.stats import IntArray
 from local.bench.workloads import OURS, load_workloads
 
 EVENTS: Final = "/_warmfront/events"
@@ -42,6 +46,8 @@ WARM_UP_S: Final = 0.5
 LEAD_S: Final = 0.03
 """After observation was turned, what is under way still ends the other way."""
 SCRAPES: Final = 3
+STALLED: Final = 0.1
+"""The share of a slice's beats, as `warmfront bench` has it for its blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,9 @@ class Mode:
     cpu_us: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
     scrape_ms: dict[str, list[float]] = field(default_factory=dict)
     errors: int = 0
+    usual: Usual = field(default_factory=Usual)
+    stalled: int = 0
+    """Pairs that were set aside."""
 
     def run(
         self,
@@ -111,7 +120,7 @@ class Mode:
         load.prepare(
             Order(file=str(subject.file), workload=case.workload, variant=case.variant, target=target, plan=plan)
         )
-        with ThreadPoolExecutor(1) as beside:
+        with ThreadPoolExecutor(1) as beside, Pulse() as pulse:
             running = beside.submit(load.run)
             time.sleep(WARM_UP_S)
             slices = [self._slice(emulator, args.slice, on=on) for on in turns]
@@ -120,12 +129,20 @@ class Mode:
         if done_ns[-1] < slices[-1].end_ns:
             raise SystemExit("the load ended before the last slice: the machine is busy with something else")
         self.errors += len(recording) - recording.outcome.count(Outcome.OK)
-        for each in slices:
-            begin, end = np.searchsorted(done_ns, (each.begin_ns, each.end_ns))
-            answered = max(int(end - begin), 1)
-            self.rates.setdefault((case.name, each.on), []).append(answered * 1e9 / (each.end_ns - each.begin_ns))
-            self.cpu_us.setdefault((case.name, each.on), []).append(each.cpu_s * 1e6 / answered)
+        for pair in batched(slices, 2):
+            shares = [self.usual.stalled(pulse.between(each.begin_ns, each.end_ns)) or 0.0 for each in pair]
+            if max(shares) > STALLED:
+                self.stalled += 1
+                continue
+            for each in pair:
+                self._enter(case, each, done_ns)
         self.scrape_ms.setdefault(case.name, []).extend(scrape_ms(emulator) for _ in range(SCRAPES))
+
+    def _enter(self, case: Case, each: Slice, done_ns: IntArray) -> None:
+        begin, end = np.searchsorted(done_ns, (each.begin_ns, each.end_ns))
+        answered = max(int(end - begin), 1)
+        self.rates.setdefault((case.name, each.on), []).append(answered * 1e9 / (each.end_ns - each.begin_ns))
+        self.cpu_us.setdefault((case.name, each.on), []).append(each.cpu_s * 1e6 / answered)
 
     def _slice(self, emulator: EmulatorProcess, seconds: float, *, on: bool) -> Slice:
         emulator.control.observe(on=on)
@@ -214,7 +231,6 @@ def _measure(modes: list[Mode], load: LoadProcess, chance: random.Random, args: 
 def show(modes: list[Mode]) -> int:
     """A row for each handler and mode; exit status 1 where the middle estimate is over its limit or requests failed."""
     cases = [case.name for subject in SUBJECTS for case in subject.cases]
-    drawn = stats.draws(len(modes[0].rates[cases[0], True]))
     over = any(mode.errors for mode in modes)
     print(
         f"{'handler':<11}{'dashboard':<11}{'req/s':>8} {'without':>8} {'cost %':>8} {'interval':>16} {'limit':>6}"
@@ -222,8 +238,10 @@ def show(modes: list[Mode]) -> int:
     )
     for handler in cases:
         for mode in modes:
-            observed, without = mode.rates[handler, True], mode.rates[handler, False]
-            cost = stats.typical_ratio(observed, without, drawn)
+            observed, without = mode.rates.get((handler, True), []), mode.rates.get((handler, False), [])
+            if len(observed) < 2:
+                raise SystemExit(f"{handler}: the machine stalled in all pairs but {len(observed)}; come back later")
+            cost = stats.typical_ratio(observed, without, stats.draws(len(observed)))
             percent = 100 * (1 - cost.value)
             interval = f"{100 * (1 - cost.high):.1f} .. {100 * (1 - cost.low):.1f}"
             more_us = statistics.median(mode.cpu_us[handler, True]) - statistics.median(mode.cpu_us[handler, False])
@@ -234,7 +252,8 @@ def show(modes: list[Mode]) -> int:
             )
             over = over or percent > LIMITS_PERCENT[mode.name]
     print(
-        f"errors: {sum(mode.errors for mode in modes)}; CPU us: what an invocation costs the emulator's process more;"
+        f"errors: {sum(mode.errors for mode in modes)}; pairs set aside because the machine stalled:"
+        f" {sum(mode.stalled for mode in modes)}; CPU us: what an invocation costs the emulator's process more;"
         " scrape: CPU time of one, right after the load"
     )
     return 1 if over else 0
