@@ -54,7 +54,7 @@ _route_of = operator.itemgetter(*map(Answered._fields.index, ("api", "route", "f
 class Observatory:
     """Observer of the Lambda service and of the gateways; `start` and `close` it on the event loop.
 
-    What is noted waits SETTLE_S at most, or until there are BATCH of a kind: then all of it is entered, whether or not somebody
+    What is noted waits SETTLE_S at most, or until there are BATCH invocations: then all of it is entered, whether or not somebody
     looks. So nothing is lost for coming too fast, and nobody who reads finds work that was put off.
     """
 
@@ -147,15 +147,16 @@ class Observatory:
         route, function, trace_header = "", "", ""
         if call is not None:
             route, function, trace_header = call.route.key, call.route.function, call.trace_id
-        answered = self._answered
-        answered.append(
+        self._answered.append(
             (
                 self._clock_ns(), began_ns, api.logical_id, route, function, method, path, response.status,
                 len(response.body), request_id, trace_header,
             )
         )  # fmt: skip
-        if self._timer is None or len(answered) >= BATCH:
-            self._later(now=len(answered) >= BATCH)
+        if (
+            self._timer is None
+        ):  # what it invoked counts towards BATCH; what no route took waits no longer than the rest
+            self._later(now=False)
 
     # -- off the hot path: what was noted is entered in batches, whether or not somebody looks ------------------------
 

@@ -121,10 +121,12 @@ class Route:
     scopes: tuple[str, ...] = ()
     timeout_ms: int = 30_000
     line: int = 0
+    key: str = field(init=False, repr=False, compare=False)
+    """As events and settings name it; written once, because every request asks for it more than once."""
 
-    @property
-    def key(self) -> str:
-        return self.path if self.path == "$default" else f"{self.method} {self.path}"
+    def __post_init__(self) -> None:
+        key = self.path if self.path == "$default" else f"{self.method} {self.path}"
+        object.__setattr__(self, "key", key)
 
 
 @dataclass(frozen=True, slots=True)
