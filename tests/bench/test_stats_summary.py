@@ -89,6 +89,33 @@ def test_a_net_figure_below_the_floor_has_no_ratio() -> None:
     assert not [row for row in comparisons if row.metric == "p50_net" and row.baseline != row.candidate]
 
 
+def test_round_by_round_a_slow_moment_is_one_round_s_and_no_tail() -> None:
+    """Every pooled block is ten times as quick as its neighbour; two rounds ran at half the machine's speed."""
+    blocks = [
+        block(
+            variant,
+            index,
+            [part * whole * (2 if index in (1, 4) and variant == "pooled" else 1) for part in range(1, 10)],
+        )
+        for index in range(12)
+        for variant, whole in (("naive", 10_000), ("pooled", 1_000))
+    ]
+    _, comparisons = summarise(blocks, BOTH)
+    assert against(comparisons, "naive", "pooled", "p99").ratio == pytest.approx(5.0)
+    row = against(comparisons, "naive", "pooled", "p99_rounds")
+    assert row.ratio == pytest.approx(10.0)
+    assert (row.baseline_value, row.candidate_value, row.unit) == (90.0, 9.0, "ms")
+    assert row.low <= row.ratio <= row.high
+    assert against(comparisons, "naive", "pooled", "throughput_rounds").ratio == pytest.approx(10.0)
+    assert not [row for row in comparisons if row.same_variant and row.metric.endswith("_rounds")]
+
+
+def test_rounds_that_are_no_pairs_have_no_row_of_their_own() -> None:
+    blocks = [each for each in run() if (each.variant, each.index) != ("naive", 2)]
+    assert not [row for row in summarise(blocks, BOTH)[1] if row.metric.endswith("_rounds")]
+    assert not [row for row in summarise(run(rounds=1), BOTH)[1] if row.metric.endswith("_rounds")]
+
+
 def test_what_was_set_aside_has_comparisons_of_its_own() -> None:
     slow = block("pooled", 2, [90_000] * 5)
     rows = with_set_aside(run(), [slow], BOTH)
