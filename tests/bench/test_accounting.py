@@ -50,13 +50,16 @@ def child(program: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_what_a_process_burns_is_counted_to_the_millisecond() -> None:
-    with child("burn(0.1)") as burning, child("pass") as one, child("pass") as two, child("pass") as three:
-        burnt = process_cpu_s(burning.pid)
-        starts = [process_cpu_s(each.pid) for each in (one, two, three)]
-        assert burnt is not None
-        assert None not in starts
-        # To start costs each alike; a slow moment only adds.
-        assert 0.095 < burnt - min(each for each in starts if each is not None) < 0.2
+    with child("print('up', flush=True); sys.stdin.readline(); burn(0.1)") as burning:
+        assert burning.stdin is not None
+        assert burning.stdout is not None
+        before = process_cpu_s(burning.pid)
+        print(file=burning.stdin, flush=True)
+        assert burning.stdout.readline()
+        after = process_cpu_s(burning.pid)
+        assert before is not None
+        assert after is not None
+        assert 0.095 < after - before < 0.2
 
 
 def test_a_thread_that_has_ended_is_counted() -> None:
