@@ -65,9 +65,7 @@ class Block(msgspec.Struct, frozen=True):
     spin_ms: float = 0.0
     environments: int | None = None
     around: int = 0  # requests before and after the counted ones, under which the loop was not yet or no longer full
-    stalled: float | None = (
-        None  # the share of the machine's own pulse that was slow meanwhile, see local/bench/pulse.py
-    )
+    stalled: float | None = None  # the share of the machine's pulse that was slow, see local/bench/pulse.py
 
     @property
     def answered(self) -> int:

@@ -8,11 +8,11 @@ from local.results import Block, Check, Cold, Growth, Sweep
 
 from . import stats
 from .options import BLOCKS, COLD_STARTS, BenchOptions
+from .pulse import STALLED
 
 SLOW_SPIN = 1.5
 STALLED_SPIN = 2.0  # times the quickest; the slower of two speeds is below it
 SPEED_DIFFERENCE = 0.20
-STALLED = 0.1  # of a block: its tail is then the machine's
 STALLED_BLOCKS = 0.1
 LATENESS_SHARE = 0.10
 DRIFT = 0.15

@@ -23,6 +23,7 @@ SLOW = 3.0  # times the usual: beyond what caches, clock speeds and a second thr
 USUAL = (
     0.1  # the quantile of all beats that is called usual: a run on a machine that is slow half the time still has it
 )
+STALLED = 0.1  # more slow beats than this share, and what was measured meanwhile is the machine's
 FEWEST = 10  # beats, below which nothing is said
 
 _MODULUS = (1 << 255) - 19

@@ -153,9 +153,7 @@ class Observatory:
                 len(response.body), request_id, trace_header,
             )
         )  # fmt: skip
-        if (
-            self._timer is None
-        ):  # what it invoked counts towards BATCH; what no route took waits no longer than the rest
+        if self._timer is None:  # what it invoked counts towards BATCH, and what no route took waits SETTLE_S
             self._later(now=False)
 
     # -- off the hot path: what was noted is entered in batches, whether or not somebody looks ------------------------

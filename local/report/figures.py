@@ -24,11 +24,8 @@ TITLES = {
     "cold_p50": "cold start p50",
     "cold_p95": "cold start p95",
 }
-APART = {
-    "_rounds": "round by round",
-    "_net": "net of the emulator",
-    "_all": "stalled blocks too",
-}  # repeated rows of a comparison: suffix -> title
+# Rows that repeat a comparison in another way: the suffix of their metrics -> title.
+APART = {"_rounds": "round by round", "_net": "net of the emulator", "_all": "stalled blocks too"}
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 SAMPLES_BEYOND = 15  # fewer than this beyond a percentile, and it is greyed
 PARTS = ("emulator", "environments", "postgres", "redis")

@@ -115,7 +115,7 @@ def test_what_takes_too_long_is_a_sample_as_long_as_the_time_out(tmp_path: Path)
     async def handler(got: Got) -> Answer:
         if not hung:
             hung.append(got)
-            await asyncio.sleep(30)  # never answers, as the caller sees it: its own time-out ends the wait
+            await asyncio.Event().wait()  # never answers: the caller's time-out ends the wait
         return Answer()
 
     plan = Plan(workers=2, requests=20, timeout_s=0.2)
@@ -264,7 +264,7 @@ def test_an_open_block_keeps_its_schedule_when_answers_are_slow(tmp_path: Path) 
 
 def test_what_never_found_a_connection_is_a_sample_too(tmp_path: Path) -> None:
     async def handler(_: Got) -> Answer:
-        await asyncio.sleep(30)  # keeps the one connection until the callers have given up
+        await asyncio.Event().wait()  # keeps the one connection until the callers have given up
         return Answer()
 
     plan = Plan(workers=1, requests=20, rate=1000, arrivals="constant", timeout_s=0.1)

@@ -9,8 +9,8 @@ handlers do nothing: there the emulator is all there is, and what it does beside
 Two processes of one program differ by more than observation costs, and so does this second from the next. So it is turned
 off and on within one process, under one load that goes on, and each slice of time is held against the one beside it. Many
 short slices tell more in the same time than few long ones: a machine that changes its speed does so between more pairs. A pair
-in which the machine stalled, by its pulse, is no pair. Several
-emulators have their slices, one after the other: no one's layout in memory decides.
+in which the machine stalled, by its pulse, is no pair. Several emulators have their slices, one after the other: no one's
+layout in memory decides.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from local.bench import stats
 from local.bench.accounting import process_cpu_s
 from local.bench.emulator import EmulatorProcess
 from local.bench.load_process import LoadProcess, Order
-from local.bench.pulse import Pulse, Usual
+from local.bench.pulse import STALLED, Pulse, Usual
 from local.bench.samples import Outcome, Plan, Target
 from local.bench.stats import IntArray
 from local.bench.workloads import OURS, load_workloads
@@ -46,8 +46,6 @@ WARM_UP_S: Final = 0.5
 LEAD_S: Final = 0.03
 """After observation was turned, what is under way still ends the other way."""
 SCRAPES: Final = 3
-STALLED: Final = 0.1
-"""The share of a slice's beats, as `warmfront bench` has it for its blocks."""
 
 
 @dataclass(frozen=True, slots=True)
