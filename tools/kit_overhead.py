@@ -92,8 +92,9 @@ def steps(server: Postgres, daemon: tuple[str, int]) -> list[Step]:
     seed(server)
     os.environ["DATABASE_URL"] = server.url("pooled")
     from functions.pooled import app
-    from shared import catalog, endpoint, environment, telemetry, tracing
-    from shared.deadline import Deadline
+    from shared.kit import endpoint, environment, telemetry, tracing
+    from shared.kit.deadline import Deadline
+    from shared.shop import catalog
 
     context = Context()
     first = json.loads(EVENT.read_text())
@@ -174,7 +175,8 @@ def seed(server: Postgres) -> None:
     )
     os.environ.pop("REDIS_URL", None)
     from functions.migrate import app as migrate
-    from shared import settings, telemetry
+    from shared.kit import telemetry
+    from shared.shop import settings
 
     telemetry.logger.setLevel("ERROR")  # that it has migrated is not for whoever reads the table
     migrate.handler({"action": "seed", "databases": ["pooled"], "products": PRODUCTS, "orders": 1}, Context())

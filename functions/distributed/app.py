@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shared import cache, catalog, contract, cursor, environment, orders, settings
-from shared.cache import Cache
-from shared.contract import ProductPage, encode
-from shared.endpoint import Request, Response, endpoint, json
-from shared.idempotency import Claim
-from shared.postgres import Database
-from shared.problems import VersionMismatch, VersionRequired
-from shared.redis import Redis
+from shared.kit import cache, cursor, environment
+from shared.kit.cache import Cache
+from shared.kit.endpoint import Request, Response, endpoint, json
+from shared.kit.idempotency import Claim
+from shared.kit.postgres import Database
+from shared.kit.problems import VersionMismatch, VersionRequired
+from shared.kit.redis import Redis
+from shared.shop import catalog, contract, orders, settings
+from shared.shop.contract import ProductPage, encode
 
 SETTINGS = settings.current()  # at init: a wrong setting must not wait for the first customer
 PLACED = 1  # the only version of an order: once placed it does not change
@@ -25,7 +26,7 @@ def open_database() -> Database:
 
 
 def votes() -> Any:
-    from shared.breaker_votes import KitVoteStore  # only where environments vote
+    from shared.kit.breaker_votes import KitVoteStore  # only where environments vote
 
     return KitVoteStore(redis(), protects=None)  # the circuit is Postgres'; Redis' own is never shared
 
@@ -51,7 +52,7 @@ def limiter() -> Any:
 
 
 def open_limiter() -> Any:
-    from shared.limiter import Limiter  # only where there is a limit
+    from shared.kit.limiter import Limiter  # only where there is a limit
 
     return Limiter(SETTINGS, redis(), cache.namespace_of(SETTINGS.database_url))
 
@@ -135,7 +136,7 @@ async def describe(request: Request) -> Response:
 
 
 def description() -> Response:
-    from shared import openapi  # for the first who asks, and for no cold start
+    from shared.shop import openapi  # for the first who asks, and for no cold start
 
     return json(200, openapi.document("/distributed", SETTINGS, cached=True), {"cache-control": "public, max-age=3600"})
 

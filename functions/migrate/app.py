@@ -18,9 +18,10 @@ from urllib.parse import urlsplit, urlunsplit
 from msgspec import Struct, convert
 
 from functions.migrate import schema, seed
-from shared import environment, idempotency, settings, telemetry
-from shared.deadline import Deadline
-from shared.postgres import Connection, connect, connect_s, logins_for, role_settings
+from shared.kit import environment, idempotency, telemetry
+from shared.kit.deadline import Deadline
+from shared.kit.postgres import Connection, connect, connect_s, logins_for, role_settings
+from shared.shop import settings
 
 SETTINGS = settings.current()
 TEMPLATE = "shop_template"
@@ -146,7 +147,7 @@ async def copy(admin: Connection, name: str) -> dict[str, Any]:
 
 async def empty_cache(name: str) -> int:
     """Because of the rows that were, none is an older version of those that are."""
-    from shared.cache import forget  # only where there is a cache
+    from shared.kit.cache import forget  # only where there is a cache
 
     return await forget(SETTINGS, name)
 

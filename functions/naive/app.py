@@ -7,9 +7,9 @@ from typing import Any
 
 import asyncpg
 
-from shared.endpoint import Request, Response, endpoint
-from shared.problems import NotFound
-from shared.tls import tls
+from shared.kit.endpoint import Request, Response, endpoint
+from shared.kit.problems import NotFound
+from shared.kit.tls import tls
 
 PAGE = 20
 

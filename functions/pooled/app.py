@@ -1,11 +1,12 @@
 """The shop as it should be: what is dear is kept between invocations, and every wait has an end. Knows no SQL."""
 
-from shared import catalog, contract, cursor, environment, orders, settings
-from shared.contract import ProductPage, encode
-from shared.endpoint import Request, Response, endpoint, json
-from shared.idempotency import Claim
-from shared.postgres import Database
-from shared.problems import VersionRequired
+from shared.kit import cursor, environment
+from shared.kit.endpoint import Request, Response, endpoint, json
+from shared.kit.idempotency import Claim
+from shared.kit.postgres import Database
+from shared.kit.problems import VersionRequired
+from shared.shop import catalog, contract, orders, settings
+from shared.shop.contract import ProductPage, encode
 
 SETTINGS = settings.current()  # at init: a wrong setting must not wait for the first customer
 
@@ -70,7 +71,7 @@ async def describe(request: Request) -> Response:
 
 
 def description() -> Response:
-    from shared import openapi  # for the first who asks, and for no cold start
+    from shared.shop import openapi  # for the first who asks, and for no cold start
 
     return json(200, openapi.document("/pooled", SETTINGS, cached=False), {"cache-control": "public, max-age=3600"})
 

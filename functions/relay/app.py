@@ -16,11 +16,12 @@ from botocore.config import Config
 from msgspec import Raw, Struct
 from msgspec.json import Encoder
 
-from shared import environment, idempotency, outbox, settings, telemetry
-from shared.deadline import Deadline
-from shared.outbox import Event
-from shared.postgres import Connection, Database
-from shared.settings import BadSetting
+from shared.kit import environment, idempotency, outbox, telemetry
+from shared.kit.deadline import Deadline
+from shared.kit.outbox import Event
+from shared.kit.postgres import Connection, Database
+from shared.shop import settings
+from shared.shop.settings import BadSetting
 
 SETTINGS = settings.current()
 BATCH = 10  # what SQS takes at once

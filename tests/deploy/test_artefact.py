@@ -35,9 +35,9 @@ def test_every_compiled_file_is_for_the_architecture_asked_for(built: Built, bui
 
 
 def test_the_layer_holds_shared_as_a_package_and_its_dependencies(built: Built) -> None:
-    assert (built.layer / "shared" / "settings.py").exists()
+    assert (built.layer / "shared" / "shop" / "settings.py").exists()
     assert (built.layer / "asyncpg").is_dir()
-    assert not (built.layer / "settings.py").exists()
+    assert not (built.layer / "shop").exists()
 
 
 def test_a_function_holds_its_own_folder_and_no_other(built: Built, functions: dict[str, str]) -> None:
@@ -60,7 +60,7 @@ def test_every_handler_runs_from_its_artefact_and_the_layer_alone(
     assert set(alone) == {"Naive", "Pooled", "Distributed", "Relay", "Migrate"}
     for name, call in alone.items():
         assert _origin(call, built, functions[name].rpartition(".")[0]) == "task"
-        for module in ("shared", "shared.telemetry", "asyncpg", "msgspec", "aws_lambda_powertools"):
+        for module in ("shared", "shared.kit.telemetry", "asyncpg", "msgspec", "aws_lambda_powertools"):
             assert _origin(call, built, module) == "layer", (name, module)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared import telemetry
+from shared.kit import telemetry
 from tests.deploy.conftest import Deployment
 from tests.deploy.tools import Call
 

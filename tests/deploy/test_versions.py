@@ -30,7 +30,7 @@ def _name(change: dict[str, str]) -> str:
 
 
 def test_a_change_in_shared_alone_publishes_every_function(project: Project, dev: Deployment) -> None:
-    with project.changed("shared/telemetry.py", 'LATENCY = "Latency"', 'LATENCY = "Latency"  # changed'):
+    with project.changed("shared/kit/telemetry.py", 'LATENCY = "Latency"', 'LATENCY = "Latency"  # changed'):
         build = project.build(HOST, "changed")
     found = changes(project, dev, build)
     assert ("Add", "LayerVersion SharedLayer") in found

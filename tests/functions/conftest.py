@@ -15,7 +15,8 @@ import pytest
 
 from local.backing.postgres import Postgres
 from local.backing.redis import Redis
-from shared import environment, settings
+from shared.kit import environment
+from shared.shop import settings
 
 PRODUCTS, ORDERS = 300, 300
 VARIANTS = ("naive", "pooled", "distributed")

@@ -10,11 +10,12 @@ import asyncpg
 import pytest
 
 from local.backing.postgres import Postgres
-from shared import catalog, orders
-from shared.contract import NewOrder, NewOrderLine, ProductChange
-from shared.idempotency import Answer, Claim
-from shared.postgres import Connection
-from shared.problems import KeyInFlight, OutOfStock, VersionMismatch
+from shared.kit.idempotency import Answer, Claim
+from shared.kit.postgres import Connection
+from shared.kit.problems import KeyInFlight, VersionMismatch
+from shared.shop import catalog, orders
+from shared.shop.contract import NewOrder, NewOrderLine, ProductChange
+from shared.shop.problems import OutOfStock
 from tests.functions.conftest import Function
 
 ENVIRONMENTS = 12

@@ -11,7 +11,7 @@ import pytest
 
 from local.backing.postgres import Postgres
 from local.backing.redis import Redis
-from shared import environment
+from shared.kit import environment
 from tests.functions.conftest import CURSOR_KEY, PRODUCTS, Function, Reply, distributed_environ, load
 from tests.functions.test_survival import terminate_backends
 

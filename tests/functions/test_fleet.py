@@ -6,9 +6,9 @@ import pytest
 
 from local.backing.postgres import Postgres
 from local.backing.redis import Redis as Server
-from shared import environment
-from shared.breaker_votes import KitVoteStore
-from shared.redis import Redis
+from shared.kit import environment
+from shared.kit.breaker_votes import KitVoteStore
+from shared.kit.redis import Redis
 from tests.functions.conftest import Function, Reply, distributed_environ, load
 from tests.shared.conftest import Measured, settings_with
 

@@ -9,10 +9,10 @@ import pytest
 
 from local.backing.postgres import Postgres
 from local.backing.redis import Redis as Server
-from shared import environment
-from shared.limiter import Limiter
-from shared.problems import RateLimited
-from shared.redis import Redis
+from shared.kit import environment
+from shared.kit.limiter import Limiter
+from shared.kit.problems import RateLimited
+from shared.kit.redis import Redis
 from tests.functions.conftest import Context, Function, distributed_environ, load, shop_environ
 from tests.shared.conftest import Measured, settings_with, soon
 

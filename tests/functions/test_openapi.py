@@ -8,9 +8,10 @@ import jsonschema
 import pytest
 from msgspec import Struct
 
-from shared import contract, problems
-from shared.openapi import OPERATIONS, TYPES
-from shared.problems import Problem
+from shared.kit import problems
+from shared.kit.problems import Problem
+from shared.shop import contract
+from shared.shop.openapi import OPERATIONS, TYPES
 from tests.functions.conftest import Function
 from tests.functions.test_import_budget import ENVIRON
 
@@ -105,5 +106,5 @@ def test_each_operation_wants_a_token_as_the_template_says(document: dict[str, A
 
 
 def test_no_cold_start_pays_for_it() -> None:
-    script = "import sys, functions.pooled.app; sys.exit('shared.openapi' in sys.modules)"
+    script = "import sys, functions.pooled.app; sys.exit('shared.shop.openapi' in sys.modules)"
     subprocess.run([sys.executable, "-S", "-c", script], env=ENVIRON, check=True, cwd="/")

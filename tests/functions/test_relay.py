@@ -12,8 +12,8 @@ from botocore.exceptions import EndpointConnectionError
 
 from local.backing.aws import Aws
 from local.backing.postgres import Postgres
-from shared import environment
-from shared.settings import BadSetting
+from shared.kit import environment
+from shared.shop.settings import BadSetting
 from tests.functions.conftest import Context, Function, load, shop_environ
 
 AWS_ENVIRON = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "eu-central-1"}

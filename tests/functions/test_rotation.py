@@ -14,7 +14,7 @@ import pytest
 
 from local.backing.aws import Aws
 from local.backing.postgres import Postgres
-from shared import environment
+from shared.kit import environment
 from tests.functions.conftest import Function, Reply, load, shop_environ
 from tests.functions.test_relay import AWS_ENVIRON
 from tests.functions.test_survival import terminate_backends

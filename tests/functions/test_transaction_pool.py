@@ -21,11 +21,12 @@ import pytest
 
 from local.backing.ports import on_free_port
 from local.backing.postgres import Postgres
-from shared import catalog, environment, orders
-from shared.contract import NewOrder, NewOrderLine, ProductChange
-from shared.idempotency import Claim
-from shared.postgres import Connection, Database
-from shared.problems import VersionMismatch
+from shared.kit import environment
+from shared.kit.idempotency import Claim
+from shared.kit.postgres import Connection, Database
+from shared.kit.problems import VersionMismatch
+from shared.shop import catalog, orders
+from shared.shop.contract import NewOrder, NewOrderLine, ProductChange
 from tests.functions.conftest import Function, load, shop_environ
 from tests.shared.conftest import Measured, settings_with, soon
 

@@ -4,9 +4,9 @@ import asyncio
 import json
 import sys
 
-from shared.breaker import BreakerSettings, CircuitBreaker, CircuitOpen
-from shared.breaker_votes import RedisVoteStore, VoteSettings, VotingBreaker
-from shared.guard import call
+from shared.kit.breaker import BreakerSettings, CircuitBreaker, CircuitOpen
+from shared.kit.breaker_votes import RedisVoteStore, VoteSettings, VotingBreaker
+from shared.kit.guard import call
 
 OPEN_S = 1.0
 REMAINING_S = 60.0

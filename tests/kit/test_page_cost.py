@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from local.lab.emulator_process import EmulatorProcess
-from shared import catalog
+from shared.shop import catalog
 from tests.kit.bench import Bench
 from tools.page_cost import LIMIT, PAGE, RATIO_MAX, VARIANTS, Cost, measure, table
 

@@ -48,7 +48,7 @@ def test_an_experiment_fails_its_control_passes_the_kit_and_leaves_a_result(
     assert (found.control.name, found.control.verdict) == ("naive", "fail")
     assert [(each.variant, each.verdict) for each in found.variants] == [("pooled", "pass")]
     assert json.loads(output.read_text())["kind"] == "lab"
-    assert "where: shared/settings.py" in err
+    assert "where: shared/shop/settings.py" in err
     assert not list(ROOT.glob(f".*-lab-{os.getpid()}-*.yaml"))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from shared.breaker import BreakerSettings, Mode, Outcome, State
+from shared.kit.breaker import BreakerSettings, Mode, Outcome, State
 
 
 @dataclass(eq=False)

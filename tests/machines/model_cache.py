@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
-from shared.cache import tombstone
-from shared.redis import Unreachable
+from shared.kit.cache import tombstone
+from shared.kit.redis import Unreachable
 
 
 class Pause(Awaitable[None]):

@@ -3,7 +3,7 @@
 from asyncio import sleep
 from collections.abc import Callable
 
-from shared.breaker_votes import Exchange, Reply
+from shared.kit.breaker_votes import Exchange, Reply
 from tests.machines.votes_model import Request, Rules, Store, sync
 
 

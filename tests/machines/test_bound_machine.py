@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.bound import Bound
+from shared.kit.bound import Bound
 
 SECONDS = st.floats(0.0, 8.0)
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from shared.breaker import (
+from shared.kit.breaker import (
     BreakerSettings,
     CircuitBreaker,
     CircuitOpen,

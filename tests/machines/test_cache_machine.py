@@ -23,10 +23,10 @@ from hypothesis.stateful import (
 )
 
 from local.backing.redis import Redis as Server
-from shared.cache import FORMAT, Cache, Found, Outcome, RedisStore
-from shared.deadline import Deadline
-from shared.problems import NotFound, Unavailable
-from shared.redis import Redis
+from shared.kit.cache import FORMAT, Cache, Found, Outcome, RedisStore
+from shared.kit.deadline import Deadline
+from shared.kit.problems import NotFound, Unavailable
+from shared.kit.redis import Redis
 from tests.machines.model_cache import ModelStore, Pause, no_pause, version_of
 from tests.shared.conftest import settings_with
 

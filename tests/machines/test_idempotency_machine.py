@@ -24,10 +24,12 @@ from hypothesis.stateful import (
 from hypothesis.strategies import integers, sampled_from
 
 from local.backing.postgres import Postgres
-from shared import environment, orders
-from shared.contract import NewOrder, NewOrderLine, encode
-from shared.idempotency import Answer, Claim, purge
-from shared.problems import KeyInFlight, KeyReused, OutOfStock
+from shared.kit import environment
+from shared.kit.idempotency import Answer, Claim, purge
+from shared.kit.problems import KeyInFlight, KeyReused
+from shared.shop import orders
+from shared.shop.contract import NewOrder, NewOrderLine, encode
+from shared.shop.problems import OutOfStock
 from tests.functions.conftest import load, shop_environ
 
 SCOPES = ("POST /pooled/orders alice", "POST /pooled/orders bob")

@@ -13,21 +13,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 KILLED_MIN = 0.95  # exclusive
 TESTS = [
-    "tests/shared_breaker/test_breaker.py",
-    "tests/shared_breaker/test_stampede.py",
-    "tests/shared_breaker/test_guard.py",
+    "tests/shared/kit/test_breaker.py",
+    "tests/shared/kit/test_stampede.py",
+    "tests/shared/kit/test_guard.py",
     "tests/machines/test_breaker_machine.py",
 ]
 HELPERS = [
     "tests/__init__.py",
     "tests/machines/__init__.py",
     "tests/machines/breaker_oracle.py",
-    "tests/shared_breaker/__init__.py",
+    "tests/shared/__init__.py",
+    "tests/shared/kit/__init__.py",
 ]
 CONFIGURATION = """
 [mutmut]
 source_paths=shared/
-only_mutate=shared/breaker.py
+only_mutate=shared/kit/breaker.py
 also_copy=tests/
 pytest_add_cli_args_test_selection=
     {tests}
@@ -36,7 +37,7 @@ pytest_add_cli_args=
     -q
     -p
     no:cacheprovider
-    --deselect=tests/shared_breaker/test_breaker.py::test_the_import_pulls_in_nothing_heavy
+    --deselect=tests/shared/kit/test_breaker.py::test_the_import_pulls_in_nothing_heavy
 """
 
 
@@ -44,7 +45,14 @@ pytest_add_cli_args=
 def test_more_than_95_of_100_changes_to_the_breaker_are_noticed(tmp_path: Path) -> None:
     if importlib.util.find_spec("mutmut") is None:
         pytest.fail("mutation testing needs mutmut: pip install mutmut==3.8.1, then run this again")
-    for name in ["shared/__init__.py", "shared/breaker.py", "shared/guard.py", *TESTS, *HELPERS]:
+    for name in [
+        "shared/__init__.py",
+        "shared/kit/__init__.py",
+        "shared/kit/breaker.py",
+        "shared/kit/guard.py",
+        *TESTS,
+        *HELPERS,
+    ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     (tmp_path / "setup.cfg").write_text(CONFIGURATION.format(tests="\n    ".join(TESTS)))

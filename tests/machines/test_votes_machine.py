@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Outcome, State
-from shared.breaker_votes import Held, VoteSettings, VotingBreaker
+from shared.kit.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Outcome, State
+from shared.kit.breaker_votes import Held, VoteSettings, VotingBreaker
 from tests.machines.model_store import ModelStore
 from tests.machines.votes_model import FOREVER, Fleet, Rules, after_time
 

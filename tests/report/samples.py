@@ -173,7 +173,7 @@ def lab_result() -> Result:
         question="Does one slow query take everything with it?",
         control=Verdict("fail", "p99 5.1 s", name="naive"),
         variants=(Verdict("fail", "p99 5.1 s", variant="naive"), Verdict("pass", "p99 0.21 s", variant="pooled")),
-        lessons={"broke": "every caller waited", "held": "the breaker opened", "file": "shared/breaker.py"},
+        lessons={"broke": "every caller waited", "held": "the breaker opened", "file": "shared/kit/breaker.py"},
         series=series,
         spans=(fault, Span("breaker", "open", 3.4, 8.6, "pooled")),
     )

@@ -125,7 +125,7 @@ def test_an_experiment_ends_with_what_it_teaches() -> None:
     result = lab_result()
     long = {"measures": {"pooled": list(range(1000))}}
     words = Page(render_html(msgspec.structs.replace(result, settings={"seed": 7, "experiments": long}))).words
-    assert "broke every caller waited held the breaker opened file shared/breaker.py" in words
+    assert "broke every caller waited held the breaker opened file shared/kit/breaker.py" in words
     assert "seed 7 experiments in the result file" in words
 
 

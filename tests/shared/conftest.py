@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from local.backing.postgres import Postgres
-from shared.deadline import Deadline
-from shared.postgres import Database
-from shared.settings import Settings, read
+from local.backing.redis import Redis
+from shared.kit.deadline import Deadline
+from shared.kit.postgres import Database
+from shared.shop.settings import Settings, read
 
 ENVIRON = {"DATABASE_URL": "postgresql://app:pw@localhost:5432/shop", "SHOP_CURSOR_KEY": "only-for-these-tests"}
 
@@ -35,6 +36,12 @@ class Measured:
 def server() -> Iterator[Postgres]:
     with Postgres.start({"PATH": os.environ["PATH"]}, origin="wheel") as postgres:
         yield postgres
+
+
+@pytest.fixture(scope="session")
+def votes_redis() -> Iterator[Redis]:
+    with Redis.start({}) as redis:
+        yield redis
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""Errors that become HTTP responses: one exception class for each problem type (RFC 9457).
+
+The type is stable, the detail is for people, and neither ever shows SQL, a host name or a stack.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+TYPE_PREFIX = "urn:warmfront:problem:"
+
+
+class Problem(Exception):
+    """Raised anywhere below the endpoint, which turns it into the response."""
+
+    type: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+        self.members = members
+
+    def document(self, instance: str) -> dict[str, Any]:
+        return {
+            "type": TYPE_PREFIX + self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+            **self.members,
+        }
+
+
+class Malformed(Problem):
+    type, title, status = "malformed", "The request cannot be read", 400
+
+
+class NotFound(Problem):
+    type, title, status = "not-found", "No such resource", 404
+
+
+class KeyInFlight(Problem):
+    type, title, status = "idempotency-key-in-flight", "A request with this Idempotency-Key is still running", 409
+
+
+class VersionMismatch(Problem):
+    type, title, status = "version-mismatch", "The resource has changed since it was read", 412
+
+    def __init__(self, detail: str, *, version: int, headers: Mapping[str, str]) -> None:
+        super().__init__(detail, headers=headers)
+        self.version = version  # of now
+
+
+class TooLarge(Problem):
+    type, title, status = "too-large", "The request is too large", 413
+
+
+class Invalid(Problem):
+    """Readable, but not what the contract says. Names each field by a JSON pointer, or its parameter by name."""
+
+    type, title, status = "invalid", "The request does not meet the contract", 422
+
+    def __init__(self, *errors: Mapping[str, str]) -> None:
+        super().__init__(describe(errors), errors=list(errors))
+
+
+class KeyReused(Problem):
+    type, title, status = "idempotency-key-reused", "This Idempotency-Key belongs to another request", 422
+
+
+class VersionRequired(Problem):
+    type, title, status = "version-required", "If-Match is required", 428
+
+
+class RateLimited(Problem):
+    type, title, status = "rate-limited", "Too many requests from this client", 429
+
+
+class Unavailable(Problem):
+    """The shop could not do it now, and nothing was done that a retry would do twice unless the detail says so."""
+
+    type, title, status = "unavailable", "Temporarily unavailable", 503
+
+    def __init__(self, detail: str, *, retry_after_s: float = 1.0, **members: Any) -> None:
+        # Retry-After is whole seconds; rounding down would invite a retry that is certain to be refused.
+        wait_s = max(1, -int(-retry_after_s // 1))
+        super().__init__(detail, headers={"retry-after": str(wait_s)}, retry_after=wait_s, **members)
+
+
+class Overloaded(Unavailable):
+    type, title = "overloaded", "Too many requests are waiting"
+
+
+class CircuitIsOpen(Unavailable):
+    type, title = "circuit-open", "A dependency is failing and is being left alone"
+
+
+class TimedOut(Problem):
+    type, title, status = "timed-out", "Not done in time", 504
+
+
+def at(pointer: str, detail: str) -> dict[str, str]:
+    """One error in the body, for the member `errors`."""
+    return {"pointer": "#" + pointer, "detail": detail}
+
+
+def in_parameter(name: str, detail: str) -> dict[str, str]:
+    """One error in the query string or a header."""
+    return {"parameter": name, "detail": detail}
+
+
+def describe(errors: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{error.get('pointer') or error.get('parameter')}: {error['detail']}" for error in errors)

@@ -1,0 +1,195 @@
+"""Who to be at the database, where the address does not say: a login from Secrets Manager, or a token that IAM signs.
+
+Knows no database and no pool. Imports boto3, so it is itself imported only where SHOP_DB_LOGIN asks for it.
+
+Every look-up is bounded; that it took too long is a TimeoutError, as if the database itself could not be reached. A login
+is kept until the database refuses it, and then looked up once more. While a secret is being rotated, its new
+password counts in the database before it is the current one in Secrets Manager (the rotation sets it, tries it, and
+moves the label last: docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda-functions.html), so a
+current one that is refused makes way for a pending one. Connections that are open already are asked for no password.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from random import SystemRandom
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import boto3
+import msgspec
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from msgspec import Struct
+
+from shared.kit.breaker import FreezeSafeClock
+from shared.shop.settings import Settings
+
+PAUSE_S = 0.05  # before another attempt, at most
+TOKEN_S = 600.0  # a token lets in for 15 minutes: docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.html
+# One attempt each: how often to try is decided here, by the time that is left.
+CLIENT = Config(connect_timeout=0.5, read_timeout=1.0, retries={"total_max_attempts": 1})
+_CURRENT, _PENDING = "AWSCURRENT", "AWSPENDING"
+_WILL_NOT_CHANGE = {
+    "AccessDeniedException",
+    "ResourceNotFoundException",
+    "DecryptionFailure",
+    "UnrecognizedClientException",
+}
+
+
+class NoLogin(ConnectionError):
+    """There is nobody to be: for whoever wants the database, it cannot be reached."""
+
+
+class Login(Struct, frozen=True):
+    user: str | None  # None: the address says
+    password: str
+
+    def __repr__(self) -> str:
+        return "Login(...)"
+
+
+class Logins(Protocol):
+    async def known(self, remaining_s: float) -> Login: ...
+
+    async def renewed(self, refused: Login, remaining_s: float) -> Login | None:
+        """Another than the refused one; None if there is no other."""
+
+
+type Fetch = Callable[[str], Login | None]  # the login under a label; None: there is none; blocks
+
+
+class SecretLogins:
+    """The login in a secret. Whoever asks at the same time shares one look-up."""
+
+    def __init__(self, fetch: Fetch, *, look_up_s: float) -> None:
+        self._fetch = fetch
+        self._look_up_s = look_up_s  # all attempts of one look-up together
+        self._turn = asyncio.Lock()
+        self._known: Login | None = None
+
+    async def known(self, remaining_s: float) -> Login:
+        if self._known is None:
+            async with asyncio.timeout(min(remaining_s, self._look_up_s)), self._turn:
+                if self._known is None:
+                    self._known = await self._look_up(_CURRENT)
+        if self._known is None:
+            raise NoLogin("the secret has no current version")
+        return self._known
+
+    async def renewed(self, refused: Login, remaining_s: float) -> Login | None:
+        async with asyncio.timeout(min(remaining_s, self._look_up_s)), self._turn:
+            if self._known != refused:
+                return self._known  # somebody else has had the same trouble
+            for label in (_CURRENT, _PENDING):
+                login = await self._look_up(label)
+                if login is not None and login != refused:
+                    self._known = login
+                    return login
+        return None
+
+    async def _look_up(self, label: str) -> Login | None:
+        """Again until it answers or the caller's time is over; a refusal will not change by asking again."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._fetch, label)
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code", "")
+                if code in _WILL_NOT_CHANGE:
+                    raise NoLogin(f"Secrets Manager refused: {code}") from None
+            except BotoCoreError:
+                pass
+            await asyncio.sleep(PAUSE_S * SystemRandom().random())
+
+
+class TokenLogins:
+    """Tokens that IAM signs, here and without asking anybody; a refused one is signed anew."""
+
+    def __init__(self, sign: Callable[[], str], *, look_up_s: float, clock: Callable[[], float] | None = None) -> None:
+        self._sign = sign
+        self._look_up_s = look_up_s
+        self._clock = clock or FreezeSafeClock()  # it ages while the environment is frozen
+        self._known: Login | None = None
+        self._signed_s = 0.0
+
+    async def known(self, remaining_s: float) -> Login:
+        if self._known is None or self._clock() - self._signed_s >= TOKEN_S:
+            async with asyncio.timeout(min(remaining_s, self._look_up_s)):
+                return await self._signed()
+        return self._known
+
+    async def renewed(self, refused: Login, remaining_s: float) -> Login | None:
+        if self._known != refused:
+            return self._known
+        async with asyncio.timeout(min(remaining_s, self._look_up_s)):
+            return await self._signed()
+
+    async def _signed(self) -> Login:
+        signed_s = self._clock()
+        try:
+            token = await asyncio.to_thread(self._sign)
+        except (BotoCoreError, ClientError) as error:
+            raise NoLogin(f"no token: {type(error).__name__}") from None
+        self._signed_s, self._known = signed_s, Login(None, token)
+        return self._known
+
+
+def logins(settings: Settings) -> Logins:
+    look_up_s = settings.db_look_up_timeout_ms / 1000
+    if settings.db_login == "iam":
+        return TokenLogins(_signer(settings.database_url), look_up_s=look_up_s)
+    assert settings.db_secret is not None  # settings see to it
+    return SecretLogins(_fetcher(settings.db_secret), look_up_s=look_up_s)
+
+
+def _client(service: str) -> Any:
+    return boto3.client(service, region_name=os.environ.get("AWS_REGION"), config=CLIENT)
+
+
+def _fetcher(secret: str) -> Fetch:
+    clients: list[Any] = []  # made by the first who asks, in the thread that it blocks
+
+    def fetch(label: str) -> Login | None:
+        if not clients:
+            clients.append(_client("secretsmanager"))
+        try:
+            answer = clients[0].get_secret_value(SecretId=secret, VersionStage=label)
+        except clients[0].exceptions.ResourceNotFoundException:
+            if label == _PENDING:
+                return None
+            raise
+        return _login(answer.get("SecretString", ""))
+
+    return fetch
+
+
+def _login(text: str) -> Login:
+    """As RDS and its rotation functions write it. The error repeats nothing of it."""
+    try:
+        return msgspec.json.decode(text, type=_Secret).login()
+    except msgspec.MsgspecError:
+        raise NoLogin("the secret is not JSON with username and password") from None
+
+
+class _Secret(Struct):
+    password: str
+    username: str | None = None
+
+    def login(self) -> Login:
+        return Login(self.username, self.password)
+
+
+def _signer(url: str) -> Callable[[], str]:
+    parts = urlsplit(url)
+    clients: list[Any] = []
+
+    def sign() -> str:
+        if not clients:
+            clients.append(_client("rds"))
+        token: str = clients[0].generate_db_auth_token(
+            DBHostname=parts.hostname, Port=parts.port or 5432, DBUsername=parts.username
+        )
+        return token
+
+    return sign

@@ -1,0 +1,64 @@
+"""Settings: what is accepted, what refuses to start, and that neither shows a secret."""
+
+import pytest
+
+from shared.shop.settings import KNOBS, BadSetting, Settings, read
+from tests.shared.conftest import ENVIRON, settings_with
+
+
+def test_every_setting_but_the_addresses_and_the_key_has_a_default() -> None:
+    settings = read(ENVIRON)
+    assert settings.pool_max == 1
+    assert settings.redis_url is None
+    assert settings.stage == "local"
+
+
+def test_every_variable_is_a_field_and_every_field_a_variable() -> None:
+    fields = {name.removeprefix("SHOP_").lower() for name in KNOBS}
+    assert fields | {"database_url", "redis_url"} == set(Settings.__struct_fields__)
+
+
+def test_a_set_variable_is_read() -> None:
+    assert settings_with(POOL_MAX=2, ACQUIRE_TIMEOUT_MS=77, BREAKER_MODE="observe").acquire_timeout_ms == 77
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("SHOP_POOL_MAX", "0", "SHOP_POOL_MAX: '0' is not accepted; it must be a whole number from 1 to 20."),
+        ("SHOP_POOL_MAX", "21", "from 1 to 20"),
+        ("SHOP_POOL_MAX", "many", "from 1 to 20"),
+        ("SHOP_POOL_MAX", "", "from 1 to 20"),
+        ("SHOP_STAGE", "production", "one of local, dev, prod"),
+        ("SHOP_DB_SSL", "prefer", "one of disable, require, verify-full"),
+        ("SHOP_PAGE_LIMIT_DEFAULT", "101", "SHOP_PAGE_LIMIT_DEFAULT=101 is more than SHOP_PAGE_LIMIT_MAX=100"),
+        ("SHOP_BREAKER_SLOW_MS", "1501", "more than SHOP_STATEMENT_TIMEOUT_MS=1500"),
+        ("SHOP_POOL_MAXX", "1", "SHOP_POOL_MAXX is no setting of the shop. Did you mean SHOP_POOL_MAX?"),
+        ("SHOP_ZZZ", "1", "Settings are: SHOP_ACQUIRE_TIMEOUT_MS, "),
+        ("DATABASE_URL", "mysql://app:hidden@localhost/shop", "it must be postgresql://"),
+        ("DATABASE_URL", "postgresql://app:hidden@localhost:5432", "it must be postgresql://"),
+        ("DATABASE_URL", "postgresql://app:hidden@localhost:port/shop", "it must be postgresql://"),
+        ("DATABASE_URL", "", "DATABASE_URL is not set"),
+        ("REDIS_URL", "http://localhost", "it must be redis://"),
+        ("SHOP_CURSOR_KEY", "hidden-but-short"[:15], "at least 16 bytes"),
+    ],
+)
+def test_a_bad_value_refuses_to_start_and_names_the_variable_and_what_it_may_be(
+    name: str, value: str, says: str
+) -> None:
+    with pytest.raises(BadSetting) as refused:
+        read(ENVIRON | {name: value})
+    assert name in str(refused.value)
+    assert says in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+def test_the_cursor_key_has_no_default() -> None:
+    with pytest.raises(BadSetting, match="SHOP_CURSOR_KEY is not set; it must be at least 16 bytes"):
+        read({"DATABASE_URL": ENVIRON["DATABASE_URL"]})
+
+
+def test_settings_do_not_print_their_secrets() -> None:
+    shown = repr(read(ENVIRON)) + str(read(ENVIRON))
+    assert "pw" not in shown
+    assert ENVIRON["SHOP_CURSOR_KEY"] not in shown
