@@ -43,20 +43,20 @@ bench-growth: $(READY) ## the same reads at 10,000 to 1,000,000 rows and beside 
 	$(WARMFRONT) bench --growth --output results/growth.json --variants $(VARIANTS) $(BENCH_ARGS)
 
 bench-observe: $(READY) ## what observation costs: throughput with it and without, interleaved
-	$(PY) -m local.bench.cost.observe --open $(BENCH_ARGS)
+	$(PY) -m warmfront.bench.overhead.observe --open $(BENCH_ARGS)
 
 cold: $(READY) ## first invocations taken apart, four ways to start, naive, pooled and distributed (COLD_ARGS="--ramp --thaw" for more)
 	@mkdir -p results
 	$(WARMFRONT) cold Naive Pooled Distributed --ways all --output results/cold.json $(COLD_ARGS)
 
 bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
-	$(PY) -m local.bench.cost $(BENCH_ARGS)
+	$(PY) -m warmfront.bench.overhead $(BENCH_ARGS)
 
 bench-peer: $(READY) ## the same beside serverless-offline, which npm brings into .peer/ (needs node)
 	@command -v npm >/dev/null || { echo "make bench-peer needs node and npm on PATH (Debian: apt-get install npm)" >&2; exit 1; }
-	@mkdir -p .peer && cp local/bench/cost/peer/package.json .peer/
+	@mkdir -p .peer && cp local/warmfront/bench/overhead/peer/package.json .peer/
 	npm install --prefix .peer --no-package-lock --no-audit --no-fund --loglevel=error
-	$(PY) -m local.bench.cost --peer .peer $(BENCH_ARGS)
+	$(PY) -m warmfront.bench.overhead --peer .peer $(BENCH_ARGS)
 
 # Strict: a package that the database does not know counts as a failure, not as clean.
 audit: $(READY) ## known vulnerabilities in what is locked (pip-audit; asks PyPI's database, so it needs the network)
@@ -64,8 +64,8 @@ audit: $(READY) ## known vulnerabilities in what is locked (pip-audit; asks PyPI
 	$(VENV_AUDIT)/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
 pictures: $(READY) ## the README's pictures again, from results/bench.json and results/sweep.json
-	$(WARMFRONT) report results/bench.json --png local/report/example --dpi 90 --pictures ratios,percentiles-product,cost
-	$(WARMFRONT) report results/sweep.json --png local/report/example --dpi 90 --pictures knee
+	$(WARMFRONT) report results/bench.json --png local/warmfront/report/example --dpi 90 --pictures ratios,percentiles-product,cost
+	$(WARMFRONT) report results/sweep.json --png local/warmfront/report/example --dpi 90 --pictures knee
 
 lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--variant pooled" for one)
 	@mkdir -p results
@@ -83,7 +83,7 @@ test-browser: $(READY) ## pages in a headless Chromium
 
 test-prometheus: $(READY) ## alert rules under promtool, and in a real Prometheus that scrapes the emulator (a minute)
 	@command -v promtool >/dev/null && command -v prometheus >/dev/null || { echo "make test-prometheus needs promtool and prometheus on PATH (Debian: apt-get install prometheus)" >&2; exit 1; }
-	$(PY) -m pytest -m prometheus $(TEST_ARGS) tests/observe
+	$(PY) -m pytest -m prometheus $(TEST_ARGS) tests/emulator/observe
 
 test-deploy: $(READY) $(READY_DEPLOY) ## build, check and deploy with SAM CLI to an account on loopback (4 minutes)
 	$(PY) -m pytest -m deploy $(TEST_ARGS) tests/deploy
@@ -102,7 +102,7 @@ check: $(READY) ## ruff, mypy --strict and the architecture test
 	$(PY) -m pytest -q tests/architecture
 
 lock: $(READY) ## resolve requirements.lock again from pyproject.toml
-	$(VENV)/bin/uv pip compile -q --universal --python-version 3.12 --generate-hashes --extra local --extra dev pyproject.toml -o requirements.lock
+	$(VENV)/bin/uv pip compile -q --universal --python-version 3.12 --generate-hashes --extra bench --extra debug --extra dev pyproject.toml -o requirements.lock
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) .venv-* .peer .warmfront results .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from local.backing.postgres import Postgres
+from warmfront.backing.postgres import Postgres
 
 EVENT: Final = Path(__file__).parents[1] / "tests" / "functions" / "golden" / "http_api_v2.json"
 LIMIT_US: Final = 150.0

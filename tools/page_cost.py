@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from local.bench.accounting import process_cpu_s, tree_cpu_s
-from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
-from local.lab.http_client import Client
-from local.lab.stage import Stage
+from warmfront.bench.run.accounting import process_cpu_s, tree_cpu_s
+from warmfront.lab.emulator_process import EmulatorProcess, EmulatorSettings
+from warmfront.lab.http_client import Client
+from warmfront.lab.stage import Stage
 
 TEMPLATE: Final = Path(__file__).parents[1] / "template.yaml"
 VARIANTS: Final = ("naive", "pooled", "distributed")

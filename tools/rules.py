@@ -1,6 +1,7 @@
 """Prometheus' alert rules, made of the template's alarms: one source of thresholds. Asks no Prometheus.
 
-`python -m tools.rules` prints them, `--write` puts them into local/observe/alerts.yaml; `--period-s` and `--for-s` shorten
+`python -m tools.rules` prints them, `--write` puts them into
+local/warmfront/emulator/observe/alerts.yaml; `--period-s` and `--for-s` shorten
 them for a trial.
 """
 
@@ -16,7 +17,7 @@ import yaml
 
 ROOT: Final = Path(__file__).parents[1]
 TEMPLATE: Final = ROOT / "template.yaml"
-RULES: Final = ROOT / "local/observe/alerts.yaml"
+RULES: Final = ROOT / "local/warmfront/emulator/observe/alerts.yaml"
 HEAD: Final = "# Made by `python -m tools.rules --write` of the alarms in template.yaml: change them there.\n"
 LATENCY, ERRORS, CONNECTIONS = "ApiLatency", "ApiErrors", ("PooledConnections", "DistributedConnections")
 _REQUESTS_MIN: Final = re.compile(r"requests >= (\d+)")

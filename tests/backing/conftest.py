@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-
-from local.backing import reaper
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
-from local.backing.watcher import reset_watcher
+from warmfront.backing import reaper
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
+from warmfront.backing.watcher import reset_watcher
 
 
 @pytest.fixture(scope="session")

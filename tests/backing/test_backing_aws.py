@@ -9,10 +9,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-
-from local.backing import ports
-from local.backing.aws import Aws
-from local.backing.errors import BackingError
+from warmfront.backing import ports
+from warmfront.backing.aws import Aws
+from warmfront.backing.errors import BackingError
 
 from .conftest import gone_or_killed, identities
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-
-from local.backing import ports
-from local.backing.errors import BackingError
-from local.backing.executables import Refusal, version_of
-from local.backing.identity import in_namespace
-from local.backing.postgres import Postgres
-from local.backing.postgres_cluster import ClusterMaker
-from local.backing.postgres_programs import find_programs
+from warmfront.backing import ports
+from warmfront.backing.errors import BackingError
+from warmfront.backing.executables import Refusal, version_of
+from warmfront.backing.identity import in_namespace
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.postgres_cluster import ClusterMaker
+from warmfront.backing.postgres_programs import find_programs
 
 from .conftest import gone, identities
 
@@ -282,7 +281,7 @@ def test_root_without_any_other_identity_is_told_what_to_do(
     def refuse(path: Path, _identity: object = None) -> Refusal | str:
         return Refusal(str(path), "Operation not permitted") if _identity else version_of(path)
 
-    monkeypatch.setattr("local.backing.executables.version_of", refuse)
+    monkeypatch.setattr("warmfront.backing.executables.version_of", refuse)
     with pytest.raises(BackingError, match=r"namespace: Operation not permitted; nobody: .*run as an ordinary user"):
         Postgres.start(environ, origin="wheel")
 
@@ -291,7 +290,7 @@ def test_an_ordinary_user_runs_it_directly(environ: Mapping[str, str]) -> None:
     as_ordinary_user = in_namespace().command([]) if os.geteuid() == 0 else []
     script = """
 import os
-from local.backing.postgres import Postgres
+from warmfront.backing.postgres import Postgres
 with Postgres.start(origin="wheel") as server:
     print(os.geteuid(), os.stat(f"/proc/{server.pid}/ns/user").st_ino == os.stat("/proc/self/ns/user").st_ino)
 """

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import redis
-
-from local.backing import ports
-from local.backing.errors import BackingError
-from local.backing.redis import Redis
+from warmfront.backing import ports
+from warmfront.backing.errors import BackingError
+from warmfront.backing.redis import Redis
 
 from .conftest import gone, identities
 

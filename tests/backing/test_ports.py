@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from local.backing.errors import BackingError, PortTakenError
-from local.backing.ports import LOOPBACK, free_port, on_free_port
+from warmfront.backing.errors import BackingError, PortTakenError
+from warmfront.backing.ports import LOOPBACK, free_port, on_free_port
 
 
 @pytest.fixture

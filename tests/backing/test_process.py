@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from local.backing.errors import BackingError, PortTakenError
-from local.backing.process import Child
+from warmfront.backing.errors import BackingError, PortTakenError
+from warmfront.backing.process import Child
 
 from .conftest import gone, identities
 
@@ -38,7 +37,7 @@ def test_readiness_needs_no_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         def inotify_init1(self, _flags: int) -> int:
             return -1
 
-    monkeypatch.setattr("local.backing.process.ctypes.CDLL", lambda _name: NoInstanceLeft())
+    monkeypatch.setattr("warmfront.backing.process.ctypes.CDLL", lambda _name: NoInstanceLeft())
     with child(tmp_path, "read line; echo $line; exec sleep infinity", stdin=b"ready\n") as one:
         one.await_output(b"ready", timeout_s=WITHIN_S)
 

@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-
-from local.backing import executables
-from local.backing.errors import BackingError
-from local.backing.executables import Refusal
-from local.backing.postgres_programs import find_programs
-from local.backing.redis import find_program
+from warmfront.backing import executables
+from warmfront.backing.errors import BackingError
+from warmfront.backing.executables import Refusal
+from warmfront.backing.postgres_programs import find_programs
+from warmfront.backing.redis import find_program
 
 from .conftest import fake_program
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from local.backing import reaper
-from local.backing.watcher import Watcher
+from warmfront.backing import reaper
+from warmfront.backing.watcher import Watcher
 
 from .conftest import gone, gone_or_killed, identities, python, sleeping_group
 
@@ -21,10 +20,10 @@ GONE_WITHIN_S = 2.0
 PARENT = """
 import asyncio, json, os, signal, subprocess, sys, threading
 import asyncpg
-from local.backing import reaper
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
-from local.backing.watcher import get_watcher
+from warmfront.backing import reaper
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
+from warmfront.backing.watcher import get_watcher
 
 environ = {"PATH": os.defpath, "XDG_CACHE_HOME": sys.argv[1]}
 postgres, redis = Postgres.start(environ, origin="wheel"), Redis.start(environ, origin="wheel")
@@ -232,7 +231,7 @@ def test_orders_may_arrive_in_pieces() -> None:
 def test_a_fork_of_the_parent_does_not_keep_the_watcher_waiting() -> None:
     script = """
 import os, subprocess
-from local.backing.watcher import get_watcher
+from warmfront.backing.watcher import get_watcher
 child = subprocess.Popen(["sleep", "infinity"], process_group=0, stdout=subprocess.DEVNULL)
 get_watcher().register(child.pid)
 fork = os.fork()
@@ -259,7 +258,7 @@ def _started(pid: int) -> int:
 def test_the_process_has_one_watcher_until_it_is_reset(sleeper: subprocess.Popen[bytes]) -> None:
     script = """
 import sys
-from local.backing.watcher import get_watcher, reset_watcher
+from warmfront.backing.watcher import get_watcher, reset_watcher
 one = get_watcher()
 one.register(int(sys.argv[1]))
 assert get_watcher() is one

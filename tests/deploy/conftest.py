@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
 
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
 from tests.deploy import events, tools
 from tests.deploy.account import REGION, Account, account
 from tests.deploy.tools import HOST, OTHER, Built, Call, Project, environment, with_code_in_s3

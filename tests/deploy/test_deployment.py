@@ -1,8 +1,8 @@
 """`sam deploy` of what was built, dev and prod, to an account on loopback: packaging, transform, change set, outputs."""
 
 import pytest
+from warmfront.emulator.template import load_template
 
-from local.template import load_template
 from tests.deploy.conftest import Deployment
 from tests.deploy.tools import HOST, Project
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from local.template import read_parameter_overrides
+from warmfront.emulator.template import read_parameter_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv-deploy"

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
-
-from local import doctor
-from local.doctor import Finding, Limits, Severity, examine
-from local.doctor.waits import read_waits
-from local.template import load_template, read_parameter_overrides
+from warmfront.cli import doctor
+from warmfront.doctor import Finding, Limits, Severity, examine
+from warmfront.doctor.waits import read_waits
+from warmfront.emulator.template import load_template, read_parameter_overrides
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-
-from local.backing.reaper import processes
-from local.lambda_service.environment import MEMORY_SAMPLE_NS
-from local.lambda_service.function import Function
-from local.lambda_service.logs import LogSink
-from local.lambda_service.service import LambdaService, ServiceOptions, new_trace_id
-from local.lambda_service.types import InvocationResult
-from local.template import FunctionConfig, Template
+from warmfront.backing.reaper import processes
+from warmfront.emulator.lambda_service.environments.environment import MEMORY_SAMPLE_NS
+from warmfront.emulator.lambda_service.functions.function import Function
+from warmfront.emulator.lambda_service.logs.sinks import LogSink
+from warmfront.emulator.lambda_service.service import LambdaService, ServiceOptions, new_trace_id
+from warmfront.emulator.lambda_service.types import InvocationResult
+from warmfront.emulator.template import FunctionConfig, Template
 
 HANDLERS = Path(__file__).parent / "handlers"
 PATIENCE_S = 30.0

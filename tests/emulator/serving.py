@@ -84,7 +84,17 @@ class Served:
 
 @contextlib.contextmanager
 def serve(template: Path, *options: str, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
-    command = [sys.executable, "-m", "local.cli", "serve", "--template", str(template), "--port", "0", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "warmfront.cli.main",
+        "serve",
+        "--template",
+        str(template),
+        "--port",
+        "0",
+        *options,
+    ]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

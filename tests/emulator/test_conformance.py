@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.harness import PATIENCE_S, in_thread
-from tests.emulator.serving import READY, Served, serve
-from tests.emulator.wire import Answer, Exchange
-from tests.gateway.golden import (
+from tests.emulator.gateway.golden import (
     CASES,
     Case,
     assert_absent,
@@ -24,6 +21,9 @@ from tests.gateway.golden import (
     request_body,
     request_headers,
 )
+from tests.emulator.harness import PATIENCE_S, in_thread
+from tests.emulator.serving import READY, Served, serve
+from tests.emulator.wire import Answer, Exchange
 
 TEMPLATES = CASES / "templates"
 PROCESSES: dict[str, Any] = json.loads((CASES / "processes" / "failures.json").read_text())

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warmfront.backing import reaper
+from warmfront.backing.watcher import reset_watcher
+from warmfront.cli.main import main
+from warmfront.emulator.lambda_service.logs.sinks import as_json, for_people
 
-from local.backing import reaper
-from local.backing.watcher import reset_watcher
-from local.cli import main
-from local.lambda_service.logs import as_json, for_people
 from tests.emulator.harness import HANDLERS, in_thread
 from tests.emulator.serving import TEMPLATES, TOKEN, Served, serve
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-
-from local.backing import reaper
+from warmfront.backing import reaper
 
 from .serving import TEMPLATES, TOKEN, Served, serve
 

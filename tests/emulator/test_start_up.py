@@ -3,7 +3,8 @@
 import re
 import urllib.request
 
-from local.bench.cost.start import TEMPLATE, Start, describe, measure_starts
+from warmfront.bench.overhead.start import TEMPLATE, Start, describe, measure_starts
+
 from tests.emulator.serving import serve
 
 BUDGET = 560
@@ -13,13 +14,13 @@ NEVER = {
     "moto", "numpy", "pydantic", "redis", "requests", "samtranslator", "werkzeug",
 }  # fmt: skip
 NEVER_OURS = (
-    "local.bench",
-    "local.cold",
-    "local.doctor",
-    "local.lab",
-    "local.measure",
-    "local.report",
-    "local.results",
+    "warmfront.bench",
+    "warmfront.cli.cold",
+    "warmfront.doctor",
+    "warmfront.lab",
+    "warmfront.cli.bench",
+    "warmfront.report",
+    "warmfront.results",
 )
 
 
@@ -33,7 +34,7 @@ def imported_by_the_first_answer() -> set[str]:
 
 def test_serving_imports_no_more_than_its_budget() -> None:
     imported = imported_by_the_first_answer()
-    assert {"local.emulator", "uvicorn"} <= imported
+    assert {"warmfront.emulator.compose", "uvicorn"} <= imported
     assert not sorted(name for name in imported if name.split(".")[0] in NEVER or name.startswith(NEVER_OURS))
     assert len(imported) <= BUDGET
 

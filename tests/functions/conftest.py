@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
 
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
 from shared.kit import environment
 from shared.shop import settings
 

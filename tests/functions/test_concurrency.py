@@ -8,8 +8,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from warmfront.backing.postgres import Postgres
 
-from local.backing.postgres import Postgres
 from shared.kit.idempotency import Answer, Claim
 from shared.kit.postgres import Connection
 from shared.kit.problems import KeyInFlight, VersionMismatch

@@ -8,9 +8,9 @@ from typing import Any
 
 import asyncpg
 import pytest
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
 
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
 from shared.kit import environment
 from tests.functions.conftest import CURSOR_KEY, PRODUCTS, Function, Reply, distributed_environ, load
 from tests.functions.test_survival import terminate_backends

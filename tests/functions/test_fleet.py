@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis as Server
 
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis as Server
 from shared.kit import environment
 from shared.kit.breaker_votes import KitVoteStore
 from shared.kit.redis import Redis

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis as Server
 
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis as Server
 from shared.kit import environment
 from shared.kit.limiter import Limiter
 from shared.kit.problems import RateLimited

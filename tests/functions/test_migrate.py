@@ -6,9 +6,9 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from warmfront.backing.postgres import Postgres
 
 from functions.migrate import schema
-from local.backing.postgres import Postgres
 from tests.functions.conftest import ORDERS, PRODUCTS, Context, Function, load, shop_environ
 
 

@@ -9,9 +9,9 @@ import asyncpg
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from warmfront.backing.aws import Aws
+from warmfront.backing.postgres import Postgres
 
-from local.backing.aws import Aws
-from local.backing.postgres import Postgres
 from shared.kit import environment
 from shared.shop.settings import BadSetting
 from tests.functions.conftest import Context, Function, load, shop_environ

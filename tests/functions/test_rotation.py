@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import boto3
 import pytest
+from warmfront.backing.aws import Aws
+from warmfront.backing.postgres import Postgres
 
-from local.backing.aws import Aws
-from local.backing.postgres import Postgres
 from shared.kit import environment
 from tests.functions.conftest import Function, Reply, load, shop_environ
 from tests.functions.test_relay import AWS_ENVIRON

@@ -6,8 +6,8 @@ import uuid
 
 import asyncpg
 import pytest
+from warmfront.backing.postgres import Postgres
 
-from local.backing.postgres import Postgres
 from tests.functions.conftest import Context, Function, load, shop_environ
 
 

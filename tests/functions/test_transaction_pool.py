@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from warmfront.backing.ports import on_free_port
+from warmfront.backing.postgres import Postgres
 
-from local.backing.ports import on_free_port
-from local.backing.postgres import Postgres
 from shared.kit import environment
 from shared.kit.idempotency import Claim
 from shared.kit.postgres import Connection, Database

@@ -64,7 +64,7 @@ class Shop:
 
 def start_serving(*arguments: str) -> tuple["subprocess.Popen[str]", str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.cli", "serve", "--port", "0", *arguments],
+        [sys.executable, "-m", "warmfront.cli.main", "serve", "--port", "0", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -195,7 +195,17 @@ def commands(pids: set[int]) -> dict[int, str]:
 @pytest.mark.slow
 def test_a_killed_benchmark_leaves_nothing_running(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.cli", "bench", "--quick", "--only", "product", "-o", str(tmp_path / "r.json")],
+        [
+            sys.executable,
+            "-m",
+            "warmfront.cli.main",
+            "bench",
+            "--quick",
+            "--only",
+            "product",
+            "-o",
+            str(tmp_path / "r.json"),
+        ],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

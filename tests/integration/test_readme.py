@@ -7,14 +7,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-
-from local.cli import COMMANDS
-from local.report.terminal import render
-from local.results import read_result
+from warmfront.cli.main import COMMANDS
+from warmfront.report.terminal import render
+from warmfront.results import read_result
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLE = ROOT / "local/report/example/bench.json"
+EXAMPLE = ROOT / "local/warmfront/report/example/bench.json"
 
 
 def commands() -> list[str]:

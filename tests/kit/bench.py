@@ -10,10 +10,9 @@ from typing import Any
 
 import asyncpg
 import boto3
-
-from local.lab.emulator_process import EmulatorProcess, EmulatorSettings
-from local.lab.http_client import Client
-from local.lab.stage import Stage
+from warmfront.lab.emulator_process import EmulatorProcess, EmulatorSettings
+from warmfront.lab.http_client import Client
+from warmfront.lab.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "template.yaml"

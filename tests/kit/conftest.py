@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from warmfront.lab.stage import Stage
 
-from local.lab.stage import Stage
 from tests.kit.bench import Bench
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from warmfront.lab.emulator_process import EmulatorProcess
+from warmfront.lab.fault_actions import LockHeld, OnProxy
+from warmfront.lab.http_client import Client, NoAnswer, Reply
+from warmfront.lab.scene import LogPart
+from warmfront.lab.stage import POSTGRES
+from warmfront.lab.tcp_faults import TcpFault
 
-from local.lab.emulator_process import EmulatorProcess
-from local.lab.faults import LockHeld, OnProxy
-from local.lab.http_client import Client, NoAnswer, Reply
-from local.lab.scene import LogPart
-from local.lab.stage import POSTGRES
-from local.lab.tcp_faults import TcpFault
 from tests.kit.bench import (
     CARELESS,
     ENVIRONMENTS,

@@ -13,12 +13,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
 import pytest
+from warmfront.lab.emulator_process import EmulatorProcess
+from warmfront.lab.fault_actions import BackendsTerminated, send
+from warmfront.lab.http_client import Client, NoAnswer
+from warmfront.lab.stage import POSTGRES
+from warmfront.lab.tcp_faults import TcpFault
 
-from local.lab.emulator_process import EmulatorProcess
-from local.lab.faults import BackendsTerminated, send
-from local.lab.http_client import Client, NoAnswer
-from local.lab.stage import POSTGRES
-from local.lab.tcp_faults import TcpFault
 from tests.kit.bench import Bench, in_parallel, meanwhile
 from tests.kit.order_history import NO_ANSWER, PLACED, Final, Order, Post, Told, Violation, violations
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from warmfront.backing.redis import Redis
 
-from local.backing.redis import Redis
 from tests.kit.fleet_process import BREAKER, OPEN_S, VOTES
 
 ROOT = Path(__file__).parents[2]

@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from warmfront.lab.emulator_process import EmulatorProcess
+from warmfront.lab.fault_actions import BackendsTerminated, LockHeld, OnProxy, applied
+from warmfront.lab.http_client import Reply
+from warmfront.lab.scene import LogPart
+from warmfront.lab.stage import POSTGRES, REDIS
+from warmfront.lab.tcp_faults import TcpFault
 
-from local.lab.emulator_process import EmulatorProcess
-from local.lab.faults import BackendsTerminated, LockHeld, OnProxy, applied
-from local.lab.http_client import Reply
-from local.lab.scene import LogPart
-from local.lab.stage import POSTGRES, REDIS
-from local.lab.tcp_faults import TcpFault
 from tests.emulator.serving import serve
 from tests.kit.bench import CARELESS, PATIENCE_S, ROOT, TEMPLATE, Bench
 from tests.kit.leaks import EVERYWHERE, IN_ANSWERS, Leak, leaks

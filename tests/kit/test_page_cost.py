@@ -4,8 +4,8 @@ import json
 
 import asyncpg
 import pytest
+from warmfront.lab.emulator_process import EmulatorProcess
 
-from local.lab.emulator_process import EmulatorProcess
 from shared.shop import catalog
 from tests.kit.bench import Bench
 from tools.page_cost import LIMIT, PAGE, RATIO_MAX, VARIANTS, Cost, measure, table

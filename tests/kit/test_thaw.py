@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Literal
 
 import pytest
+from warmfront.lab.emulator_process import EmulatorProcess
+from warmfront.lab.fault_actions import LockHeld
+from warmfront.lab.http_client import Reply
 
-from local.lab.emulator_process import EmulatorProcess
-from local.lab.faults import LockHeld
-from local.lab.http_client import Reply
 from tests.kit.bench import CARELESS, PATIENCE_S, Bench, frozen
 
 AT_ONCE = 4

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from local.lab.proxy import Proxy
-from local.lab.tcp_faults import TcpFault
+from warmfront.lab.proxy import Proxy
+from warmfront.lab.tcp_faults import TcpFault
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 PATIENCE_S = 10.0  # bounds a test that would hang; nothing is expected to take a hundredth of it

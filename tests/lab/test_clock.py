@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from local.lab.clock import FOLDER, set_clock, with_clocks
+from warmfront.lab.clock import FOLDER, set_clock, with_clocks
 
 OWN = """
 import time

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
-from local.lab.command import lessons, result_of, subjects, table
-from local.lab.emulator_process import EmulatorError, EmulatorSettings
-from local.lab.engine import PROCEDURES, Engine, ExperimentReport, with_operations
-from local.lab.experiments import (
+from warmfront.cli.lab import lessons, result_of, subjects, table
+from warmfront.lab.emulator_process import EmulatorError, EmulatorSettings
+from warmfront.lab.engine import PROCEDURES, Engine, ExperimentReport, with_operations
+from warmfront.lab.experiments import (
     OURS,
     Control,
     Criterion,
@@ -22,12 +21,12 @@ from local.lab.experiments import (
     VariantSpec,
     load_suite,
 )
-from local.lab.load_procedures import LoadOptions
-from local.lab.repeats import Repeats
-from local.lab.scene import FAULTS, Gate, Observation, Scene, Span, Subject, build_fault, options
-from local.lab.stage import Stage
-from local.lab.tcp_faults import FAULT_KINDS
-from local.results import decode_result, write_result
+from warmfront.lab.load_procedures import LoadOptions
+from warmfront.lab.repeats import Repeats
+from warmfront.lab.scene import FAULTS, Gate, Observation, Scene, Span, Subject, build_fault, options
+from warmfront.lab.stage import Stage
+from warmfront.lab.tcp_faults import FAULT_KINDS
+from warmfront.results import decode_result, write_result
 
 
 @dataclass
@@ -301,7 +300,7 @@ class TestOurSuite:
 
     @pytest.mark.parametrize("tried", suite.experiment, ids=lambda each: each.id)
     def test_its_lessons_name_a_file_that_is_there(self, tried: Experiment) -> None:
-        root = OURS.parents[2]
+        root = OURS.parents[3]
         parts = (part.strip(",") for part in tried.lessons.file.split())
         files = [part for part in parts if part.endswith((".py", ".yaml"))]
         assert files

@@ -13,10 +13,9 @@ from typing import Any
 import asyncpg
 import pytest
 import redis.exceptions
-
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
-from local.lab.faults import (
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
+from warmfront.lab.fault_actions import (
     BackendsTerminated,
     ConnectionLimit,
     ConnectionsTaken,
@@ -41,8 +40,8 @@ from local.lab.faults import (
     run_sql,
     runs,
 )
-from local.lab.proxy_process import ProxyProcess
-from local.lab.tcp_faults import TcpFault
+from warmfront.lab.proxy_process import ProxyProcess
+from warmfront.lab.tcp_faults import TcpFault
 
 ANSWER_S = 10.0
 

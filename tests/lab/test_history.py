@@ -5,8 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from local.lab.history import (
+from warmfront.lab.history import (
     Anomalies,
     End,
     History,

@@ -5,8 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-
-from local.lab.http_client import Client, NoAnswer
+from warmfront.lab.http_client import Client, NoAnswer
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 

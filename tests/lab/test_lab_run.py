@@ -12,13 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-
-from local.lab import command
-from local.lab.emulator_process import EmulatorSettings
-from local.lab.experiments import OURS, load_suite
-from local.lab.faults import family
-from local.lab.stage import Stage
-from local.results import read_result
+from warmfront.cli import lab
+from warmfront.lab.emulator_process import EmulatorSettings
+from warmfront.lab.experiments import OURS, load_suite
+from warmfront.lab.fault_actions import family
+from warmfront.lab.stage import Stage
+from warmfront.results import read_result
 
 ROOT = Path(__file__).parents[2]
 CHOSEN = os.environ.get("LAB_EXPERIMENTS", "").split()
@@ -26,10 +25,10 @@ CHOSEN = os.environ.get("LAB_EXPERIMENTS", "").split()
 PATIENCE_S = 30.0  # bounds a test that would hang
 
 
-def lab(*arguments: str) -> int:
+def run_lab(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
+    lab.add_arguments(parser)
+    return lab.run(parser.parse_args(arguments))
 
 
 @pytest.mark.slow
@@ -38,7 +37,7 @@ def test_an_experiment_fails_its_control_passes_the_kit_and_leaves_a_result(
 ) -> None:
     output = tmp_path / "lab.json"
     template = str(ROOT / "template.yaml")
-    status = lab(
+    status = run_lab(
         "run", "mistyped-setting", "--variant", "pooled", "--in-turn", "--template", template, "--output", str(output)
     )
     out, err = capfd.readouterr()
@@ -72,7 +71,7 @@ def test_what_is_broken_are_the_servers_of_the_stage_whatever_the_shell_asks_for
 
 @pytest.mark.slow
 def test_the_doctor_finds_every_mistake_and_the_defaults(capfd: pytest.CaptureFixture[str]) -> None:
-    assert lab("run", "doctor", "--variant", "pooled", "--in-turn", "--template", str(ROOT / "template.yaml")) == 0
+    assert run_lab("run", "doctor", "--variant", "pooled", "--in-turn", "--template", str(ROOT / "template.yaml")) == 0
     out, _ = capfd.readouterr()
     assert "library defaults:       findings" in out
     assert "pooled:                 findings 0 (at most 0)" in out
@@ -81,7 +80,7 @@ def test_the_doctor_finds_every_mistake_and_the_defaults(capfd: pytest.CaptureFi
 @pytest.mark.stress
 def test_every_control_fails_and_the_kit_holds_everywhere(tmp_path: Path) -> None:
     output = tmp_path / "lab.json"
-    status = lab("run", *(CHOSEN or ["--all"]), "--template", str(ROOT / "template.yaml"), "--output", str(output))
+    status = run_lab("run", *(CHOSEN or ["--all"]), "--template", str(ROOT / "template.yaml"), "--output", str(output))
     found = read_result(output).experiments
     assert len(found) == (len(CHOSEN) or len(load_suite().experiment))
     assert [each.name for each in found if each.control.verdict != "fail"] == []
@@ -102,7 +101,7 @@ def test_one_seed_gives_one_verdict_five_times_of_five(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output, template = tmp_path / "lab.json", str(ROOT / "template.yaml")
-    status = lab("run", name, "--seed", "7", "--repeat", "5", "--template", template, "--output", str(output))
+    status = run_lab("run", name, "--seed", "7", "--repeat", "5", "--template", template, "--output", str(output))
     with capfd.disabled():
         print(capfd.readouterr().out)
     ((_, runs),) = json.loads(output.read_text())["settings"]["verdicts"].items()
@@ -114,7 +113,7 @@ def test_one_seed_gives_one_verdict_five_times_of_five(
 @pytest.mark.stress
 def test_ten_thousand_orders_under_kills_are_found_corrupt_under_naive_and_whole_under_the_kit(tmp_path: Path) -> None:
     output = tmp_path / "lab.json"
-    status = lab("run", "order-under-kill", "--template", str(ROOT / "template.yaml"), "--output", str(output))
+    status = run_lab("run", "order-under-kill", "--template", str(ROOT / "template.yaml"), "--output", str(output))
     measures = json.loads(output.read_text())["settings"]["experiments"]["C1"]["measures"]
     for kind in ("lost", "duplicated", "negative"):
         assert measures["naive"][kind] > 0, measures["naive"]
@@ -152,9 +151,9 @@ lessons = {{ broke = "a", held = "b", file = "c" }}
 
 def lab_process(suite: Path) -> subprocess.Popen[str]:
     suite.write_text(QUICK.format(workloads=OURS.with_name("workloads.toml")))
-    command = [sys.executable, "-m", "local.cli", "lab", "run", "X1", "--in-turn", "--experiments", str(suite)]
+    lab = [sys.executable, "-m", "warmfront.cli.main", "lab", "run", "X1", "--in-turn", "--experiments", str(suite)]
     return subprocess.Popen(
-        [*command, "--template", str(ROOT / "template.yaml")],
+        [*lab, "--template", str(ROOT / "template.yaml")],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(suite.parent)},
         stdout=subprocess.DEVNULL,
@@ -209,14 +208,14 @@ def test_a_template_that_cannot_be_used_is_an_error_with_its_reason(
 ) -> None:
     template = tmp_path / "template.yaml"
     template.write_text("Resources: {A: {Type: AWS::Serverless::Function, Properties: {Runtime: nothing}}}\n")
-    assert lab("run", "D3", "--in-turn", "--template", str(template)) == 2
+    assert run_lab("run", "D3", "--in-turn", "--template", str(template)) == 2
     assert "has none of the functions these experiments are for: Naive, Pooled" in capsys.readouterr().err
-    assert lab("run", "D3", "--in-turn", "--template", str(tmp_path / "absent.yaml")) == 2
+    assert run_lab("run", "D3", "--in-turn", "--template", str(tmp_path / "absent.yaml")) == 2
     assert "ended before it was ready" in capsys.readouterr().err
 
 
 def test_the_list_names_every_experiment_and_what_it_breaks(capsys: pytest.CaptureFixture[str]) -> None:
-    assert lab("list") == 0
+    assert run_lab("list") == 0
     out = capsys.readouterr().out
     assert "B1  slow-database" in out
     assert "latency on postgres" in out
@@ -225,7 +224,7 @@ def test_the_list_names_every_experiment_and_what_it_breaks(capsys: pytest.Captu
 
 
 def test_the_faults_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert lab("list", "--faults") == 0
+    assert run_lab("list", "--faults") == 0
     out = capsys.readouterr().out
     assert "latency               every chunk comes delay_s late (delay_s = 0.1)" in out
     assert "connection_limit" in out
@@ -234,7 +233,7 @@ def test_the_faults_are_listed_with_their_settings(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("times", ["0", "-1", "often"])
 def test_an_experiment_is_repeated_at_least_once(times: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        lab("run", "B1", "--repeat", times)
+        run_lab("run", "B1", "--repeat", times)
     assert "argument --repeat" in capsys.readouterr().err
 
 
@@ -251,5 +250,5 @@ def test_an_experiment_is_repeated_at_least_once(times: str, capsys: pytest.Capt
 def test_a_mistake_is_named_before_anything_is_started(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert lab(*arguments) == 2
+    assert run_lab(*arguments) == 2
     assert says in capsys.readouterr().err

@@ -5,11 +5,10 @@ import os
 from array import array
 
 import pytest
-
-from local.bench.samples import Outcome, Recording
-from local.lab.http_client import Reply
-from local.lab.load_procedures import Before, Holding, _late_ms, breaker_spans, is_planned, processes, samples_of
-from local.lab.scene import as_request
+from warmfront.bench.load.samples import Outcome, Recording
+from warmfront.lab.http_client import Reply
+from warmfront.lab.load_procedures import Before, Holding, _late_ms, breaker_spans, is_planned, processes, samples_of
+from warmfront.lab.scene import as_request
 
 
 def recording(*rows: tuple[float, float, int, Outcome]) -> Recording:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from local.lab.experiments import Criterion, ExperimentError, Phases, judge, load_suite
-from local.lab.measures import Sample, curves, measure, quantile
+from warmfront.lab.experiments import Criterion, ExperimentError, Phases, judge, load_suite
+from warmfront.lab.measures import Sample, curves, measure, quantile
 
 PHASES = Phases(before_s=2, during_s=4, after_s=3)
 

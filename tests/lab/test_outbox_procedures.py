@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
-
-from local.backing.aws import Aws
-from local.lab.outbox_procedures import Events, _drain
+from warmfront.backing.aws import Aws
+from warmfront.lab.outbox_procedures import Events, _drain
 
 
 @pytest.fixture(scope="module")

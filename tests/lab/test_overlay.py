@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from local.lab.experiments import ExperimentError
-from local.lab.overlay import STALE_S, overlaid, with_variables
+from warmfront.lab.experiments import ExperimentError
+from warmfront.lab.overlay import STALE_S, overlaid, with_variables
 
 TEMPLATE = """
 Resources:

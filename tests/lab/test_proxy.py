@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from warmfront.lab.proxy import Control, Proxy, new_loop
+from warmfront.lab.proxy_process import ProxyProcess
+from warmfront.lab.tcp_faults import FAULT_KINDS, FaultError, TcpFault
 
-from local.lab.proxy import Control, Proxy, new_loop
-from local.lab.proxy_process import ProxyProcess
-from local.lab.tcp_faults import FAULT_KINDS, FaultError, TcpFault
 from tests.lab.service import PATIENCE_S, Client, bench, unused_port
 
 

@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-
-from local.lab import tcp_faults
-from local.lab.engine import PROCEDURES
-from local.lab.experiments import load_suite
+from warmfront.lab import tcp_faults
+from warmfront.lab.engine import PROCEDURES
+from warmfront.lab.experiments import load_suite
 
 from .service import bench
 

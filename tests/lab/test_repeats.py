@@ -1,10 +1,9 @@
 """Runs with one seed are compared subject by subject, the control among them."""
 
 import pytest
-
-from local.lab.engine import ExperimentReport, SubjectReport
-from local.lab.experiments import Outcome, Verdict, load_suite
-from local.lab.repeats import Repeats
+from warmfront.lab.engine import ExperimentReport, SubjectReport
+from warmfront.lab.experiments import Outcome, Verdict, load_suite
+from warmfront.lab.repeats import Repeats
 
 
 def report(control: Outcome, *variants: Outcome) -> ExperimentReport:

@@ -7,8 +7,7 @@ from typing import Any, cast
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
-from local.gateway.backlog import Backlog
+from warmfront.emulator.gateway.backlog import Backlog
 
 
 class Turns:

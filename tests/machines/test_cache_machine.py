@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from warmfront.backing.redis import Redis as Server
 
-from local.backing.redis import Redis as Server
 from shared.kit.cache import FORMAT, Cache, Found, Outcome, RedisStore
 from shared.kit.deadline import Deadline
 from shared.kit.problems import NotFound, Unavailable

@@ -10,21 +10,20 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from local.lambda_service import fleet as fleet_module
-from local.lambda_service import sandbox as sandbox_module
-from local.lambda_service.environment import Environment
-from local.lambda_service.function import Function
-from local.lambda_service.invocation import Invocation
-from local.lambda_service.logs import LogSink
-from local.lambda_service.phases import Phase
-from local.lambda_service.runtime_api import RuntimeConnection
-from local.lambda_service.sandbox import Guard, Launch, SandboxHost
-from local.lambda_service.starter import InitFailure
-from local.lambda_service.types import InvocationResult, ServiceError, Throttled
-from local.lambda_service.ways import StartPlan, Way
-from local.lambda_service.workplace import Workplace
-from local.template import FunctionConfig
+from warmfront.emulator.lambda_service.environments import process_group as sandbox_module
+from warmfront.emulator.lambda_service.environments.environment import Environment
+from warmfront.emulator.lambda_service.environments.phases import Phase
+from warmfront.emulator.lambda_service.environments.process_group import Guard, Launch, SandboxHost
+from warmfront.emulator.lambda_service.environments.start_modes import StartPlan, Way
+from warmfront.emulator.lambda_service.environments.starter import InitFailure
+from warmfront.emulator.lambda_service.functions import fleet as fleet_module
+from warmfront.emulator.lambda_service.functions.function import Function
+from warmfront.emulator.lambda_service.functions.shared_state import Workplace
+from warmfront.emulator.lambda_service.invocation import Invocation
+from warmfront.emulator.lambda_service.logs.sinks import LogSink
+from warmfront.emulator.lambda_service.runtimes.runtime_api import RuntimeConnection
+from warmfront.emulator.lambda_service.types import InvocationResult, ServiceError, Throttled
+from warmfront.emulator.template import FunctionConfig
 
 LAUNCH = Launch(("fake",), {}, Path("/"))
 PLANS = (StartPlan(), StartPlan(Way.SNAP_START), StartPlan(Way.PROVISIONED, ahead=2))

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from hypothesis.strategies import integers, sampled_from
+from warmfront.backing.postgres import Postgres
 
-from local.backing.postgres import Postgres
 from shared.kit import environment
 from shared.kit.idempotency import Answer, Claim, purge
 from shared.kit.problems import KeyInFlight, KeyReused

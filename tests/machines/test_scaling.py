@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-from local.lambda_service.scaling import Decision, Scaling
+from warmfront.emulator.lambda_service.functions.scaling import Decision, Scaling
 
 
 @dataclass

@@ -1,9 +1,8 @@
 """Plausible results made by simulation, for tests only: no figure in here was ever measured."""
 
 import numpy as np
-
-from local.bench.summary import INIT_STAGES, WHOLE_COLD_START, summarise, summarise_cold
-from local.results import (
+from warmfront.bench.statistics.summary import INIT_STAGES, WHOLE_COLD_START, summarise, summarise_cold
+from warmfront.results import (
     Block,
     Check,
     Cold,

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from warmfront.bench.statistics import compare as comparing
+from warmfront.bench.statistics.compare import Outcome, compare, render
+from warmfront.cli import report as reporting
+from warmfront.results import Block, Result, ResultError, write_result
 
-from local.bench import compare as comparing
-from local.bench.compare import Outcome, compare, render
-from local.report import command as reporting
-from local.results import Block, Result, ResultError, write_result
 from tests.report.samples import bench_result, cold_result, lab_result
 
 

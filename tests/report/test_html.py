@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from warmfront.report import theme
+from warmfront.report.html import render_html, render_png, write_html
+from warmfront.report.pictures import pictures
+from warmfront.results import Cold, Comparison, Result, Series, Variant
 
-from local.report import theme
-from local.report.html import render_html, render_png, write_html
-from local.report.pictures import pictures
-from local.results import Cold, Comparison, Result, Series, Variant
 from tests.report.samples import bench_result, cold_result, full_result, lab_result
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}

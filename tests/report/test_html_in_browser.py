@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from warmfront.report.html import render_html
 
-from local.report.html import render_html
 from tests.report.samples import full_result
 
 PROBE = """<script>

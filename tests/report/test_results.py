@@ -6,9 +6,8 @@ import jsonschema
 import msgspec
 import numpy as np
 import pytest
-
-from local import results
-from local.results import Block, Result, ResultError, Validity, decode_result, read_result, write_result
+from warmfront import results
+from warmfront.results import Block, Result, ResultError, Validity, decode_result, read_result, write_result
 
 
 def small_result(**changes: Any) -> Result:
@@ -54,7 +53,7 @@ def test_figures_of_numpy_are_written_as_plain_numbers(tmp_path: Path) -> None:
 
 def test_the_schema_file_says_what_the_code_says() -> None:
     file = Path(results.__file__).with_name("results.schema.json")
-    assert json.loads(file.read_text()) == results.json_schema(), "write it anew: python -m local.results"
+    assert json.loads(file.read_text()) == results.json_schema(), "write it anew: python -m warmfront.results"
 
 
 def test_a_written_result_satisfies_the_schema() -> None:

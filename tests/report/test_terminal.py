@@ -4,9 +4,9 @@ import re
 import msgspec
 import pytest
 from msgspec.structs import replace
+from warmfront.report import figures, terminal
+from warmfront.results import Comparison, Result, Summary
 
-from local.report import figures, terminal
-from local.results import Comparison, Result, Summary
 from tests.report.samples import bench_result, cold_result, full_result, lab_result
 
 COLOUR = re.compile("\x1b\\[[0-9;]*m")

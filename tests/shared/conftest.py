@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
 
-from local.backing.postgres import Postgres
-from local.backing.redis import Redis
 from shared.kit.deadline import Deadline
 from shared.kit.postgres import Database
 from shared.shop.settings import Settings, read

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from warmfront.backing.redis import Redis as Server
 
-from local.backing.redis import Redis as Server
 from shared.kit import telemetry
 from shared.kit.breaker import State
 from shared.kit.cache import Cache, Outcome, RedisStore, forget

@@ -12,8 +12,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from warmfront.backing.postgres import Postgres
 
-from local.backing.postgres import Postgres
 from shared.kit import telemetry
 from shared.kit.breaker import State
 from shared.kit.deadline import Deadline

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warmfront.backing.redis import Redis
 
-from local.backing.redis import Redis
 from shared.kit.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Mode, Outcome, State
 from shared.kit.breaker_votes import (
     Degraded,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import redis
+from warmfront.backing.redis import Redis
 
 import shared.kit.breaker_votes
-from local.backing.redis import Redis
 from shared.kit.breaker_votes import Exchange
 from tests.machines.votes_model import Fleet, Reply, Request, Rules, Store, Verdict, after_time, sync
 

@@ -1,0 +1,291 @@
+"""The load generator as a process of its own: what the session says to it over a pipe, and what runs behind the pipe.
+
+Commands and answers are JSON lines; samples follow their answer as plain 64-bit integers. Knows nothing of statistics.
+"""
+
+import asyncio
+import gc
+import http.client
+import json
+import os
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import msgspec
+
+from . import time_slice
+from .generator import Generator
+from .render import Cursors, Renderer, pick
+from .samples import Plan, Recording, Target
+from .workloads import Variant, Walk, Workload, WorkloadFile, load_workloads
+
+WALK_TIMEOUT_S = 30.0
+STOP_S = 5.0
+
+
+class LoadError(Exception):
+    """The load generator could not do what it was told."""
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """What to send, and where: the workload's name in its file, the variant, and the plan of the block."""
+
+    file: str
+    workload: str
+    variant: str
+    target: Target
+    plan: Plan
+    base_path: str = ""
+    expected: int = 0
+
+
+# The session's side
+
+
+class LoadProcess:
+    """The session's handle on the generator's process: a block is prepared, then run; both calls await the answer."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    @classmethod
+    def start(cls) -> Self:
+        # It ends when its stdin does, so it cannot survive the session however that ends.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "warmfront.bench.load.load_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the session, which then closes the pipe
+        )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def walk(self, order: Order) -> int:
+        """Finds the cursors this workload's page depths need, for this variant; how many pages were walked."""
+        return int(self._ask("walk", order)["pages"])
+
+    def prepare(self, order: Order) -> None:
+        self._ask("prepare", order)
+
+    def run(self) -> Recording:
+        """The timed section of the block that was prepared last."""
+        answer = self._ask("run")
+        columns = [self._read_column(answer["samples"]) for _ in Recording.COLUMNS]
+        late, around = self._read_column(answer["late"]), self._read_column(answer["around"])
+        return Recording.of(columns, answer["opened"], late, around=around, began_ns=answer["began_ns"])
+
+    def _ask(self, do: str, order: Order | None = None) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        command = {"do": do} if order is None else {"do": do, "order": order}
+        try:
+            self._process.stdin.write(msgspec.json.encode(command) + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._gone()
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise LoadError(answer["error"])
+        return answer
+
+    def _gone(self) -> LoadError:
+        status = self._process.wait(STOP_S)
+        return LoadError(f"the load generator ended with status {status}; what it said is above")
+
+    def _read_column(self, count: int) -> array[int]:
+        assert self._process.stdout is not None
+        column = array("q")
+        column.frombytes(self._process.stdout.read(count * column.itemsize))
+        if len(column) != count:
+            raise self._gone()
+        return column
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# The generator's side
+
+
+class _Server:
+    """Obeys one command after the other; keeps connections, workload files and walked cursors in between."""
+
+    def __init__(self, answer: Callable[[bytes], None]) -> None:
+        self._answer = answer
+        self._generators: dict[Target, Generator] = {}
+        self._files: dict[str, WorkloadFile] = {}
+        self._cursors: dict[tuple[str, str], Cursors] = {}
+        self._prepared: Generator | None = None
+
+    async def obey(self, line: bytes) -> None:
+        command = json.loads(line)
+        orders: Mapping[str, Callable[[Order], Coroutine[Any, Any, dict[str, Any]]]] = {
+            "walk": self._walk,
+            "prepare": self._prepare,
+        }
+        try:
+            if command["do"] == "run":
+                await self._run()
+                return
+            done = await orders[command["do"]](msgspec.convert(command["order"], Order))
+        except Exception as error:  # the session decides what a failed command means; the process goes on
+            done = {"error": f"{error}" if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"}
+        self._answer(json.dumps(done).encode() + b"\n")
+
+    async def _walk(self, order: Order) -> dict[str, Any]:
+        """Once for each variant of a file: the setup brings the same data back, so cursors stay good."""
+        workload, variant = self._find(order)
+        file = self._files[order.file]
+        key = (order.file, order.variant)
+        walk = workload.walk
+        if walk is None and variant.cursor_at_depth is None:
+            raise LoadError(f"{order.file}: {{page_depth}} of variant {variant.name!r} needs a [walk]")
+        if key in self._cursors:
+            return {"pages": 0}
+        if variant.cursor_at_depth is not None:
+            self._cursors[key] = Cursors((), walk.rows if walk else 1, variant.cursor_at_depth)
+            return {"pages": 0}
+        assert walk is not None
+        prefix = order.base_path + variant.prefix
+        walked = await asyncio.to_thread(
+            _walk_pages, order, walk, prefix, file.headers, max(1, file.deepest // walk.rows)
+        )
+        self._cursors[key] = Cursors(walked, walk.rows)
+        return {"pages": len(walked)}
+
+    async def _prepare(self, order: Order) -> dict[str, Any]:
+        workload, variant = self._find(order)
+        renderer = Renderer(
+            workload,
+            order.base_path + variant.prefix,
+            host=order.target.authority,
+            headers=self._files[order.file].headers,
+            seed=order.plan.seed,
+            cursors=self._cursors.get((order.file, order.variant)),
+            keep_alive=order.plan.keep_alive,
+        )
+        generator = self._generators.setdefault(order.target, Generator(order.target))
+        await generator.prepare(order.plan, renderer, expected=order.expected)
+        self._prepared = generator
+        gc.collect()
+        gc.freeze()
+        return {"prepared": True}
+
+    async def _run(self) -> None:
+        generator, self._prepared = self._prepared, None
+        if generator is None:
+            raise LoadError("a block is prepared before it is run")
+        gc.disable()  # what a block makes is kept until it ends anyway
+        try:
+            recording = await generator.run()
+        finally:
+            gc.enable()
+        header = {
+            "samples": len(recording),
+            "opened": recording.opened,
+            "late": len(recording.late_ns),
+            "around": len(recording.around),
+            "began_ns": recording.began_ns,
+        }
+        columns = b"".join(getattr(recording, name).tobytes() for name in (*Recording.COLUMNS, "late_ns", "around"))
+        self._answer(json.dumps(header).encode() + b"\n" + columns)
+
+    def _find(self, order: Order) -> tuple[Workload, Variant]:
+        if order.file not in self._files:
+            self._files[order.file] = load_workloads(Path(order.file))
+        file = self._files[order.file]
+        return file.workload(order.workload), file.variant(order.variant)
+
+    def close(self) -> None:
+        for generator in self._generators.values():
+            generator.close()
+
+
+def _walk_pages(order: Order, walk: Walk, prefix: str, headers: dict[str, str], pages: int) -> list[str]:
+    """The cursor behind each page, by asking for one page after the other on one connection."""
+    kind = http.client.HTTPSConnection if order.target.tls else http.client.HTTPConnection
+    connection = kind(order.target.host, order.target.port, timeout=WALK_TIMEOUT_S)
+    cursors: list[str] = []
+    path = walk.start
+    try:
+        while len(cursors) < pages:
+            connection.request("GET", prefix + path, headers=headers)
+            response = connection.getresponse()
+            body = response.read()
+            where = f"GET {prefix}{path} (page {len(cursors) + 1} of the walk)"
+            if response.status != 200:
+                raise LoadError(f"{where} answered {response.status}: {body[:300].decode(errors='replace')}")
+            try:
+                cursor = pick(json.loads(body), walk.cursor)
+            except (ValueError, KeyError):
+                cursor = None
+            if cursor is None:
+                raise LoadError(f"{where} has no {walk.cursor!r}; page_depth goes deeper than there are rows")
+            cursors.append(str(cursor))
+            path = walk.next.render({"cursor": quote(str(cursor), safe="")})
+    except OSError as error:
+        raise LoadError(f"{order.target.authority}: the walk broke off: {error}") from error
+    finally:
+        connection.close()
+    return cursors
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    commands = asyncio.StreamReader(limit=2**24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    output = sys.stdout.buffer
+
+    def answer(data: bytes) -> None:
+        output.write(data)
+        output.flush()
+
+    server = _Server(answer)
+    busy: asyncio.Task[None] | None = None
+    while line := await commands.readline():
+        if busy is not None:
+            await busy
+        busy = asyncio.create_task(server.obey(line))
+    os._exit(0)  # the session is gone, or done: nothing of a block in flight is worth a goodbye
+
+
+def main() -> None:
+    # Whoever sends late measures its own wait: among busy environments it is woken three times as late without this.
+    time_slice.shorten_own()
+    try:
+        import uvloop
+    except ImportError:  # not on every platform; the generator then costs three times the CPU
+        asyncio.run(_serve())
+    else:
+        uvloop.run(_serve())
+
+
+if __name__ == "__main__":
+    main()

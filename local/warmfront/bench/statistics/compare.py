@@ -1,0 +1,235 @@
+"""Two results of one kind, row by row: faster, slower or not significant. Measures nothing, shows no other figure."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import msgspec
+
+from warmfront.bench.statistics import percentiles, summary
+from warmfront.bench.statistics.summary import Figures
+from warmfront.results import Comparison, Result, ResultError, read_result
+
+Change = Literal["faster", "slower", "not significant", "too few samples"]
+COMPARED = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak", "cold_p50", "cold_p95")
+PERCENTILES = {**summary.PERCENTILES, **summary.COLD_PERCENTILES}
+FEWER_MAX = 3  # a cold p95 of 30 rests on two samples: below this many beyond it nothing is claimed
+ERRORS_MAX = 0.001  # more errors than before, by this share of the requests, is slower
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    workload: str
+    variant: str
+    metric: str
+    unit: str
+    before: float
+    after: float
+    times_better: percentiles.Interval
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def slower(self) -> int:
+        return sum(row.change == "slower" for row in self.rows)
+
+    @property
+    def faster(self) -> int:
+        return sum(row.change == "faster" for row in self.rows)
+
+
+def compare(before: Result, after: Result, *, smallest: float = percentiles.SMALLEST_CLAIM) -> Outcome:
+    """Runs at two times are not paired: a change counts only beyond what the machine's own speed changed by."""
+    if before.kind != after.kind:
+        raise ResultError(f"a {before.kind} and a {after.kind} result cannot be compared: measure the same kind twice")
+    speed = _speed_change(before, after)
+    floor = max(smallest, abs(speed - 1.0), abs(1.0 / speed - 1.0))
+    old, new = _figures(before, seed=1), _figures(after, seed=2)
+    rows = [row for key, figures in old.items() if key in new for row in _rows(*key, figures, new[key], floor)]
+    rows += _error_rows(before, after)
+    places = list(old)
+    rows.sort(key=lambda row: places.index((row.workload, row.variant)))
+    if not rows:
+        raise ResultError("the two results have no workload and variant in common: nothing to compare")
+    missing = sorted({f"{workload} {variant}" for workload, variant in old.keys() ^ new.keys()})
+    return Outcome(tuple(rows), tuple(_notes(before, after, speed, floor, smallest, missing)))
+
+
+def _figures(result: Result, *, seed: int) -> dict[tuple[str, str], Figures]:
+    """(workload, variant) -> its figures, drawn with a seed of its own: the two runs are independent."""
+    found = {}
+    blocks = [block for block in result.blocks if block.latency_us]
+    for key in dict.fromkeys((block.workload, block.variant) for block in blocks):
+        found[key] = summary.figures_of(
+            [block for block in blocks if (block.workload, block.variant) == key], seed=seed
+        )
+    for cold in result.cold:
+        if cold.samples:
+            found[summary.cold_workload(cold), cold.variant] = summary.cold_figures_of(cold, seed=seed)
+    return found
+
+
+def _rows(workload: str, variant: str, old: Figures, new: Figures, floor: float) -> list[Row]:
+    compared = summary.compare_figures(workload, "before", "after", old, new)
+    rows = []
+    for found in compared:
+        if found.metric in COMPARED:
+            few = min(_beyond(found.metric, old), _beyond(found.metric, new)) < FEWER_MAX
+            times = percentiles.Interval(found.ratio, found.low, found.high)
+            change = "too few samples" if few else _change(found, old, new, floor)
+            rows.append(
+                Row(
+                    workload,
+                    variant,
+                    found.metric,
+                    found.unit,
+                    found.baseline_value,
+                    found.candidate_value,
+                    times,
+                    change,
+                )
+            )
+    return rows
+
+
+def _beyond(metric: str, figures: Figures) -> float:
+    q = PERCENTILES.get(metric)
+    return figures[metric].n * (1.0 - q) if q is not None else float("inf")
+
+
+def _change(found: Comparison, old: Figures, new: Figures, floor: float) -> Change:
+    above, below = old[found.metric], new[found.metric]
+    if min(above.estimate.blocks, below.estimate.blocks) < 2:
+        return "too few samples"
+    if found.metric in summary.HIGHER_IS_BETTER:
+        above, below = below, above
+    claim = percentiles.claim(percentiles.ratio(above.estimate, below.estimate, percentiles.CLAIM_CONFIDENCE), floor)
+    changes: dict[percentiles.Claim, Change] = {
+        "better": "faster",
+        "worse": "slower",
+        "not significant": "not significant",
+    }
+    return changes[claim]
+
+
+def _error_rows(before: Result, after: Result) -> list[Row]:
+    """Only where errors came or went: requests that fail are fast, and no gate may let them pass as faster."""
+    shares = [_error_shares(result) for result in (before, after)]
+    rows = []
+    for (workload, variant), old in shares[0].items():
+        new = shares[1].get((workload, variant))
+        if new is not None and abs(new - old) > ERRORS_MAX:
+            times = percentiles.Interval(1.0, 1.0, 1.0)
+            change: Change = "slower" if new > old else "faster"
+            rows.append(Row(workload, variant, "errors", "%", 100 * old, 100 * new, times, change))
+    return rows
+
+
+def _error_shares(result: Result) -> dict[tuple[str, str], float]:
+    counted: dict[tuple[str, str], tuple[int, int]] = {}
+    for block in result.blocks:
+        errors, requests = counted.get((block.workload, block.variant), (0, 0))
+        counted[block.workload, block.variant] = errors + block.errors, requests + block.answered
+    return {key: errors / requests for key, (errors, requests) in counted.items() if requests}
+
+
+def _speed_change(before: Result, after: Result) -> float:
+    """How much longer the calibration spin took in the second run; 1 where it is not known."""
+    spins = [[block.spin_ms for block in result.blocks if block.spin_ms > 0] for result in (before, after)]
+    return median(spins[1]) / median(spins[0]) if all(spins) else 1.0
+
+
+def _notes(before: Result, after: Result, speed: float, floor: float, smallest: float, missing: list[str]) -> list[str]:
+    notes = [
+        f"the {which} run was not valid: {', '.join(check.name for check in result.validity.checks if not check.passed)}"
+        for which, result in (("first", before), ("second", after))
+        if not result.validity.valid
+    ]
+    if before.machine.get("cpu") != after.machine.get("cpu"):
+        notes.append(f"measured on different machines: {before.machine.get('cpu')} and {after.machine.get('cpu')}")
+    if floor > smallest:
+        slower = "slower" if speed > 1 else "faster"
+        notes.append(
+            f"the machine was {abs(speed - 1):.0%} {slower} in the second run: smaller changes are not claimed"
+        )
+    notes += [f"setting {text}" for text in _different(before.settings, after.settings)]
+    if missing:
+        notes.append(f"only in one of the two: {', '.join(missing)}")
+    return notes
+
+
+def _different(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    plain = (str, int, float, bool, type(None))
+    shared = [name for name in old if name in new and isinstance(old[name], plain) and isinstance(new[name], plain)]
+    return [f"{name} differs: {old[name]} and {new[name]}" for name in shared if old[name] != new[name]]
+
+
+def render(outcome: Outcome) -> str:
+    width = max(len(f"{row.workload} {row.variant}") for row in outcome.rows) + 2
+    head = "".ljust(width) + "metric".ljust(17) + "before".rjust(10) + "after".rjust(10) + "  times better, 95 %"
+    lines = [head]
+    last = ""
+    for row in outcome.rows:
+        name = f"{row.workload} {row.variant}"
+        times = f"{row.times_better.value:.2f} {row.times_better.low:.2f}–{row.times_better.high:.2f}"
+        values = f"{_number(row.before):>10}{_number(row.after):>10}"
+        label = (name if name != last else "").ljust(width) + row.metric.ljust(17)
+        lines.append(f"{label}{values}  {times:<19} {row.change}")
+        last = name
+    rest = len(outcome.rows) - outcome.slower - outcome.faster
+    lines += ["", f"{outcome.slower} slower, {outcome.faster} faster, {rest} not significant"]
+    return "\n".join([*lines, *(f"note: {note}" for note in outcome.notes)]) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", type=Path, metavar="A.json")
+    parser.add_argument("after", type=Path, metavar="B.json")
+    parser.add_argument(
+        "--smallest",
+        type=_percent,
+        default=percentiles.SMALLEST_CLAIM,
+        metavar="PERCENT",
+        help="changes below this are never claimed (default: 2%%)",
+    )
+    parser.add_argument(
+        "--allow-invalid", action="store_true", help="compare runs that say themselves they are not valid"
+    )
+    parser.add_argument("--json", action="store_true", help="the rows as JSON instead of a table")
+    parser.epilog = "Exit status: 0 nothing is slower, 1 something is, 2 the results cannot be compared."
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / 100.0
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage, such as 5%") from None
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0% and 100%")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        before, after = (read_result(path) for path in (args.before, args.after))
+        for path, result in ((args.before, before), (args.after, after)):
+            if not result.validity.valid and not args.allow_invalid:
+                raise ResultError(f"{path} is not a valid run by its own checks; run it again, or say --allow-invalid")
+        outcome = compare(before, after, smallest=args.smallest)
+    except ResultError as error:
+        print(f"warmfront compare: {error}", file=sys.stderr)
+        return 2
+    sys.stdout.write(msgspec.json.encode(outcome).decode() + "\n" if args.json else render(outcome))
+    return 1 if outcome.slower else 0

@@ -1,0 +1,102 @@
+"""`warmfront doctor` on the command line: a template in, findings and an exit status out. Knows no rule."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from warmfront.doctor.examine import examine
+from warmfront.doctor.finding import Finding, Limits, Severity
+from warmfront.emulator.template import (
+    Template,
+    TemplateError,
+    load_template,
+    parse_parameter_overrides,
+    read_parameter_overrides,
+)
+
+COLOURS = {Severity.ERROR: "\x1b[31m", Severity.WARNING: "\x1b[33m", Severity.ADVICE: "\x1b[2m"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    limits = Limits()
+    parser.add_argument(
+        "--template", type=Path, default=Path("template.yaml"), metavar="FILE", help="default: template.yaml"
+    )
+    parser.add_argument(
+        "--parameter-overrides",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="template parameters, as SAM CLI takes them",
+    )
+    parser.add_argument(
+        "--config-env",
+        default="local",
+        metavar="NAME",
+        help="[NAME.global.parameters] of samconfig.toml (default: local)",
+    )
+    parser.add_argument(
+        "--max-connections", type=int, default=limits.max_connections, metavar="N", help="of Postgres (default: 100)"
+    )
+    parser.add_argument(
+        "--kept-connections",
+        type=int,
+        default=limits.kept_connections,
+        metavar="N",
+        help="of these, for others (default: 10)",
+    )
+    parser.add_argument(
+        "--account-concurrency",
+        type=int,
+        default=limits.account_concurrency,
+        metavar="N",
+        help="of the account (default: 1000)",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="advice as well: what depends on things a template does not say"
+    )
+    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+    parser.epilog = "Exit status: 0 nothing found, 1 mistakes found, 2 the template cannot be read."
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        from_file = read_parameter_overrides(args.template.parent / "samconfig.toml", args.config_env)
+        given = parse_parameter_overrides(args.parameter_overrides)
+        template = load_template(args.template, parameters={**from_file, **given})
+    except TemplateError as error:
+        print(f"warmfront doctor: {error}", file=sys.stderr)
+        return 2
+    limits = Limits(args.max_connections, args.kept_connections, args.account_concurrency)
+    found = examine(template, limits)
+    shown = [finding for finding in found if args.all or finding.severity is not Severity.ADVICE]
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in shown], indent=2))
+    else:
+        hidden = len(found) - len(shown)
+        print(render(template, shown, hidden=hidden, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    return 1 if any(finding.severity is not Severity.ADVICE for finding in found) else 0
+
+
+def render(template: Template, found: Sequence[Finding], *, hidden: int, colour: bool) -> str:
+    name = os.path.relpath(template.path)
+    lines = []
+    for finding in found:
+        label = finding.severity.upper()
+        painted = f"{COLOURS[finding.severity]}{label}\x1b[0m" if colour else label
+        place = f"{name}:{finding.line}" if finding.line else name
+        lines += [
+            f"{painted} {finding.where} ({place}): {finding.rule}",
+            f"  {finding.message}",
+            f"  fix: {finding.fix}",
+            "",
+        ]
+    counts = [(severity, sum(finding.severity is severity for finding in found)) for severity in Severity]
+    told = ", ".join(f"{count} {severity}{'s' if count > 1 and severity is not Severity.ADVICE else ''}"
+                     for severity, count in counts if count)  # fmt: skip
+    rest = f"; {hidden} more to weigh with --all" if hidden else ""
+    return "\n".join([*lines, f"{name}, {len(template.functions)} functions: {told or 'no mistakes found'}{rest}"])

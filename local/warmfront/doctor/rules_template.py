@@ -1,0 +1,208 @@
+"""Rules between resources: functions and their database, APIs, queues and schedules. Knows no single function's rules."""
+
+import math
+from collections.abc import Callable, Iterator
+
+from warmfront.doctor.finding import Finding, Limits, Severity
+from warmfront.doctor.waits import database, read_waits
+from warmfront.emulator.template import FunctionConfig, QueueConfig, ScheduleSource, SqsSource, Template
+
+type Rule = Callable[[Template, Limits], Iterator[Finding]]
+
+VISIBILITY_FACTOR = 6  # lambda/latest/dg/services-sqs-configure.html
+
+
+def connections(template: Template, limits: Limits) -> Iterator[Finding]:
+    """Environments x pool, added up over all functions of one server."""
+    servers: dict[str, list[FunctionConfig]] = {}
+    for function in template.functions.values():
+        if (server := database(function)) is not None:
+            servers.setdefault(server, []).append(function)
+    for own in servers.values():
+        yield from _reserved_connections(own, limits)
+        for function in own:
+            yield from _unreserved_connections(function, limits)
+            yield from _budget(function)
+
+
+def _pool(function: FunctionConfig) -> int:
+    """Without a pool of its own a function opens one connection for each invocation, and serves one at a time."""
+    setting = read_waits(function).pool_max
+    return max(1, int(setting.value)) if setting else 1
+
+
+def _reserved_connections(functions: list[FunctionConfig], limits: Limits) -> Iterator[Finding]:
+    bounded = [function for function in functions if function.reserved_concurrency]
+    needed = {function.logical_id: (function.reserved_concurrency or 0) * _pool(function) for function in bounded}
+    whole = sum(needed.values())
+    if whole <= limits.connections:
+        return
+    worst = max(bounded, key=lambda function: needed[function.logical_id])
+    told = " + ".join(f"{own.logical_id} {own.reserved_concurrency} x {_pool(own)}" for own in bounded)
+    fits = max(1, math.floor((worst.reserved_concurrency or 1) * limits.connections / whole))
+    yield Finding(
+        "connections-over-limit",
+        Severity.ERROR,
+        worst.logical_id,
+        worst.line,
+        f"environments x pool: {told} = {whole} connections, and {limits.connections} may be used "
+        f"(max_connections {limits.max_connections} less {limits.kept_connections} kept)",
+        f"{'a pool of 1, ' if _pool(worst) > 1 else ''}{worst.logical_id} reserved at {fits} or fewer, RDS Proxy between, "
+        "or --max-connections if there are more",
+    )
+
+
+def _unreserved_connections(function: FunctionConfig, limits: Limits) -> Iterator[Finding]:
+    pool = _pool(function)
+    if function.reserved_concurrency is not None or limits.account_concurrency * pool <= limits.connections:
+        return
+    fits = limits.connections // pool
+    # With one connection per environment a proxy or the account's own limit may well hold; with more nothing was weighed.
+    yield Finding(
+        "concurrency-unbounded",
+        Severity.WARNING if pool > 1 else Severity.ADVICE,
+        function.logical_id,
+        function.line,
+        f"no ReservedConcurrentExecutions: up to {limits.account_concurrency:,} environments x {pool} connection(s) "
+        f"against {limits.connections}",
+        f"reserve {fits} or fewer, or put RDS Proxy between",
+    )
+
+
+def _budget(function: FunctionConfig) -> Iterator[Finding]:
+    budget, reserved = read_waits(function).budget, function.reserved_concurrency
+    if budget and budget.value and reserved and reserved * _pool(function) > budget.value:
+        yield Finding(
+            "budget-below-use",
+            Severity.ERROR,
+            function.logical_id,
+            function.line,
+            f"{budget.name} is {budget.value:g}, and {reserved} environments x {_pool(function)} may open "
+            f"{reserved * _pool(function)}: utilisation goes above 100 %",
+            f"{budget.name} of {reserved * _pool(function)}",
+        )
+
+
+def api_timeouts(template: Template, limits: Limits) -> Iterator[Finding]:
+    del limits
+    for function in template.functions.values():
+        routes = [
+            r for api in template.apis if api.kind != "url" for r in api.routes if r.function == function.logical_id
+        ]
+        if routes and function.timeout_s * 1000 >= min(route.timeout_ms for route in routes):
+            least = min(routes, key=lambda route: route.timeout_ms)
+            yield Finding(
+                "timeout-over-api",
+                Severity.ERROR,
+                function.logical_id,
+                function.line,
+                f"Timeout {function.timeout_s} s is not below what the API waits for {least.key} "
+                f"({least.timeout_ms / 1000:g} s): the client has its 503 or 504 while the function runs on and is billed",
+                f"Timeout below {least.timeout_ms / 1000:g} s; longer work belongs behind a queue",
+            )
+
+
+def public_apis(template: Template, limits: Limits) -> Iterator[Finding]:
+    del limits
+    for api in template.apis:
+        if api.cors and api.cors.allow_credentials and "*" in api.cors.allow_origins:
+            yield Finding(
+                "cors-any-with-credentials",
+                Severity.ERROR,
+                api.logical_id,
+                api.line,
+                "CORS allows every origin and credentials: browsers refuse the pair, and what gets round them is open to all",
+                "name the origins",
+            )
+    for function in template.functions.values():
+        url = function.function_url
+        if url and url.auth_type.upper() == "NONE":
+            message = "the function URL has AuthType NONE: anybody may invoke it, past the API and its throttles"
+            yield Finding(
+                "url-public", Severity.WARNING, function.logical_id, function.line, message, "AuthType: AWS_IAM"
+            )
+
+
+def queues(template: Template, limits: Limits) -> Iterator[Finding]:
+    del limits
+    by_arn = {queue.arn: queue for queue in template.queues.values()}
+    for source in template.event_sources:
+        if not isinstance(source, SqsSource):
+            continue
+        function = template.functions[source.function]
+        queue = by_arn.get(source.queue_arn)
+        yield from _source(source, function)
+        if queue is not None:
+            yield from _queue(queue, function)
+
+
+def _source(source: SqsSource, function: FunctionConfig) -> Iterator[Finding]:
+    where, line = function.logical_id, function.line
+    if source.batch_size > 1 and not source.report_batch_item_failures:
+        yield Finding(
+            "whole-batch-retried",
+            Severity.WARNING,
+            where,
+            line,
+            f"batches of {source.batch_size} without ReportBatchItemFailures: one bad message brings all of them again",
+            "FunctionResponseTypes: [ReportBatchItemFailures], and return the failed ids",
+        )
+    most, reserved = source.maximum_concurrency, function.reserved_concurrency
+    if most is not None and reserved is not None and most > reserved:
+        yield Finding(
+            "queue-over-reserved",
+            Severity.ERROR,
+            where,
+            line,
+            f"MaximumConcurrency {most} of {source.queue_name} is above {reserved} reserved: throttled batches count as "
+            "receives and end in the dead-letter queue",
+            f"MaximumConcurrency of {max(2, reserved)} or less, or reserve {most}",
+        )
+
+
+def _queue(queue: QueueConfig, function: FunctionConfig) -> Iterator[Finding]:
+    good = VISIBILITY_FACTOR * function.timeout_s
+    if queue.visibility_timeout_s < good:
+        too_short = queue.visibility_timeout_s < function.timeout_s
+        yield Finding(
+            "visibility-too-short",
+            Severity.ERROR if too_short else Severity.WARNING,
+            queue.logical_id,
+            function.line,
+            f"VisibilityTimeout {queue.visibility_timeout_s} s, and {function.logical_id} may take {function.timeout_s} s: "
+            + (
+                "messages come again while they are being handled"
+                if too_short
+                else "throttled batches come again too soon"
+            ),
+            f"VisibilityTimeout of {good} s ({VISIBILITY_FACTOR} x Timeout)",
+        )
+    if queue.dead_letter_arn is None:
+        yield Finding(
+            "no-dead-letter-queue",
+            Severity.WARNING,
+            queue.logical_id,
+            function.line,
+            f"a message that {function.logical_id} cannot handle comes again until it expires, and then is gone",
+            "RedrivePolicy with a dead-letter queue and maxReceiveCount 5",
+        )
+
+
+def lost_events(template: Template, limits: Limits) -> Iterator[Finding]:
+    """A schedule invokes asynchronously: two retries, and the event is dropped without a word."""
+    del limits
+    for name in dict.fromkeys(own.function for own in template.event_sources if isinstance(own, ScheduleSource)):
+        function = template.functions[name]
+        config = function.event_invoke_config
+        if function.dead_letter_arn is None and (config is None or config.on_failure is None):
+            yield Finding(
+                "failures-dropped",
+                Severity.ADVICE,
+                name,
+                function.line,
+                "a schedule invokes it asynchronously, and an event that fails three times goes nowhere",
+                "EventInvokeConfig with an OnFailure destination, unless the next run makes up for it",
+            )
+
+
+RULES: tuple[Rule, ...] = (connections, api_timeouts, public_apis, queues, lost_events)

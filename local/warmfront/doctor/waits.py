@@ -1,0 +1,191 @@
+"""The limits a function's environment variables set, whoever named them. Knows names and units, and no rule.
+
+Templates call the same thing SHOP_POOL_MAX, DB_POOL_SIZE or MAX_POOL_SIZE: a variable is recognised by the words of its
+name, and its unit by the last of them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from warmfront.emulator.template import FunctionConfig
+
+_UNITS: Final = {
+    "MS": 0.001,
+    "MILLIS": 0.001,
+    "MILLISECONDS": 0.001,
+    "S": 1.0,
+    "SEC": 1.0,
+    "SECS": 1.0,
+    "SECONDS": 1.0,
+    "MINUTES": 60.0,
+}
+UNITLESS_MS_FROM: Final = 100.0  # a time-out without a unit: 30 are seconds, 500 are milliseconds
+REDIS_WORDS: Final = {"REDIS", "CACHE", "VALKEY", "ELASTICACHE"}
+_CONNECTING: Final = {"CONNECT", "CONNECTION"}
+_POOL_MOST: Final = ({"POOL", "MAX"}, {"POOL", "SIZE"}, {"MAX", "POOLSIZE"})
+_CREDENTIAL: Final = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|APIKEY)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One recognised variable and its value: a count, or seconds."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What was found; None where nothing in the template says it."""
+
+    pool_max: Setting | None
+    pool_min: Setting | None
+    acquire: Setting | None
+    connect: Setting | None
+    statement: Setting | None
+    call: Setting | None  # a time-out of an HTTP or AWS client
+    redis: Setting | None
+    redis_connect: Setting | None
+    attempts: Setting | None  # tries in all, the first one included
+    reserve: Setting | None  # kept free of the deadline to answer
+    idle: Setting | None
+    breaker_slow: Setting | None
+    budget: Setting | None
+
+    def timeouts(self) -> list[Setting]:
+        known = (self.acquire, self.connect, self.statement, self.call, self.redis, self.redis_connect)
+        return [setting for setting in known if setting is not None]
+
+
+def read_waits(function: FunctionConfig) -> Waits:
+    found = _Variables(function.environment)
+    return Waits(
+        pool_max=found.count(*_POOL_MOST, without={"MIN", "QUEUE"}),
+        pool_min=found.count({"POOL", "MIN"}),
+        acquire=found.seconds({"ACQUIRE", "TIMEOUT"}, {"POOL", "TIMEOUT"}, {"CHECKOUT", "TIMEOUT"}, {"BORROW", "TIMEOUT"}),
+        connect=found.seconds({"CONNECT", "TIMEOUT"}, {"CONNECTION", "TIMEOUT"}, {"PGCONNECT", "TIMEOUT"}, without=REDIS_WORDS | {"IDLE"})
+        or _url_seconds(function, "connect_timeout"),
+        statement=found.seconds({"STATEMENT", "TIMEOUT"}, {"QUERY", "TIMEOUT"}, {"COMMAND", "TIMEOUT"}, without=REDIS_WORDS)
+        or _statement_option(function),
+        call=found.seconds({"HTTP", "TIMEOUT"}, {"READ", "TIMEOUT"}, {"CLIENT", "TIMEOUT"}, {"REQUEST", "TIMEOUT"}, without=REDIS_WORDS),
+        # A client has two: the one for connecting must not hide the one for an answer, whichever stands first.
+        redis=found.seconds(*({word, "TIMEOUT"} for word in sorted(REDIS_WORDS)), without=_CONNECTING)
+        or _url_seconds(function, "socket_timeout"),
+        redis_connect=found.seconds(*({word, each, "TIMEOUT"} for word in sorted(REDIS_WORDS) for each in sorted(_CONNECTING)))
+        or _url_seconds(function, "socket_connect_timeout"),
+        attempts=found.count({"MAX", "ATTEMPTS"}) or _plus_one(found.count({"RETRIES"}, {"MAX", "RETRY"}, {"RETRY", "COUNT"})),
+        reserve=found.seconds({"DEADLINE", "RESERVE"}),
+        idle=found.seconds({"IDLE", "MAX"}, {"IDLE", "LIFETIME"}, {"MAX", "INACTIVE"}, without={"TRANSACTION"}),
+        breaker_slow=found.seconds({"BREAKER", "SLOW"}, without={"PERCENT", "RATE"}),
+        budget=found.count({"CONNECTION", "BUDGET"}),
+    )  # fmt: skip
+
+
+def _plus_one(retries: Setting | None) -> Setting | None:
+    return Setting(retries.name, retries.value + 1) if retries else None
+
+
+class _Variables:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._words = {name: name.upper().split("_") for name in environment}
+        self._values = environment
+
+    def count(self, *patterns: set[str], without: set[str] | frozenset[str] = frozenset()) -> Setting | None:
+        return self._first(patterns, without, 1.0)
+
+    def seconds(self, *patterns: set[str], without: set[str] | frozenset[str] = frozenset()) -> Setting | None:
+        return self._first(patterns, without, None)
+
+    def _first(
+        self, patterns: tuple[set[str], ...], without: set[str] | frozenset[str], unit: float | None
+    ) -> Setting | None:
+        for pattern in patterns:
+            for name, words in self._words.items():
+                if (
+                    pattern <= set(words)
+                    and not without & set(words)
+                    and (value := _number(self._values[name])) is not None
+                ):
+                    factor = unit if unit is not None else _UNITS.get(words[-1]) or _guessed_unit(name, value)
+                    return Setting(name, value * factor)
+        return None
+
+
+def _guessed_unit(name: str, value: float) -> float:
+    if name.upper() == "PGCONNECT_TIMEOUT":
+        return 1.0
+    return 0.001 if value >= UNITLESS_MS_FROM else 1.0
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value >= 0 else None
+
+
+def _statement_option(function: FunctionConfig) -> Setting | None:
+    """`-c statement_timeout=5000` in PGOPTIONS or in the options of the database's URL; libpq reads plain numbers as ms."""
+    url = function.environment.get("DATABASE_URL", "")
+    texts = {
+        "PGOPTIONS": function.environment.get("PGOPTIONS", ""),
+        "DATABASE_URL": " ".join(_query(url).get("options", [])),
+    }
+    for name, text in texts.items():
+        if match := re.search(r"statement_timeout\s*=\s*(\d+)\s*(ms|s|min)?", text):
+            factor = {"s": 1.0, "min": 60.0}.get(match[2] or "", 0.001)
+            return Setting(f"statement_timeout in {name}", float(match[1]) * factor)
+    return None
+
+
+def _url_seconds(function: FunctionConfig, key: str) -> Setting | None:
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        for text in _query(function.environment.get(name, "")).get(key, []):
+            if (value := _number(text)) is not None:
+                return Setting(f"{key} in {name}", value)
+    return None
+
+
+def _query(url: str) -> dict[str, list[str]]:
+    return parse_qs(_split(url).query)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def database(function: FunctionConfig) -> str | None:
+    """host:port of the function's database: functions of one server share its connections."""
+    parts = _split(function.environment.get("DATABASE_URL", ""))
+    return parts.netloc.rpartition("@")[2] or None if parts.scheme.startswith("postgres") else None
+
+
+def unencrypted(function: FunctionConfig) -> bool:
+    parts = _split(function.environment.get("DATABASE_URL", ""))
+    off = parse_qs(parts.query).get("sslmode", [""])[0] in ("disable", "allow", "prefer")
+    return off and (parts.hostname or "localhost") not in ("localhost", "127.0.0.1", "::1")
+
+
+def credentials(function: FunctionConfig) -> list[str]:
+    """Variables that hold a secret in clear."""
+    found = []
+    for name, value in function.environment.items():
+        reference = not value or value.startswith(("arn:", "{{resolve:", "/"))
+        if not reference and (_CREDENTIAL.search(name.upper()) or _password_in(value)):
+            found.append(name)
+    return found
+
+
+def _password_in(value: str) -> bool:
+    parts = _split(value) if "://" in value else None
+    try:
+        return bool(parts and parts.password and not parts.password.startswith("{{resolve:"))
+    except ValueError:
+        return False

@@ -1,0 +1,195 @@
+"""JWT authorizers of HTTP APIs (and Cognito's of REST APIs): a token's signature, claims and scopes. Does not route.
+
+docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
+"""
+
+import asyncio
+import json
+import time
+import urllib.request
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from warmfront.emulator.gateway.credentials import DeniedError, identity_value
+from warmfront.emulator.gateway.dialects import Failure
+from warmfront.emulator.gateway.exchange import Call
+from warmfront.emulator.template import JwtAuthorizer
+
+ALGORITHMS: Final = ("RS256", "RS384", "RS512")
+"""HTTP APIs take RSA only."""
+FETCH_LIMIT_S: Final = 1.5
+KEYS_FOR_S: Final = 7200.0
+"""API Gateway keeps public keys for two hours."""
+
+_TIMES: Final = {
+    "exp": "the token has expired",
+    "nbf": "the token is not valid yet",
+    "iat": "the token is issued in the future",
+}
+# The claims are checked below, as API Gateway checks them, not as the library would.
+_SIGNATURE_ONLY: Final[Any] = {f"verify_{claim}": False for claim in ("exp", "aud", "nbf", "iat", "iss", "sub", "jti")}
+
+
+class KeySource:
+    """A JWKS in a file or at a URL, read when first wanted and kept for two hours."""
+
+    def __init__(self, location: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.location = location
+        self._clock = clock
+        self._keys: dict[str, Any] = {}
+        self._fetched_s: float | None = None
+
+    async def key(self, key_id: str | None) -> Any:
+        """The signing key of that id (or the only one), None if there is none."""
+        if self._fetched_s is None or self._clock() - self._fetched_s > KEYS_FOR_S:
+            document = await asyncio.wait_for(asyncio.to_thread(self._read), FETCH_LIMIT_S)
+            self._keys = _signing_keys(document)
+            self._fetched_s = self._clock()
+        if key_id is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(key_id or "")
+
+    def _read(self) -> bytes:
+        if self.location.startswith(("http://", "https://")):
+            with urllib.request.urlopen(self.location, timeout=FETCH_LIMIT_S) as answer:
+                return bytes(answer.read())
+        return Path(self.location).read_bytes()
+
+
+def _signing_keys(document: bytes) -> dict[str, Any]:
+    import jwt
+
+    keys: dict[str, Any] = {}
+    for entry in json.loads(document)["keys"]:
+        try:
+            keys[entry.get("kid", "")] = jwt.PyJWK.from_dict(entry)
+        except jwt.PyJWTError:
+            continue  # a key of a kind that no HTTP API takes
+    return keys
+
+
+class JwtCheck:
+    """One JWT authorizer of one API."""
+
+    def __init__(
+        self,
+        config: JwtAuthorizer,
+        keys: KeySource | None,
+        *,
+        verify: bool = True,
+        clock: Callable[[], float] = time.time,
+        rest: bool = False,
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self._verify = verify
+        self._clock = clock
+        self._rest = rest
+
+    async def __call__(self, call: Call) -> dict[str, object]:
+        """`requestContext.authorizer` for the event. Raises DeniedError."""
+        token = self._token(call)
+        claims = await self._claims(token)
+        self._check(claims)
+        return {"claims": _texts(claims)} if self._rest else self._context(claims, call)
+
+    def _token(self, call: Call) -> str:
+        value = identity_value(call, self._config.identity_source)
+        if not value:
+            raise DeniedError(Failure.UNAUTHORIZED, "no token", _challenge())
+        scheme, _, rest = value.partition(" ")
+        return rest.strip() if scheme.lower() == "bearer" else value
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        if not self._verify:
+            claims = read_claims(token)
+            if claims is None:
+                raise DeniedError(Failure.UNAUTHORIZED, "it is not a token", _challenge("the token is not valid"))
+            return claims
+        if self._keys is None:
+            raise DeniedError(Failure.UNAUTHORIZED, "there are no keys to verify it with; give --jwks FILE or URL")
+        import jwt  # PyJWT, only where a signature is verified
+
+        try:
+            header = jwt.get_unverified_header(token)
+            key = await self._keys.key(header.get("kid"))
+            if key is None:
+                raise DeniedError(Failure.UNAUTHORIZED, "its key is unknown", _challenge("the token has no known key"))
+            return dict(jwt.decode(token, key, algorithms=list(ALGORITHMS), options=_SIGNATURE_ONLY))
+        except jwt.PyJWTError as error:
+            raise DeniedError(Failure.UNAUTHORIZED, str(error), _challenge("the token is not valid")) from None
+        except (OSError, TimeoutError, ValueError, KeyError) as error:
+            location = self._keys.location
+            raise DeniedError(Failure.UNAUTHORIZED, f"the keys at {location} cannot be read: {error!r}") from None
+
+    def _check(self, claims: Mapping[str, Any]) -> None:
+        """iss, aud or client_id, exp, nbf, iat, as the authorizer's documentation lists them."""
+        config, now = self._config, self._clock()
+        if config.issuer and claims.get("iss") != config.issuer:
+            raise DeniedError(
+                Failure.UNAUTHORIZED, f"iss is {claims.get('iss')!r}", _challenge("the issuer is invalid")
+            )
+        if config.audience:
+            named = claims.get("aud", claims.get("client_id"))
+            audiences = named if isinstance(named, list) else [named]
+            if not set(audiences) & set(config.audience):
+                raise DeniedError(Failure.UNAUTHORIZED, f"aud is {named!r}", _challenge("the audience is invalid"))
+        for claim, text in _TIMES.items():
+            at = claims.get(claim)
+            if at is None and claim != "exp":
+                continue
+            if not isinstance(at, int | float) or not (at > now if claim == "exp" else at <= now):
+                raise DeniedError(Failure.UNAUTHORIZED, f"{claim} is {at!r}", _challenge(text))
+
+    def _context(self, claims: Mapping[str, Any], call: Call) -> dict[str, object]:
+        wanted = call.route.scopes
+        if not wanted:
+            return {"jwt": {"claims": _texts(claims), "scopes": None}}
+        granted = claims.get("scope", claims.get("scp", ""))
+        granted = granted if isinstance(granted, list) else str(granted).split()
+        if not set(granted) & set(wanted):
+            challenge = f'Bearer scope="{" ".join(wanted)}" error="insufficient_scope"'
+            raise DeniedError(Failure.FORBIDDEN, f"the token has none of the scopes {', '.join(wanted)}", challenge)
+        return {"jwt": {"claims": _texts(claims), "scopes": list(granted)}}
+
+
+def _challenge(description: str = "") -> str:
+    """The WWW-Authenticate header; its wording is not confirmed by AWS's documentation."""
+    return f'Bearer error="invalid_token" error_description="{description}"' if description else "Bearer"
+
+
+def _texts(claims: Mapping[str, Any]) -> dict[str, str]:
+    """Claims reach the event as strings; a list is written [a b]."""
+    return {name: _text(value) for name, value in claims.items()}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{' '.join(_text(entry) for entry in value)}]"
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def read_claims(token: str) -> dict[str, Any] | None:
+    """A token's claims without a look at its signature; None if it is no token."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def unverified_context(call: Call, config: JwtAuthorizer, *, rest: bool) -> dict[str, object] | None:
+    """What the event says of a token when authorizers are not enforced; None: there is none that can be read."""
+    value = identity_value(call, config.identity_source) or ""
+    scheme, _, rest_of_value = value.partition(" ")
+    claims = read_claims(rest_of_value.strip() if scheme.lower() == "bearer" else value)
+    if claims is None:
+        return None
+    return {"claims": _texts(claims)} if rest else {"jwt": {"claims": _texts(claims), "scopes": None}}

@@ -1,0 +1,132 @@
+"""Reads one template file into a Template. Composes the readers of its parts and knows their order, nothing more."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from warmfront.emulator.template.apis import ApiEvent, ApiReader
+from warmfront.emulator.template.config import EventSource, Template
+from warmfront.emulator.template.events import read_events, read_queue
+from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
+from warmfront.emulator.template.properties import merge_globals
+from warmfront.emulator.template.source import Node, TemplateError, read
+from warmfront.emulator.template.values import DEFAULT_REGION, IMPLICIT_APIS, Resolver
+
+_NOT_READ = {
+    "AWS::Serverless::Application": "nested applications are not followed",
+    "AWS::CloudFormation::Stack": "nested stacks are not followed",
+    "AWS::ApiGatewayV2::Route": "only routes of AWS::Serverless APIs are served",
+    "AWS::ApiGateway::Method": "only routes of AWS::Serverless APIs are served",
+    "AWS::Serverless::WebSocketApi": "WebSocket APIs are not served",
+}
+
+
+def load_template(
+    path: Path | str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    built: bool = False,
+    attributes: Mapping[str, str] | None = None,
+    region: str | None = None,
+) -> Template:
+    """Reads and resolves a template; raises TemplateError with file, line and fix.
+
+    `parameters` win over the template's defaults. `built` reads what `sam build` left in .aws-sam/build beside the
+    template. `attributes` gives local values to what only AWS knows: {"Table.Arn": ..., "Queue": its URL}.
+    """
+    path = Path(path)
+    if built and path.parent.name != "build":
+        path = _built_template(path)
+    built = built or path.parts[-3:-1] == (".aws-sam", "build")
+    root, text_warnings = read(path)
+    resolver = Resolver(
+        root,
+        str(path),
+        overrides=parameters or {},
+        region=region or os.environ.get("AWS_REGION") or DEFAULT_REGION,
+        attributes=attributes or {},
+    )
+    return _Reading(root, resolver, path, built=built).template(text_warnings)
+
+
+def _built_template(path: Path) -> Path:
+    found = path.parent / ".aws-sam" / "build" / "template.yaml"
+    if not found.exists():
+        raise TemplateError(f"{found}: no such file; run `sam build` first, or leave --built out")
+    return found
+
+
+class _Reading:
+    def __init__(self, root: Node, resolver: Resolver, path: Path, *, built: bool) -> None:
+        self._root, self._resolver, self._path, self._built = root, resolver, path.absolute(), built
+
+    def template(self, text_warnings: list[str]) -> Template:
+        resources = self._live_resources()
+        folder = self._path.parent
+        reader = FunctionReader(
+            self._resolver, {name: resource for name, (resource, _) in resources.items()}, folder, built=self._built
+        )
+        queues = {
+            name: read_queue(self._resolver, name, resource)
+            for name, (resource, _) in resources.items()
+            if resource.get("Type") == "AWS::SQS::Queue"
+        }
+        functions = {}
+        api_events: list[ApiEvent] = []
+        sources: list[EventSource] = []
+        for name, (resource, raw) in resources.items():
+            if resource.get("Type") in FUNCTION_TYPES:
+                functions[name] = reader.read(name, resource, raw)
+                own_api_events, own_sources = read_events(self._resolver, name, raw, queues)
+                api_events += own_api_events
+                sources += own_sources
+        apis = ApiReader(self._resolver, resources, functions, folder).read(api_events, self._implicit_apis())
+        return Template(
+            path=self._path,
+            functions=functions,
+            apis=apis,
+            event_sources=tuple(sources),
+            queues=queues,
+            parameters=self._resolver.parameters,
+            resource_types={name: str(resource.get("Type")) for name, (resource, _) in resources.items()},
+            warnings=(*text_warnings, *self._resolver.warnings),
+        )
+
+    def _live_resources(self) -> dict[str, tuple[Node, Node]]:
+        """Logical id -> the resource and its properties with Globals, of every resource whose condition holds."""
+        section = self._root.get("Resources")
+        if not isinstance(section, Node) or not section:
+            raise self._resolver.error("the template has no Resources", self._root.line_of("Resources"))
+        shared = self._root.get("Globals")
+        live = {}
+        for name, resource in section.items():
+            if name.startswith("Fn::"):
+                raise self._resolver.error(f"{name} under Resources is not expanded locally", section.line_of(name))
+            if not isinstance(resource, Node) or not isinstance(resource.get("Type"), str):
+                raise self._resolver.error(f"resource {name} must be a mapping with a Type", section.line_of(name))
+            resource.line = section.line_of(name)
+            if "Condition" in resource and not self._resolver.condition(
+                resource["Condition"], resource.line_of("Condition")
+            ):
+                continue
+            live[name] = (resource, self._properties(name, resource, shared))
+            self._warn_unread(name, resource)
+        return live
+
+    def _properties(self, name: str, resource: Node, shared: Any) -> Node:
+        properties = resource.get("Properties")
+        if properties is None:
+            properties = Node(line=resource.line)
+        if not isinstance(properties, Node):
+            raise self._resolver.error(f"{name}: Properties must be a mapping", resource.line_of("Properties"))
+        return merge_globals(resource["Type"], properties, shared, resource.get("IgnoreGlobals"))
+
+    def _warn_unread(self, name: str, resource: Node) -> None:
+        reason = _NOT_READ.get(resource["Type"])
+        if reason:
+            self._resolver.warn(f"{name} ({resource['Type']}): {reason}", resource.line)
+
+    def _implicit_apis(self) -> dict[str, Node]:
+        shared = self._root.get("Globals")
+        return {name: merge_globals(kind, Node(), shared, None) for name, kind in IMPLICIT_APIS.items()}

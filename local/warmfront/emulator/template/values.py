@@ -1,0 +1,457 @@
+"""Parameters, mappings, conditions and intrinsic functions: turns a template's values into plain ones, lazily.
+
+Only what somebody asks for is resolved, so that an expression with no local meaning hurts nobody who does not use it.
+"""
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from warmfront.emulator.template.source import Items, Node, TemplateError, line_of
+
+NO_VALUE: Final = object()
+"""AWS::NoValue: the property or list entry that holds it is as if it were not written."""
+
+ACCOUNT_ID: Final = "123456789012"
+DEFAULT_REGION: Final = "us-east-1"
+IMPLICIT_APIS: Final = {"ServerlessHttpApi": "AWS::Serverless::HttpApi", "ServerlessRestApi": "AWS::Serverless::Api"}
+_FUNCTION_TYPES: Final = ("AWS::Serverless::Function", "AWS::Lambda::Function")
+_NAME_PROPERTY: Final = {
+    "AWS::Serverless::Function": "FunctionName",
+    "AWS::Lambda::Function": "FunctionName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::Serverless::SimpleTable": "TableName",
+    "AWS::S3::Bucket": "BucketName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::SecretsManager::Secret": "Name",
+    "AWS::SSM::Parameter": "Name",
+    "AWS::Events::EventBus": "Name",
+    "AWS::Kinesis::Stream": "Name",
+    "AWS::StepFunctions::StateMachine": "StateMachineName",
+    "AWS::Serverless::StateMachine": "Name",
+}
+_ARN: Final = {
+    "AWS::SQS::Queue": "sqs:{region}:{account}:{name}",
+    "AWS::SNS::Topic": "sns:{region}:{account}:{name}",
+    "AWS::DynamoDB::Table": "dynamodb:{region}:{account}:table/{name}",
+    "AWS::Serverless::SimpleTable": "dynamodb:{region}:{account}:table/{name}",
+    "AWS::S3::Bucket": "s3:::{name}",
+    "AWS::Logs::LogGroup": "logs:{region}:{account}:log-group:{name}:*",
+    "AWS::SecretsManager::Secret": "secretsmanager:{region}:{account}:secret:{name}",
+    "AWS::Events::EventBus": "events:{region}:{account}:event-bus/{name}",
+    "AWS::Kinesis::Stream": "kinesis:{region}:{account}:stream/{name}",
+    "AWS::StepFunctions::StateMachine": "states:{region}:{account}:stateMachine:{name}",
+    "AWS::Serverless::StateMachine": "states:{region}:{account}:stateMachine:{name}",
+    "AWS::Serverless::Function": "lambda:{region}:{account}:function:{name}",
+    "AWS::Lambda::Function": "lambda:{region}:{account}:function:{name}",
+}
+_REF_IS_ARN: Final = {
+    "AWS::SNS::Topic",
+    "AWS::SecretsManager::Secret",
+    "AWS::StepFunctions::StateMachine",
+    "AWS::Serverless::StateMachine",
+}
+_SUB_VARIABLE: Final = re.compile(r"\$\{(!?)([^}]*)\}")
+_CONDITION_FUNCTIONS: Final = ("Condition", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals")
+
+
+def api_id(logical_id: str) -> str:
+    """Ten characters, as API Gateway's ids have, and the same on every start."""
+    return f"wf{zlib.crc32(logical_id.encode()):08x}"
+
+
+def is_intrinsic(value: Any) -> bool:
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    key = str(next(iter(value)))
+    return key == "Ref" or key.startswith("Fn::")
+
+
+def text(value: Any) -> str:
+    """A scalar as CloudFormation would write it where it wants a string."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+class Resolver:
+    """Resolves values of one template with one set of parameters. Not thread safe; made, used and dropped."""
+
+    def __init__(
+        self, root: Node, name: str, *, overrides: Mapping[str, str], region: str, attributes: Mapping[str, str]
+    ) -> None:
+        self._name = name
+        self._mappings: Node = root.get("Mappings") or Node()
+        self._condition_bodies: Node = root.get("Conditions") or Node()
+        self._conditions: dict[str, bool] = {}
+        self._resources: Node = root.get("Resources") or Node()
+        self._attributes = attributes
+        self._resolving: list[str] = []
+        self._warnings: dict[str, None] = {}
+        self._pseudo: dict[str, Any] = {
+            "AWS::Region": region,
+            "AWS::AccountId": ACCOUNT_ID,
+            "AWS::Partition": "aws",
+            "AWS::URLSuffix": "amazonaws.com",
+            "AWS::StackName": "local",
+            "AWS::StackId": f"arn:aws:cloudformation:{region}:{ACCOUNT_ID}:stack/local/local",
+            "AWS::NotificationARNs": [],
+            "AWS::NoValue": NO_VALUE,
+        }
+        self._pseudo.update({key: value for key, value in overrides.items() if key in self._pseudo})
+        self._functions: dict[str, Callable[[Any, int], Any]] = {
+            "Ref": self._ref,
+            "Fn::GetAtt": self._get_att,
+            "Fn::Sub": self._sub,
+            "Fn::If": self._if,
+            "Fn::FindInMap": self._find_in_map,
+            "Fn::Join": self._join,
+            "Fn::Split": self._split,
+            "Fn::Select": self._select,
+            "Fn::GetAZs": lambda _body, _line: [f"{self.region}{zone}" for zone in "abc"],
+            "Fn::Base64": lambda body, _line: base64.b64encode(text(self.resolve(body)).encode()).decode(),
+            "Fn::ImportValue": self._import_value,
+            "Fn::ToJsonString": lambda body, _line: json.dumps(self.resolve(body), separators=(",", ":")),
+            "Fn::Length": lambda body, line: len(self._list(body, line, "Fn::Length")),
+        }
+        self._parameter_bodies: Node = root.get("Parameters") or Node()
+        self.parameters = self._read_parameters(overrides)
+
+    @property
+    def region(self) -> str:
+        return str(self._pseudo["AWS::Region"])
+
+    @property
+    def account(self) -> str:
+        return str(self._pseudo["AWS::AccountId"])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self._warnings)
+
+    def warn(self, message: str, line: int = 0) -> None:
+        self._warnings[f"{self._where(line)}: {message}"] = None
+
+    def error(self, message: str, line: int = 0) -> TemplateError:
+        return TemplateError(f"{self._where(line)}: {message}")
+
+    def _where(self, line: int) -> str:
+        return f"{self._name}:{line}" if line else self._name
+
+    # Parameters
+
+    def _read_parameters(self, overrides: Mapping[str, str]) -> dict[str, str]:
+        """Every parameter that has a value; one without is an error only where it is used."""
+        for name in overrides:
+            if name not in self._parameter_bodies and name not in self._pseudo:
+                known = ", ".join(self._parameter_bodies) or "none"
+                self.warn(f"parameter {name} is not declared, so its value is not used (declared: {known})")
+        values = {}
+        for name, body in self._parameter_bodies.items():
+            if not isinstance(body, Node):
+                raise self.error(
+                    f"parameter {name} must be a mapping with a Type", self._parameter_bodies.line_of(name)
+                )
+            if name in overrides:
+                values[name] = overrides[name]
+            elif "Default" in body:
+                default = body["Default"]
+                values[name] = ",".join(map(text, default)) if isinstance(default, list) else text(default)
+            else:
+                continue
+            self._check_parameter(name, body, values[name])
+        return values
+
+    def _check_parameter(self, name: str, body: Node, value: str) -> None:
+        parts = [part.strip() for part in value.split(",")] if _is_list_type(body) else [value]
+        allowed = body.get("AllowedValues")
+        for part in parts:
+            if allowed is not None and part not in (texts := [text(entry) for entry in allowed]):
+                raise self.error(
+                    f"parameter {name} is {part!r}, but AllowedValues are {', '.join(texts)};"
+                    f" give one with --parameter-overrides {name}=...",
+                    body.line_of("AllowedValues"),
+                )
+            pattern = body.get("AllowedPattern")
+            if pattern is not None and not _matches(str(pattern), part):
+                raise self.error(
+                    f"parameter {name} is {part!r}, which AllowedPattern {pattern} refuses;"
+                    f" give another with --parameter-overrides {name}=...",
+                    body.line_of("AllowedPattern"),
+                )
+
+    def _parameter(self, name: str, line: int) -> Any:
+        body: Node = self._parameter_bodies[name]
+        if name not in self.parameters:
+            raise self.error(
+                f"parameter {name} has no Default; give it with --parameter-overrides {name}=VALUE"
+                " or in samconfig.toml under [local.global.parameters]",
+                line,
+            )
+        value = self.parameters[name]
+        if str(body.get("Type", "")).startswith("AWS::SSM::Parameter"):
+            self.warn(f"parameter {name} is read from SSM on AWS; locally its value is its text, {value!r}", line)
+        return [part.strip() for part in value.split(",")] if _is_list_type(body) else value
+
+    # Conditions
+
+    def condition(self, name: Any, line: int = 0) -> bool:
+        if not isinstance(name, str) or name not in self._condition_bodies:
+            raise self.error(f"condition {name} is not declared under Conditions", line)
+        if name not in self._conditions:
+            with _Guard(self, f"condition {name}", line):
+                self._conditions[name] = self._truth(self._condition_bodies[name], line)
+        return self._conditions[name]
+
+    def _truth(self, body: Any, line: int) -> bool:
+        line = line_of(body, line)
+        if isinstance(body, Node) and len(body) == 1:
+            key, argument = next(iter(body.items()))
+            if key == "Condition":
+                return self.condition(argument, line)
+            if key == "Fn::Equals" and isinstance(argument, list) and len(argument) == 2:
+                left, right = (self.resolve(side) for side in argument)
+                return text(left) == text(right)
+            if key == "Fn::Not" and isinstance(argument, list) and len(argument) == 1:
+                return not self._truth(argument[0], line)
+            if key in ("Fn::And", "Fn::Or") and isinstance(argument, list):
+                truths = [self._truth(entry, line) for entry in argument]
+                return all(truths) if key == "Fn::And" else any(truths)
+        raise self.error(f"a condition is made of {', '.join(_CONDITION_FUNCTIONS)}; this is none of them", line)
+
+    # Values
+
+    def resolve(self, value: Any) -> Any:
+        """The plain value; AWS::NoValue inside mappings and lists is dropped with its key."""
+        if isinstance(value, dict):
+            if is_intrinsic(value):
+                return self._call(value)
+            resolved = {key: self.resolve(entry) for key, entry in value.items()}
+            return {key: entry for key, entry in resolved.items() if entry is not NO_VALUE}
+        if isinstance(value, list):
+            entries = [self.resolve(entry) for entry in value]
+            return [entry for entry in entries if entry is not NO_VALUE]
+        return value
+
+    def branch(self, value: Any) -> Any:
+        """Follows Fn::If and nothing else: for places where a reference must stay one."""
+        while is_intrinsic(value) and "Fn::If" in value:
+            line = line_of(value)
+            arguments = self._arguments(value["Fn::If"], 3, line, "Fn::If")
+            value = arguments[1] if self.condition(arguments[0], line) else arguments[2]
+        if is_intrinsic(value) and value.get("Ref") == "AWS::NoValue":
+            return NO_VALUE
+        return value
+
+    def _call(self, value: dict[str, Any]) -> Any:
+        name, body = next(iter(value.items()))
+        line = line_of(value)
+        if name in _CONDITION_FUNCTIONS:
+            return self._truth(value, line)
+        function = self._functions.get(name)
+        if function is None:
+            raise self.error(f"{name} cannot be resolved locally; give the value by a parameter or write it out", line)
+        return function(body, line)
+
+    def _ref(self, body: Any, line: int) -> Any:
+        name = str(body)
+        if name in self._attributes:
+            return self._attributes[name]
+        if name in self._pseudo:
+            return self._pseudo[name]
+        if name in self._parameter_bodies:
+            return self._parameter(name, line)
+        resource = self._resources.get(name)
+        if isinstance(resource, Node):
+            return self._resource_ref(name, resource, line)
+        if name in IMPLICIT_APIS:
+            return api_id(name)
+        if "." in name or self._is_generated(name):
+            return self._generated(name, line)
+        raise self.error(f"Ref {name} names no parameter and no resource of this template", line)
+
+    def _resource_ref(self, logical_id: str, resource: Node, line: int) -> str:
+        kind = str(resource.get("Type"))
+        if kind in ("AWS::Serverless::HttpApi", "AWS::Serverless::Api"):
+            return api_id(logical_id)
+        if kind in _REF_IS_ARN:
+            return self.arn(logical_id, kind, line)
+        name = self.physical_name(logical_id, line)
+        if kind == "AWS::SQS::Queue":
+            return f"https://sqs.{self.region}.amazonaws.com/{self.account}/{name}"
+        return name
+
+    def physical_name(self, logical_id: str, line: int = 0) -> str:
+        """The resource's own name, or its logical id where CloudFormation would make a name up."""
+        resource: Node = self._resources[logical_id]
+        properties = resource.get("Properties")
+        key = _NAME_PROPERTY.get(str(resource.get("Type")))
+        if not isinstance(properties, Node) or key is None or key not in properties:
+            return logical_id
+        with _Guard(self, f"the name of {logical_id}", line):
+            value = self.resolve(properties[key])
+        return logical_id if value is NO_VALUE else text(value)
+
+    def arn(self, logical_id: str, kind: str, line: int = 0) -> str:
+        name = self.physical_name(logical_id, line)
+        rest = _ARN[kind].format(region=self.region, account=self.account, name=name)
+        return f"arn:{self._pseudo['AWS::Partition']}:{rest}"
+
+    def _get_att(self, body: Any, line: int) -> str:
+        parts = body if isinstance(body, list) else str(body).split(".", 1)
+        if len(parts) < 2:
+            raise self.error("Fn::GetAtt wants a resource and an attribute", line)
+        logical_id, attribute = str(parts[0]), ".".join(text(self.resolve(part)) for part in parts[1:])
+        if (known := self._attributes.get(f"{logical_id}.{attribute}")) is not None:
+            return known
+        resource = self._resources.get(logical_id)
+        if not isinstance(resource, Node):
+            if logical_id in IMPLICIT_APIS or self._is_generated(logical_id):
+                return self._generated(f"{logical_id}.{attribute}", line)
+            raise self.error(f"GetAtt {logical_id}.{attribute} names no resource of this template", line)
+        kind = str(resource.get("Type"))
+        if attribute in ("Arn", "TopicArn", "QueueArn") and kind in _ARN:
+            return self.arn(logical_id, kind, line)
+        if attribute in ("QueueName", "TopicName", "Name"):
+            return self.physical_name(logical_id, line)
+        if kind == "AWS::SQS::Queue" and attribute == "QueueUrl":
+            return self._resource_ref(logical_id, resource, line)
+        if attribute == "ApiId":
+            return api_id(logical_id)
+        if kind == "AWS::Serverless::Function" and attribute.startswith(("Alias", "Version")):
+            return self._generated(f"{logical_id}.{attribute}", line)
+        return self._no_local_value(f"{logical_id}.{attribute}", line)
+
+    def _is_generated(self, name: str) -> bool:
+        """SAM adds resources named after ours: FunctionRole, FunctionAliaslive, ApiStage ..."""
+        return any(name.startswith(known) for known in (*self._resources, *IMPLICIT_APIS))
+
+    def _generated(self, name: str, line: int) -> str:
+        logical_id, _, attribute = name.partition(".")
+        resource = self._resources.get(logical_id)
+        if isinstance(resource, Node) and resource.get("Type") == "AWS::Serverless::Function":
+            arn = self.arn(logical_id, "AWS::Serverless::Function", line)
+            if attribute.startswith("Alias"):
+                alias = self._own_property(resource, "AutoPublishAlias")
+                return f"{arn}:{alias}" if alias else arn
+            if attribute == "Version":
+                return f"{arn}:1"
+        if attribute == "Stage":
+            return text(self._own_property(resource, "StageName") if isinstance(resource, Node) else "Prod")
+        return self._no_local_value(name, line)
+
+    def _own_property(self, resource: Node, key: str) -> Any:
+        properties = resource.get("Properties")
+        value = self.resolve(properties[key]) if isinstance(properties, Node) and key in properties else None
+        return None if value is NO_VALUE else value
+
+    def _no_local_value(self, name: str, line: int) -> str:
+        self.warn(f"{name} has no local value, so it is an empty string; --env-vars can give one", line)
+        return ""
+
+    def _import_value(self, body: Any, line: int) -> str:
+        return self._no_local_value(f"ImportValue {text(self.resolve(body))}", line)
+
+    def _sub(self, body: Any, line: int) -> str:
+        variables: Any = {}
+        if isinstance(body, list):
+            body, variables = self._arguments(body, 2, line, "Fn::Sub")
+        if not isinstance(body, str) or not isinstance(variables, dict):
+            raise self.error("Fn::Sub wants a string, or a list of a string and a mapping", line)
+
+        def value_of(match: re.Match[str]) -> str:
+            literal, name = match.group(1), match.group(2).strip()
+            if literal:
+                return f"${{{name}}}"
+            if name in variables:
+                return text(self.resolve(variables[name]))
+            value = self._ref(name, line) if not self._is_attribute(name) else self._get_att(name, line)
+            return ",".join(map(text, value)) if isinstance(value, list) else text(value)
+
+        return _SUB_VARIABLE.sub(value_of, body)
+
+    def _is_attribute(self, name: str) -> bool:
+        return "." in name and name not in self._attributes
+
+    def _if(self, body: Any, line: int) -> Any:
+        arguments = self._arguments(body, 3, line, "Fn::If")
+        return self.resolve(arguments[1] if self.condition(arguments[0], line) else arguments[2])
+
+    def _find_in_map(self, body: Any, line: int) -> Any:
+        if not isinstance(body, list) or len(body) not in (3, 4):
+            raise self.error("Fn::FindInMap wants a map, a top key and a second key", line)
+        keys = [text(self.resolve(entry)) for entry in body[:3]]
+        value: Any = self._mappings
+        for key in keys:
+            if not isinstance(value, dict) or key not in value:
+                if len(body) == 4 and isinstance(body[3], dict) and "DefaultValue" in body[3]:
+                    return self.resolve(body[3]["DefaultValue"])
+                raise self.error(f"Fn::FindInMap finds no {' / '.join(keys)} under Mappings", line)
+            value = value[key]
+        return self.resolve(value)
+
+    def _join(self, body: Any, line: int) -> str:
+        delimiter, values = self._arguments(body, 2, line, "Fn::Join")
+        return text(delimiter).join(text(value) for value in self._list(values, line, "Fn::Join"))
+
+    def _split(self, body: Any, line: int) -> list[str]:
+        delimiter, source = self._arguments(body, 2, line, "Fn::Split")
+        if not (delimiter := text(self.resolve(delimiter))):
+            raise self.error("Fn::Split wants a delimiter that is not empty", line)
+        return text(self.resolve(source)).split(delimiter)
+
+    def _select(self, body: Any, line: int) -> Any:
+        index, source = self._arguments(body, 2, line, "Fn::Select")
+        values = self._list(source, line, "Fn::Select")
+        try:
+            return values[int(text(self.resolve(index)))]
+        except (ValueError, IndexError):
+            if values in ([], [""]):  # a part of something that has no local value, which has been said already
+                return ""
+            raise self.error(f"Fn::Select wants entry {index} of a list of {len(values)}", line) from None
+
+    def _list(self, value: Any, line: int, name: str) -> list[Any]:
+        resolved = self.resolve(value)
+        if not isinstance(resolved, list):
+            if resolved == "":
+                return []
+            raise self.error(f"{name} wants a list", line)
+        return resolved
+
+    def _arguments(self, body: Any, count: int, line: int, name: str) -> list[Any]:
+        if not isinstance(body, Items | list) or len(body) != count:
+            raise self.error(f"{name} wants a list of {count} values", line)
+        return list(body)
+
+
+class _Guard:
+    """Refuses to resolve a name while it is being resolved: a circle in the template."""
+
+    def __init__(self, resolver: Resolver, what: str, line: int) -> None:
+        self._resolver, self._what, self._line = resolver, what, line
+
+    def __enter__(self) -> None:
+        if self._what in self._resolver._resolving:
+            circle = " -> ".join((*self._resolver._resolving, self._what))
+            raise self._resolver.error(f"{self._what} depends on itself ({circle})", self._line)
+        self._resolver._resolving.append(self._what)
+
+    def __exit__(self, *_: object) -> None:
+        self._resolver._resolving.pop()
+
+
+def _is_list_type(body: Node) -> bool:
+    kind = str(body.get("Type", ""))
+    return kind == "CommaDelimitedList" or "List<" in kind
+
+
+def _matches(pattern: str, value: str) -> bool:
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except re.error:
+        return True  # Java's dialect has forms that Python's lacks; CloudFormation will judge

@@ -1,0 +1,119 @@
+"""What stands around an experiment: backing services, the proxies before them, the emulator behind. Knows no experiment."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from warmfront.backing.postgres import Postgres
+from warmfront.backing.redis import Redis
+from warmfront.backing.watcher import get_watcher
+from warmfront.lab.emulator_process import EmulatorProcess, EmulatorSettings
+from warmfront.lab.fault_actions import CONNECT_TIMEOUT_S, admin, admin_in_a_storm, end_unfinished_logins
+from warmfront.lab.proxy_process import ProxyProcess
+
+POSTGRES, REDIS, AWS = "postgres", "redis", "aws"
+MAX_CONNECTIONS = 100  # what a small RDS instance has, and what a storm runs into
+
+
+class Stage:
+    """Servers and proxies for a whole run, and one emulator at a time. An async context manager."""
+
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS) -> None:
+        self._max_connections = max_connections
+        self._exits = contextlib.AsyncExitStack()
+        self._emulator: EmulatorProcess | None = None
+        self._emulator_exits = contextlib.AsyncExitStack()
+        self.proxies = ProxyProcess()
+        self.postgres: Postgres
+        self.redis: Redis
+        self._ports: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as exits:
+            self._folder = exits.enter_context(_folder())
+            # Nobody else's servers: an experiment takes their connections, kills them and fills them with nonsense.
+            self.postgres = exits.enter_context(Postgres.start({}, max_connections=self._max_connections))
+            self.redis = exits.enter_context(Redis.start({}))
+            await exits.enter_async_context(self.proxies)
+            for name, server in ((POSTGRES, self.postgres), (REDIS, self.redis)):
+                self._ports[name] = await self.proxies.listen(name, host=server.host, port=server.port)
+            # Nobody listens there yet: the local AWS is the emulator's own, and has its port when that has started.
+            self._ports[AWS] = await self.proxies.listen(AWS, host="127.0.0.1", port=1)
+            exits.push_async_exit(self._stop_emulator)
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+    async def emulator(self, settings: EmulatorSettings) -> EmulatorProcess:
+        """The emulator with these settings: the one that runs if it has them, else a new one in its place."""
+        if self._emulator is None or self._emulator.settings != settings:
+            await self._stop_emulator()
+            emulator = EmulatorProcess(
+                settings,
+                self._folder,
+                database_url=through(self.postgres.url("postgres"), self._ports[POSTGRES]),
+                redis_url=through(self.redis.url(), self._ports[REDIS]),
+            )
+            self._emulator = await self._emulator_exits.enter_async_context(emulator)
+            if settings.aws:
+                aws = (await emulator.state())["backing"]["aws"]
+                await self.proxies.redirect(AWS, host="127.0.0.1", port=int(aws["port"]))
+        return self._emulator
+
+    @property
+    def aws_url(self) -> str:
+        """The proxy before the local AWS, known before there is one behind it."""
+        return f"http://127.0.0.1:{self._ports[AWS]}"
+
+    async def _stop_emulator(self, *_: object) -> None:
+        self._emulator = None
+        await self._emulator_exits.aclose()
+
+    async def heal(self) -> None:
+        """No fault is left on any proxy, and no login that one cut off halfway."""
+        for name in self._ports:
+            await self.proxies.clear(name)
+        if self.postgres.pid is not None:
+            await end_unfinished_logins(self.postgres.pid, self.postgres.admin_url())
+
+    async def count_anew(self) -> None:
+        for name in self._ports:
+            await self.proxies.reset_stats(name)
+
+    async def query(self, database: str, sql: str) -> list[asyncpg.Record]:
+        """As the administrator, past the proxy."""
+        url, server_pid = self.postgres.admin_url(database), self.postgres.pid
+        connection = await (admin(url) if server_pid is None else admin_in_a_storm(server_pid, url))
+        try:
+            return list(await connection.fetch(sql, timeout=CONNECT_TIMEOUT_S))
+        finally:
+            await connection.close()
+
+    async def query_numbers(self, database: str, sql: str) -> Mapping[str, int]:
+        """The first column as text -> the second as a number."""
+        return {str(row[0]): int(row[1]) for row in await self.query(database, sql)}
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """For logs and clocks; gone with us, however we end."""
+    with tempfile.TemporaryDirectory(prefix="warmfront-lab-") as name:
+        get_watcher().remove_on_exit(name)
+        try:
+            yield Path(name)
+        finally:
+            get_watcher().keep_on_exit(name)
+
+
+def through(url: str, port: int) -> str:
+    """The same login and database at the proxy's port."""
+    parts = urlsplit(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()

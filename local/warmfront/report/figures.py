@@ -1,0 +1,138 @@
+"""How figures are looked up and written in every report. Knows no page and no terminal."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from warmfront.results import Comparison, Result, Summary
+
+# What the project set out to reach, times better: latency 50 -> 5 and 200 -> 15 ms, CPU 30 -> 8 %, memory 500 -> 50 MB.
+AIMS = {"p50": 10.0, "p99": 10.0, "cpu_per_request": 4.0, "memory_peak": 10.0, "memory_at_equal_load": 10.0}
+
+TITLES = {
+    "p50": "p50",
+    "p95": "p95",
+    "p99": "p99",
+    "p99.9": "p99.9",
+    "max": "max",
+    "throughput": "requests/s",
+    "errors": "errors",
+    "cpu_per_request": "CPU per request",
+    "memory_peak": "peak memory",
+    "memory_at_equal_load": "memory at equal load",
+    "cold_p50": "cold start p50",
+    "cold_p95": "cold start p95",
+}
+# Rows that repeat a comparison in another way: the suffix of their metrics -> title.
+APART = {"_rounds": "round by round", "_net": "net of the emulator", "_all": "stalled blocks too"}
+PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+SAMPLES_BEYOND = 15  # fewer than this beyond a percentile, and it is greyed
+PARTS = ("emulator", "environments", "postgres", "redis")
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A result's summaries and comparisons by name, in the order in which they were written."""
+
+    summaries: dict[tuple[str, str, str], Summary]
+    comparisons: dict[tuple[str, str, str, str], Comparison]
+
+    @classmethod
+    def of(cls, result: Result) -> "Index":
+        return cls(
+            {(row.workload, row.variant, row.metric): row for row in result.summaries},
+            {(row.workload, row.baseline, row.candidate, row.metric): row for row in result.comparisons},
+        )
+
+    def warm_workloads(self) -> list[str]:
+        """Those with latencies: memory at equal load alone makes no row of a table of requests."""
+        return unique(workload for workload, _, metric in self.summaries if not _apart(metric))
+
+    def cold_workloads(self) -> list[str]:
+        return unique(workload for workload, _, metric in self.summaries if metric.startswith("cold_"))
+
+    def variants(self, workload: str) -> list[str]:
+        return unique(variant for name, variant, _ in self.summaries if name == workload)
+
+    def value(self, workload: str, variant: str, metric: str) -> Summary | None:
+        return self.summaries.get((workload, variant, metric))
+
+    def pairs(self, workload: str, *, same: bool = False) -> list[tuple[str, str]]:
+        """(baseline, candidate) of a workload's comparisons; with `same`, its A/A rows."""
+        return unique(
+            (baseline, candidate)
+            for name, baseline, candidate, _ in self.comparisons
+            if name == workload and (baseline == candidate) is same
+        )
+
+    def parts(self, metric: str) -> list[str]:
+        """The parts a metric was split into: the known ones first, in the order a request meets them."""
+        found = unique(name.partition("/")[2] for _, _, name in self.summaries if name.startswith(f"{metric}/"))
+        return [part for part in PARTS if part in found] + [part for part in found if part not in PARTS]
+
+
+def _apart(metric: str) -> bool:
+    return metric.startswith("cold_") or metric.partition("/")[0].endswith("_at_equal_load")
+
+
+def unique[T](items: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(items))
+
+
+def too_few(row: Summary) -> bool:
+    """Is this a percentile that rests on too few samples to be read as one?"""
+    q = PERCENTILES.get(row.metric.removesuffix("_net").removeprefix("cold_").partition("/")[0])
+    return q is not None and row.n * (1.0 - q) < SAMPLES_BEYOND * (1 - 1e-9)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, and never an exponent: latencies and rates span six decades on one line."""
+    if value is None:
+        return "-"
+    size = abs(value)
+    if size >= 100 or value == 0:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 0.01 else f"{value:.3f}"
+
+
+def times(row: Comparison) -> str:
+    return f"{number(row.ratio)} [{number(row.low)}, {number(row.high)}]"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    memory = machine.get("memory_bytes")
+    parts = [
+        machine.get("cpu"),
+        f"{machine['cores_usable']} cores" if "cores_usable" in machine else None,
+        f"{memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else None,
+        machine.get("kernel"),
+        machine.get("python"),
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def backing_line(backing: dict[str, Any]) -> str:
+    """Where Postgres and Redis came from: a figure means little without it."""
+    found = []
+    for name, facts in backing.items():
+        if isinstance(facts, dict):
+            version = str(facts.get("version", "")).strip()
+            origin = str(facts.get("origin", "")).strip()
+            found.append(
+                " ".join(part for part in (name.capitalize(), version, f"({origin})" if origin else "") if part)
+            )
+    return ", ".join(found)
+
+
+def day_and_time(created: str) -> str:
+    try:
+        return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return created

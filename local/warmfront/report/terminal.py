@@ -1,0 +1,371 @@
+"""A result as one screen of text. Knows saved results only, and no terminal beyond whether it shows colours."""
+
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TextIO
+
+from warmfront.report import cold_text, figures
+from warmfront.report.figures import Index, number
+from warmfront.results import Check, Comparison, Result, Sized, Summary
+
+WIDTH = 118
+RATIO_METRICS = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak")
+RATIO_TITLES = ("p50", "p95", "p99", "requests/s", "CPU/request", "memory")
+EQUAL_LOAD = "memory_at_equal_load"
+LABEL, CELL, COLD_LABEL = 28, 15, 24
+GROWTH_LABEL, GROWTH_CELL = 44, 12
+LATENCIES = ("p50", "p95", "p99", "max")
+RESET, BOLD, DIM, RED, GREEN, YELLOW = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"
+
+
+def show(result: Result, stream: TextIO | None = None) -> None:
+    stream = stream or sys.stdout
+    stream.write(render(result, colour=wants_colour(stream)))
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """On a terminal, unless the person said no (no-color.org) or the terminal can't."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def render(result: Result, *, colour: bool = False) -> str:
+    paint = _Paint(colour)
+    index = Index.of(result)
+    if result.kind == "cold":
+        told = [_headed(section, paint) for section in cold_text.sections(result)]
+        return _joined([_head(result, paint), *told, _foot(result, paint)])
+    sections = [
+        _head(result, paint),
+        _warm(index, paint),
+        _cold(index, paint),
+        _ratios(index, paint),
+        _costs(result, paint),
+        _growth(result, paint),
+        _experiments(result, paint),
+        _foot(result, paint),
+    ]
+    return _joined(sections)
+
+
+def _joined(sections: Sequence[Sequence[str]]) -> str:
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _headed(lines: Sequence[str], paint: "_Paint") -> list[str]:
+    return [paint(lines[0], BOLD), *lines[1:]] if lines else []
+
+
+class _Paint:
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, text: str, *codes: str) -> str:
+        return f"{''.join(codes)}{text}{RESET}" if self._colour and codes and text else text
+
+    def figure(self, row: Summary | None, width: int) -> str:
+        """Right-aligned; greyed where it rests on too few samples, and in brackets where there is no grey."""
+        if row is None:
+            return "-".rjust(width)
+        if not figures.too_few(row):
+            return number(row.value).rjust(width)
+        return self(number(row.value).rjust(width), DIM) if self._colour else f"({number(row.value)})".rjust(width)
+
+
+def _head(result: Result, paint: _Paint) -> list[str]:
+    title = paint(f"Warmfront {result.kind}", BOLD)
+    lines = [f"{title}  {figures.day_and_time(result.created)}  {result.command}"]
+    commit = result.versions.get("commit")
+    machine = figures.machine_line(result.machine)
+    lines.append(f"{machine}, commit {commit}" if commit else machine)
+    backing = figures.backing_line(result.backing)
+    return [line for line in [*lines, backing] if line]
+
+
+def _warm(index: Index, paint: _Paint) -> list[str]:
+    workloads = index.warm_workloads()
+    if not workloads:
+        return []
+    name = max(9, *(len(workload) for workload in workloads)) + 1
+    variant = max(12, *(len(variant) + 1 for workload in workloads for variant in index.variants(workload)))
+    parts = index.parts("cpu_per_request")
+    before = name + variant + 8
+    above = "latency, ms".rjust(before + 28).ljust(before + 44) + ("CPU, ms per request" if parts else "").rjust(30)
+    head = "workload".ljust(name) + "variant".ljust(variant) + "n".rjust(8)
+    head += "".join(metric.rjust(7) for metric in LATENCIES) + "req/s".rjust(8) + "errors".rjust(8)
+    head += "all".rjust(7) + "".join(_short(part).rjust(6) for part in parts) + "mem, MB".rjust(8)
+    lines = [paint(above.rstrip(), DIM), paint(head, BOLD)]
+    for workload in workloads:
+        for order, own in enumerate(index.variants(workload)):
+            lines.append(_warm_row(index, workload, own, (name, variant), order, paint))
+    return lines
+
+
+def _short(part: str) -> str:
+    return {"emulator": "emul", "environments": "envs", "postgres": "pg"}.get(part, part)[:6]
+
+
+def _warm_row(index: Index, workload: str, variant: str, widths: tuple[int, int], order: int, paint: _Paint) -> str:
+    def row(metric: str) -> Summary | None:
+        return index.value(workload, variant, metric)
+
+    p50, errors = row("p50"), row("errors")
+    line = ("" if order else workload).ljust(widths[0]) + variant.ljust(widths[1])
+    line += (f"{p50.n:,}" if p50 else "-").rjust(8)
+    line += "".join(paint.figure(row(metric), 7) for metric in LATENCIES)
+    line += paint.figure(row("throughput"), 8)
+    counted = (f"{errors.value:,.0f}" if errors else "-").rjust(8)
+    line += paint(counted, RED, BOLD) if errors and errors.value else counted
+    line += paint.figure(row("cpu_per_request"), 7)
+    for part in index.parts("cpu_per_request"):
+        line += paint(paint.figure(row(f"cpu_per_request/{part}"), 6), DIM)
+    return line + paint.figure(row("memory_peak"), 8)
+
+
+def _cold(index: Index, paint: _Paint) -> list[str]:
+    workloads = index.cold_workloads()
+    if not workloads:
+        return []
+    stages = [stage for stage in index.parts("cold_p50") if stage != "init"]
+    head = (
+        "cold start, ms".ljust(COLD_LABEL) + "n".rjust(5) + "".join(t.rjust(7) for t in ("p50", "init", "p95", "init"))
+    )
+    head += "  p50 of:" + "".join(_stage_title(stage).rjust(_stage_width(stage)) for stage in stages)
+    lines = [paint(head, BOLD)]
+    for workload in workloads:
+        lines += [_cold_row(index, workload, variant, stages, paint) for variant in index.variants(workload)]
+    return lines
+
+
+def _stage_title(stage: str) -> str:
+    return {"process_start": "process", "first_query": "query"}.get(stage, stage.replace("_", " "))
+
+
+def _stage_width(stage: str) -> int:
+    return max(7, len(_stage_title(stage)) + 2)
+
+
+def _cold_row(index: Index, workload: str, variant: str, stages: Sequence[str], paint: _Paint) -> str:
+    p50 = index.value(workload, variant, "cold_p50")
+    way = workload.removeprefix("cold").strip()
+    line = f"{variant} {way}".strip()[: COLD_LABEL - 1].ljust(COLD_LABEL) + (f"{p50.n}" if p50 else "-").rjust(5)
+    for metric in ("cold_p50", "cold_p50/init", "cold_p95", "cold_p95/init"):
+        line += paint.figure(index.value(workload, variant, metric), 7)
+    line += " " * len("  p50 of:")
+    for stage in stages:
+        line += paint.figure(index.value(workload, variant, f"cold_p50/{stage}"), _stage_width(stage))
+    return line
+
+
+def _ratios(index: Index, paint: _Paint) -> list[str]:
+    pairs = [(workload, pair) for workload in index.warm_workloads() for pair in index.pairs(workload)]
+    cold = [(workload, pair) for workload in index.cold_workloads() for pair in index.pairs(workload)]
+    equal = _equal_load(index)
+    if not pairs and not cold:
+        return equal
+    heads = "".join(title.rjust(CELL) for title in RATIO_TITLES)
+    baselines = figures.unique(pair[0] for _, pair in [*pairs, *cold])
+    than = f"times better than {baselines[0]}" if len(baselines) == 1 else "times better"
+    lines = [paint(_label(than) + heads, BOLD)]
+    for workload, pair in pairs:
+        lines.append(_ratio_row(index, workload, pair, RATIO_METRICS, paint))
+        # The first workload is the measured one; the others' further ratios are in the full report, this is one screen.
+        lines += _apart_rows(index, workload, pair, paint) if workload == pairs[0][0] else []
+    aims = "".join((f"{figures.AIMS[m]:.0f}" if m in figures.AIMS else "").rjust(CELL) for m in RATIO_METRICS)
+    lines.append(paint("the aim".ljust(LABEL) + aims, DIM))
+    lines += _noise_floor(index, paint)
+    lines += equal
+    return lines + [_cold_ratio(index, workload, pair) for workload, pair in cold]
+
+
+def _equal_load(index: Index) -> list[str]:
+    """A line for each pair, and one A/A line as the noise floor."""
+    rows = [row for row in index.comparisons.values() if row.metric == EQUAL_LOAD]
+    others, same = [row for row in rows if not row.same_variant], [row for row in rows if row.same_variant]
+    return [_single_ratio(row) for row in [*others, *same[-1:]]]
+
+
+def _ratio_row(
+    index: Index,
+    workload: str,
+    pair: tuple[str, str],
+    metrics: Sequence[str],
+    paint: _Paint,
+    title: str | None = None,
+) -> str:
+    line = _label(f"{workload} {pair[1]}" if title is None else title)
+    for metric in metrics:
+        line += _ratio_cell(index.comparisons.get((workload, *pair, metric)), paint)
+    return line.rstrip()
+
+
+def _apart_rows(index: Index, workload: str, pair: tuple[str, str], paint: _Paint) -> list[str]:
+    found = []
+    for suffix, title in figures.APART.items():
+        metrics = [f"{metric}{suffix}" for metric in RATIO_METRICS]
+        if any((workload, *pair, metric) in index.comparisons for metric in metrics):
+            found.append(_ratio_row(index, workload, pair, metrics, paint, title=f"  {title}"))
+    return found
+
+
+def _label(text: str) -> str:
+    return text[: LABEL - 1].ljust(LABEL)
+
+
+def _ratio_cell(row: Comparison | None, paint: _Paint) -> str:
+    if row is None:
+        return "-".rjust(CELL)
+    text = f"{_brief(row.ratio)} {_brief(row.low)}–{_brief(row.high)}".rjust(CELL)
+    colour = {"better": (GREEN,), "worse": (RED,), "not significant": (DIM,)}.get(row.verdict, ())
+    return paint(text, *colour)
+
+
+def _brief(value: float) -> str:
+    return f"{value:.2f}" if value < 2 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def _single_ratio(row: Comparison) -> str:
+    aim = f"  the aim {figures.AIMS[row.metric]:.0f}" if row.metric in figures.AIMS else ""
+    told = f"{number(row.baseline_value)} / {number(row.candidate_value)} {row.unit}"
+    if row.same_variant:
+        return _label(f"A/A {row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}"
+    return _label(f"{row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}  ({told}){aim}"
+
+
+def _cold_ratio(index: Index, workload: str, pair: tuple[str, str]) -> str:
+    found = [index.comparisons.get((workload, *pair, metric)) for metric in ("cold_p50", "cold_p95")]
+    parts = [f"{row.metric.removeprefix('cold_')} {figures.times(row)}" for row in found if row]
+    return _label(f"{workload} {pair[1]}") + "   ".join(parts)
+
+
+def _noise_floor(index: Index, paint: _Paint) -> list[str]:
+    """One A/A row: the last variant of the first workload, which has the smallest figures and so the most noise."""
+    for workload in index.warm_workloads():
+        pairs = index.pairs(workload, same=True)
+        if pairs:
+            title = f"A/A {workload} {pairs[-1][0]}"
+            return [_ratio_row(index, workload, pairs[-1], RATIO_METRICS, paint, title=title)]
+    return []
+
+
+def _costs(result: Result, paint: _Paint) -> list[str]:
+    """The costs at the highest offered rate and the knees: the curves over rates are in the full report."""
+    lines = []
+    if result.costs:
+        heads = ("environments", "connections", "memory MB", "GB-s/million", "USD/million")
+        highest = max(cost.offered_rate for cost in result.costs)
+        title = f"at {number(highest)} requests/s, each"
+        lines.append(paint(title.ljust(LABEL) + "".join(head.rjust(CELL) for head in heads), BOLD))
+        for cost in result.costs:
+            if cost.offered_rate == highest:
+                shown = (cost.environments, cost.connections, sum(cost.memory_mb.values()), cost.gb_seconds_per_million)
+                dollars = ", ".join(f"{value:.2f}" for value in cost.usd_per_million.values())
+                cells = "".join(number(value).rjust(CELL) for value in shown)
+                lines.append(_label(f"{cost.workload} {cost.variant}") + cells + dollars.rjust(CELL))
+    knees = [f"{own.variant} {number(own.knee_rate)}/s" for own in result.sweeps if own.knee_rate is not None]
+    lines += [f"knee: {', '.join(knees)}"] if knees else []
+    return lines + [_sized(own) for own in result.sized] + _models(result) + _worth(result)
+
+
+def _sized(own: Sized) -> str:
+    off = own.predicted_p99_ms / own.measured_p99_ms - 1.0
+    around = f" [{number(own.low)}, {number(own.high)}]" if own.low is not None and own.high is not None else ""
+    told = f"70 % of the knee, {number(own.rate)}/s: p99 {number(own.predicted_p99_ms)} ms by {own.formula}, "
+    told += f"{own.servers} cores; {number(own.measured_p99_ms)}{around} measured: {off:+.0%}"
+    return _label(f"size: {own.workload} {own.variant}") + told
+
+
+def _models(result: Result) -> list[str]:
+    """How far off each formula was, typically, below the knee."""
+    found = []
+    for sweep in result.sweeps:
+        told = [f"{own.formula} {own.metric} {own.error:.0%}" for own in sweep.predictions if own.error is not None]
+        if told:
+            found.append(
+                _label(f"{sweep.workload} {sweep.variant}") + f"typical error of the models: {', '.join(told)}"
+            )
+    return found
+
+
+def _worth(result: Result) -> list[str]:
+    """When it is not worth it: what the last variant saves against the first, rate by rate."""
+    variants = figures.unique(own.variant for own in result.worth)
+    if len(variants) < 2:
+        return []
+    by_rate = {(own.rate, own.variant): own for own in result.worth}
+    told = []
+    for rate in figures.unique(own.rate for own in result.worth):
+        old, new = by_rate.get((rate, variants[0])), by_rate.get((rate, variants[1]))
+        if old and new:
+            name = next(iter(old.usd_per_month))
+            saved = old.usd_per_month[name] - new.usd_per_month[name]
+            told.append(f"{rate:,.0f}/s {number(saved)} USD, {old.connections - new.connections:.0f}")
+    return [_label(f"worth: {variants[1]} saves") + f"a month, and connections: {'; '.join(told)}"] if told else []
+
+
+def _growth(result: Result, paint: _Paint) -> list[str]:
+    """A line for each figure: its value at each size, and the order fitted to them."""
+    lines = []
+    for size_name in figures.unique(own.size_name for own in result.growth):
+        rows = [own for own in result.growth if own.size_name == size_name]
+        sizes = sorted({size for own in rows for size in own.sizes})
+        head = f"by {size_name}".ljust(GROWTH_LABEL) + "".join(f"{size:,.0f}".rjust(GROWTH_CELL) for size in sizes)
+        lines.append(paint(head + "fitted".rjust(GROWTH_CELL), BOLD))
+        for own in rows:
+            at = dict(zip(own.sizes, own.values, strict=True))
+            cells = (f"{number(at[size])} {own.unit}" if size in at else "" for size in sizes)
+            label = f"{own.name}, {own.variant}"[: GROWTH_LABEL - 1].ljust(GROWTH_LABEL)
+            lines.append(label + "".join(cell.rjust(GROWTH_CELL) for cell in cells) + own.fitted.rjust(GROWTH_CELL))
+    return lines
+
+
+def _experiments(result: Result, paint: _Paint) -> list[str]:
+    if not result.experiments:
+        return []
+    variants = figures.unique(own.variant for one in result.experiments for own in one.variants)
+    width = max(12, min(24, (WIDTH - 34) // (len(variants) + 1)))
+    lines = [paint("experiment".ljust(34) + "".join(t.ljust(width) for t in ("control", *variants)), BOLD)]
+    for one in result.experiments:
+        verdicts = {own.variant: own for own in one.variants}
+        line = one.name[:33].ljust(34)
+        for own in (one.control, *(verdicts.get(variant) for variant in variants)):
+            text = f"{own.verdict} {own.figure}".strip() if own else "-"
+            colour = {"pass": (GREEN,), "fail": (RED,), "error": (RED,)}.get(own.verdict if own else "", (DIM,))
+            line += paint(text[: width - 1].ljust(width), *colour)
+        lines.append(line.rstrip())
+    return lines
+
+
+def _foot(result: Result, paint: _Paint) -> list[str]:
+    checks = result.validity.checks
+    failed = [check for check in checks if not check.passed]
+    if result.validity.valid:
+        told = f" ({len(checks)} checks: {', '.join(check.name for check in checks)})" if checks else ""
+        lines = [paint("valid", GREEN, BOLD) + told]
+    else:
+        lines = [paint("NOT VALID", RED, BOLD) + ": do not quote these figures"]
+    lines += [f"  {paint('failed', RED)} {_folded(_check(check), 9)}" for check in failed]
+    lines += [f"  {paint('note', YELLOW)} {_folded(warning, 7)}" for warning in result.warnings]
+    index = Index.of(result)
+    if result.comparisons:
+        what = "first invocations" if result.kind == "cold" else "blocks"
+        lines.append(f"  intervals: 95 %, by bootstrap over {what}")
+    if result.kind != "cold" and any(
+        figures.too_few(row) for row in index.summaries.values() if row.metric in LATENCIES
+    ):
+        grey = "grey" if paint("x", DIM) != "x" else "in brackets"
+        lines.append(
+            f"  {paint('note', YELLOW)} {grey}: fewer than {figures.SAMPLES_BEYOND} samples lie beyond this percentile"
+        )
+    return lines
+
+
+def _folded(text: str, indent: int) -> str:
+    return f"\n{' ' * indent}".join(textwrap.wrap(text, WIDTH - indent)) or text
+
+
+def _check(check: Check) -> str:
+    unit = f" {check.unit}" if check.unit not in ("", "1") else ""
+    told = f"{check.name}: {number(check.figure)}{unit}, the limit is {number(check.limit)}{unit}"
+    return f"{told}; {check.advice}" if check.advice else told

@@ -1,0 +1,161 @@
+"""A wrong template says in one line where it is wrong and what to do."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from warmfront.emulator.template import TemplateError, load_template
+
+FUNCTION = "{Type: AWS::Serverless::Function, Properties: {CodeUri: ./, Handler: a.b, Runtime: python3.13%s}}"
+
+
+def refusal(tmp_path: Path, text: str, **parameters: str) -> str:
+    path = tmp_path / "template.yaml"
+    path.write_text(textwrap.dedent(text).lstrip())
+    with pytest.raises(TemplateError) as caught:
+        load_template(path, parameters=parameters)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(path), "T")
+
+
+def function_with(environment: str) -> str:
+    return f"""\
+Parameters:
+  Secret: {{Type: String}}
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: ./
+      Handler: a.b
+      Runtime: python3.13
+      Environment:
+        Variables:
+          X: {environment}
+"""
+
+
+def test_a_missing_template_names_the_option(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match=r"nowhere\.yaml: no such file; name your template with --template"):
+        load_template(tmp_path / "nowhere.yaml")
+
+
+def test_built_without_a_build_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match="run `sam build` first"):
+        load_template(tmp_path / "template.yaml", built=True)
+
+
+def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "Resources:\n  F: [1, 2\n").startswith("T:3: not valid YAML: ")
+
+
+def test_no_resources(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "Transform: x\n") == "T:1: the template has no Resources"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("!Ref Nothing", "T:12: Ref Nothing names no parameter and no resource of this template"),
+        ("!GetAtt Nothing.Arn", "T:12: GetAtt Nothing.Arn names no resource of this template"),
+        ('!Sub "a-${Nothing}"', "T:12: Ref Nothing names no parameter and no resource of this template"),
+        ("!Cidr [a, 1, 2]", "T:12: Fn::Cidr cannot be resolved locally; give the value by a parameter or write it out"),
+        ('{"Fn::Unheard": 1}', "T:12: Fn::Unheard cannot be resolved locally; give the value by a parameter or write it out"),
+        ("!FindInMap [A, B, C]", "T:12: Fn::FindInMap finds no A / B / C under Mappings"),
+        ("!Select [3, [a, b]]", "T:12: Fn::Select wants entry 3 of a list of 2"),
+        ("!If [Nope, a, b]", "T:12: condition Nope is not declared under Conditions"),
+        ("!Join [a]", "T:12: Fn::Join wants a list of 2 values"),
+        ("[a, b]", "T:12: F: Environment: Variables: X must be a string, a number or true/false"),
+        (
+            "!Ref Secret",
+            "T:12: parameter Secret has no Default; give it with --parameter-overrides Secret=VALUE"
+            " or in samconfig.toml under [local.global.parameters]",
+        ),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_had(tmp_path: Path, value: str, message: str) -> None:
+    assert refusal(tmp_path, function_with(value)) == message
+
+
+def test_a_value_that_depends_on_itself(tmp_path: Path) -> None:
+    text = """\
+        Conditions:
+          A: !Condition B
+          B: !Condition A
+        Resources:
+          F: {Type: AWS::SQS::Queue, Condition: A}
+        """
+    assert refusal(tmp_path, text).startswith("T:3: condition A depends on itself (condition A -> condition B")
+
+
+def test_a_value_outside_allowed_values(tmp_path: Path) -> None:
+    text = "Parameters:\n  Stage: {Type: String, AllowedValues: [local, prod]}\nResources: {}\n"
+    assert refusal(tmp_path, text, Stage="test") == (
+        "T:2: parameter Stage is 'test', but AllowedValues are local, prod; give one with --parameter-overrides Stage=..."
+    )
+
+
+def test_a_value_that_the_pattern_refuses(tmp_path: Path) -> None:
+    text = 'Parameters:\n  Name:\n    Type: String\n    AllowedPattern: "[a-z]+"\nResources: {}\n'
+    assert refusal(tmp_path, text, Name="A1").startswith(
+        "T:4: parameter Name is 'A1', which AllowedPattern [a-z]+ refuses"
+    )
+
+
+def test_a_number_that_is_none(tmp_path: Path) -> None:
+    text = f"Resources:\n  F: {FUNCTION % ', Timeout: soon'}\n"
+    assert refusal(tmp_path, text) == "T:2: F: Timeout must be a whole number, not 'soon'"
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ("{Path: hello, Method: get}", "Path hello is no route"),
+        ("{Path: '/a/{b+}/c', Method: get}", "is no route"),
+        ("{Path: /a}", "Path and Method belong together"),
+        ("{Path: /a, Method: get, ApiId: !Ref F}", "must be a !Ref to an AWS::Serverless::HttpApi of this template"),
+        ("{Path: /a, Method: get, PayloadFormatVersion: '3.0'}", "PayloadFormatVersion is 3.0"),
+        ("{Path: /a, Method: get, Auth: {Authorizer: Nobody}}", "names Nobody, which is not under Auth/Authorizers"),
+    ],
+)
+def test_routes_that_are_none(tmp_path: Path, event: str, message: str) -> None:
+    text = f"Resources:\n  F: {FUNCTION % f', Events: {{E: {{Type: HttpApi, Properties: {event}}}}}'}\n"
+    refused = refusal(tmp_path, text)
+    assert refused.startswith("T:2: ")
+    assert message in refused
+
+
+def test_the_same_route_twice(tmp_path: Path) -> None:
+    events = ", Events: {A: {Type: HttpApi, Properties: {Path: /a, Method: get}}, B: {Type: HttpApi, Properties: {Path: /a, Method: GET}}}"
+    text = f"Resources:\n  F: {FUNCTION % events}\n"
+    assert "gives ServerlessHttpApi the route GET /a a second time" in refusal(tmp_path, text)
+
+
+def test_a_layer_that_is_not_there(tmp_path: Path) -> None:
+    text = f"""\
+        Resources:
+          L: {{Type: AWS::Serverless::LayerVersion, Properties: {{ContentUri: gone/}}}}
+          F: {FUNCTION % ", Layers: [!Ref L]"}
+        """
+    assert refusal(tmp_path, text).startswith("T:2: L: ContentUri names ")
+
+
+def test_for_each_is_refused_rather_than_skipped(tmp_path: Path) -> None:
+    text = "Resources:\n  Fn::ForEach::Functions: [A, [a], {}]\n"
+    assert refusal(tmp_path, text) == "T:2: Fn::ForEach::Functions under Resources is not expanded locally"
+
+
+def test_an_undeclared_override_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(f"Parameters: {{Stage: {{Type: String, Default: a}}}}\nResources:\n  F: {FUNCTION % ''}\n")
+    template = load_template(path, parameters={"Stgae": "b"})
+    assert any("parameter Stgae is not declared" in warning for warning in template.warnings)
+
+
+def test_a_key_given_twice_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(f"Resources:\n  F: {FUNCTION % ''}\n  F: {FUNCTION % ', Timeout: 9'}\n")
+    template = load_template(path)
+    assert template.functions["F"].timeout_s == 9
+    assert any(":3: key F is given twice" in warning for warning in template.warnings)
