@@ -1,15 +1,17 @@
 """Migrate: a schema step by step, the same seed every time, fresh copies in no time, and nothing of it in production."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
 from warmfront.backing.postgres import Postgres
+from warmfront.emulator.template.source import read
 
 from functions.migrate import schema
-from tests.functions.conftest import ORDERS, PRODUCTS, Context, Function, load, shop_environ
+from tests.functions.conftest import ORDERS, PRODUCTS, VARIANTS, Context, Function, load, shop_environ
 
 
 def ask(server: Postgres, database: str, sql: str, *args: Any) -> Any:
@@ -169,3 +171,16 @@ def test_a_wrong_event_is_refused_before_anything_is_touched(
     with pytest.raises((migrate.module.Refused, msgspec.ValidationError)):
         migrate.invoke(event)
     assert ask(server, "postgres", oid) == before
+
+
+def test_the_templates_set_up_makes_every_variants_database() -> None:
+    root, _ = read(Path(__file__).parents[2] / "template.yaml")
+    given = [dict(entry["Event"]) for entry in root["Metadata"]["Warmfront"]["SetUp"] if entry["Function"] == "Migrate"]
+    nowhere = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/postgres", "SHOP_CURSOR_KEY": "a key of the test's own"}
+    module = load("migrate", "functions.migrate.app", nowhere).module
+    events = [msgspec.convert(event, module.Event) for event in given]
+    assert [event.action for event in events] == ["apply", "seed"]
+    for event in events:
+        module._check(event)
+        assert set(event.databases) == set(VARIANTS)
+    assert events[-1].products >= 42  # the product that README.md asks for
