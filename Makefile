@@ -43,20 +43,20 @@ bench-growth: $(READY) ## the same reads at 10,000 to 1,000,000 rows and beside 
 	$(WARMFRONT) bench --growth --output results/growth.json --variants $(VARIANTS) $(BENCH_ARGS)
 
 bench-observe: $(READY) ## what observation costs: throughput with it and without, interleaved
-	$(PY) -m warmfront.bench.overhead.observe --open $(BENCH_ARGS)
+	$(WARMFRONT) overhead observe --open $(BENCH_ARGS)
 
 cold: $(READY) ## first invocations taken apart, four ways to start, naive, pooled and distributed (COLD_ARGS="--ramp --thaw" for more)
 	@mkdir -p results
 	$(WARMFRONT) cold Naive Pooled Distributed --ways all --output results/cold.json $(COLD_ARGS)
 
 bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
-	$(PY) -m warmfront.bench.overhead $(BENCH_ARGS)
+	$(WARMFRONT) overhead emulator $(BENCH_ARGS)
 
 bench-peer: $(READY) ## the same beside serverless-offline, which npm brings into .peer/ (needs node)
 	@command -v npm >/dev/null || { echo "make bench-peer needs node and npm on PATH (Debian: apt-get install npm)" >&2; exit 1; }
 	@mkdir -p .peer && cp local/warmfront/bench/overhead/peer/package.json .peer/
 	npm install --prefix .peer --no-package-lock --no-audit --no-fund --loglevel=error
-	$(PY) -m warmfront.bench.overhead --peer .peer $(BENCH_ARGS)
+	$(WARMFRONT) overhead emulator --peer .peer $(BENCH_ARGS)
 
 # Strict: a package that the database does not know counts as a failure, not as clean.
 audit: $(READY) ## known vulnerabilities in what is locked (pip-audit; asks PyPI's database, so it needs the network)

@@ -94,7 +94,7 @@ def violations(module: str, imports: set[str]) -> list[str]:
         found += [name for name in imports if name.startswith("functions.") and name.split(".")[1] != parts[1]]
     if parts[:2] == ["shared", "kit"] and parts[-1] not in KIT_STILL_IMPORTS_SHOP:
         found += [name for name in imports if name.startswith("shared.shop")]
-    if parts[0] == "warmfront" and parts[1:2] != ["cli"]:
+    if parts[0] == "warmfront" and parts[1:2] not in (["cli"], ["__main__"]):
         found += [name for name in imports if name.startswith("warmfront.") and not allowed(module, name)]
     return found
 

@@ -87,7 +87,7 @@ def serve(template: Path, *options: str, environ: Mapping[str, str] | None = Non
     command = [
         sys.executable,
         "-m",
-        "warmfront.cli.main",
+        "warmfront",
         "serve",
         "--template",
         str(template),

@@ -64,7 +64,7 @@ class Shop:
 
 def start_serving(*arguments: str) -> tuple["subprocess.Popen[str]", str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "warmfront.cli.main", "serve", "--port", "0", *arguments],
+        [sys.executable, "-m", "warmfront", "serve", "--port", "0", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -198,7 +198,7 @@ def test_a_killed_benchmark_leaves_nothing_running(tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "warmfront.cli.main",
+            "warmfront",
             "bench",
             "--quick",
             "--only",

@@ -151,7 +151,7 @@ lessons = {{ broke = "a", held = "b", file = "c" }}
 
 def lab_process(suite: Path) -> subprocess.Popen[str]:
     suite.write_text(QUICK.format(workloads=OURS.with_name("workloads.toml")))
-    lab = [sys.executable, "-m", "warmfront.cli.main", "lab", "run", "X1", "--in-turn", "--experiments", str(suite)]
+    lab = [sys.executable, "-m", "warmfront", "lab", "run", "X1", "--in-turn", "--experiments", str(suite)]
     return subprocess.Popen(
         [*lab, "--template", str(ROOT / "template.yaml")],
         cwd=ROOT,

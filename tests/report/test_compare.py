@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from warmfront.bench.statistics import compare as comparing
 from warmfront.bench.statistics.compare import Outcome, compare, render
+from warmfront.cli import compare as comparing
 from warmfront.cli import report as reporting
 from warmfront.results import Block, Result, ResultError, write_result
 

@@ -16,10 +16,11 @@ from warmfront.bench.cold.cold_session import chosen_ways, run_cold
 from warmfront.bench.load.load_process import LoadError
 from warmfront.bench.load.workloads import OURS, WorkloadError, WorkloadFile, load_workloads
 from warmfront.bench.run.emulator_process import EmulatorError
-from warmfront.cli.serve import read_event
-from warmfront.emulator.compose import EmulatorOptions, StartError, read_template
+from warmfront.cli.emulator_arguments import read_event
+from warmfront.emulator.compose import read_template
 from warmfront.emulator.gateway import payload, payload_v1
 from warmfront.emulator.gateway.exchange import Call, Request, api_context, read_head
+from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.template import Api, Route, Template, TemplateError
 from warmfront.report.terminal import show
 from warmfront.results import write_result

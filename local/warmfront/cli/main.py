@@ -1,49 +1,46 @@
-"""The `warmfront` command: finds the subcommand and hands over. A subcommand's modules are imported only when it runs."""
+"""The `warmfront` command: imports the chosen subcommand and runs it."""
 
 import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
+from types import ModuleType
 
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Where a subcommand lives: `module:add_arguments` and `module:run`."""
-
-    help: str
-    module: str
-    add_arguments: str = "add_arguments"
-    run: str = "run"
-
-
+# Subcommand -> its line in --help. Each is a module of this package with `add_arguments` and `run`.
 COMMANDS = {
-    "serve": Command(
-        "serve a SAM template's APIs and functions on this machine",
-        "warmfront.cli.serve",
-        "add_serve_arguments",
-        "serve",
-    ),
-    "invoke": Command("invoke one function once", "warmfront.cli.serve", "add_invoke_arguments", "invoke"),
-    "bench": Command(
-        "compare the variants of an API: latency, throughput, CPU, memory, cold starts", "warmfront.cli.bench"
-    ),
-    "cold": Command(
-        "take first invocations apart: ways to start, imports, what to look at first", "warmfront.cli.cold"
-    ),
-    "lab": Command("break the shop on purpose and see what holds", "warmfront.cli.lab"),
-    "size": Command(
-        "reserved concurrency, pool size and time-outs from a rate and service times", "warmfront.bench.sizing.command"
-    ),
-    "doctor": Command(
-        "name dangerous defaults and contradictions in a template, each with its fix", "warmfront.cli.doctor"
-    ),
-    "report": Command("show a saved result, as a table, a page or pictures", "warmfront.cli.report"),
-    "compare": Command(
-        "tell two results apart: faster, slower or not significant", "warmfront.bench.statistics.compare"
-    ),
+    "serve": "serve a template's APIs and functions on this machine",
+    "invoke": "invoke one function once",
+    "init": "write the example shop into a folder, ready to serve, measure and deploy",
+    "bench": "compare the variants of an API: latency, throughput, CPU, memory, cold starts",
+    "cold": "break first invocations down: ways to start, imports, what to improve first",
+    "lab": "inject faults and see which variant withstands them",
+    "size": "reserved concurrency, pool size and timeouts from a rate and service times",
+    "doctor": "find dangerous defaults and contradictions in a template, each with its fix",
+    "report": "show a saved result as a table, a page or pictures",
+    "compare": "say whether the second of two results is faster, slower or not significantly different",
+    "overhead": "measure what the emulator itself costs",
+    "completion": "print shell completion for bash, zsh or fish",
 }
+# Commands whose modules need the packages of an extra.
+EXTRAS = dict.fromkeys(("bench", "cold", "lab", "size", "report", "compare", "overhead"), "bench")
+
+
+def command_module(name: str) -> ModuleType:
+    """The module of a subcommand. Raises MissingExtra when a package that it needs is not installed."""
+    try:
+        return importlib.import_module(f"warmfront.cli.{name}")
+    except ModuleNotFoundError as error:
+        if name not in EXTRAS or (error.name or "").startswith("warmfront"):
+            raise
+        raise MissingExtra(
+            f"`warmfront {name}` needs the package {error.name}: install the extra {EXTRAS[name]!r}, "
+            f"as with `pip install 'warmfront[{EXTRAS[name]}]'` or `uv tool install 'warmfront[{EXTRAS[name]}]'`"
+        ) from None
+
+
+class MissingExtra(Exception):
+    """A package that a command needs is not installed; the message names the extra that brings it."""
 
 
 def supported_platform() -> str | None:
@@ -60,20 +57,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason is not None:
         print(f"warmfront: {reason}", file=sys.stderr)
         return 2
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    try:
+        args = parser_of(chosen).parse_args(arguments)
+        status: int = command_module(args.command).run(args)
+    except MissingExtra as error:
+        print(f"warmfront: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def parser_of(chosen: str | None) -> argparse.ArgumentParser:
+    """The command line, with the arguments of one subcommand: the others' modules are not imported."""
     parser = argparse.ArgumentParser(prog="warmfront", description="A lab bench for API handlers on AWS Lambda.")
     parser.add_argument("--version", action="version", version=f"warmfront {metadata.version('warmfront')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            name, help=command.help, description=command.help[0].upper() + command.help[1:] + "."
-        )
+    for name, about in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         if name == chosen:
-            getattr(importlib.import_module(command.module), command.add_arguments)(subparser)
-    args = parser.parse_args(arguments)
-    command = COMMANDS[args.command]
-    status: int = getattr(importlib.import_module(command.module), command.run)(args)
-    return status
+            command_module(name).add_arguments(subparser)
+    return parser
 
 
 if __name__ == "__main__":

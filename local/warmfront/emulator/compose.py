@@ -1,44 +1,33 @@
-"""One running emulator: backing services, the Lambda service and a gateway per API, composed. Decides nothing itself."""
+"""Composes one running emulator: backing services, the Lambda service and a gateway for each API."""
 
 import asyncio
 import contextlib
-import functools
-import json
 import os
-import secrets
 import shutil
-import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
-from urllib.parse import urlsplit
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from warmfront.backing.aws import Aws
-from warmfront.backing.postgres import Postgres
-from warmfront.backing.redis import Redis
 from warmfront.backing.watcher import get_watcher
+from warmfront.emulator.backing_services import BackingServices, start_backing
+from warmfront.emulator.function_variables import local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, GatewayOptions, create_apps
-from warmfront.emulator.gateway.backlog import Backlog
-from warmfront.emulator.gateway.http_protocol import OneWriteProtocol
 from warmfront.emulator.lambda_service.api.control import control_routes
 from warmfront.emulator.lambda_service.api.invoke_api import invoke_routes
 from warmfront.emulator.lambda_service.aws_clients import AwsClients
 from warmfront.emulator.lambda_service.environments.node_client import find_node_client
 from warmfront.emulator.lambda_service.environments.reload import SourceWatch
 from warmfront.emulator.lambda_service.environments.staging import StagingError
-from warmfront.emulator.lambda_service.environments.start_modes import StartChoice
 from warmfront.emulator.lambda_service.environments.variables import fake_credentials, host_credentials
 from warmfront.emulator.lambda_service.event_sources.sources import EventSources, SourceError, create_resources
 from warmfront.emulator.lambda_service.logs.sinks import LogSink, as_json, for_people
-from warmfront.emulator.lambda_service.service import ACCOUNT_CONCURRENCY, LambdaService, ServiceOptions
+from warmfront.emulator.lambda_service.service import LambdaService, ServiceOptions
 from warmfront.emulator.lambda_service.trace_header import Sampler
 from warmfront.emulator.observe.access_log import AccessLog
 from warmfront.emulator.observe.dashboard import dashboard_routes
@@ -46,92 +35,11 @@ from warmfront.emulator.observe.dashboard_guard import SameOriginOnly
 from warmfront.emulator.observe.http_routes import observe_routes
 from warmfront.emulator.observe.observatory import Observatory
 from warmfront.emulator.observe.switch import Switch, switch_routes
+from warmfront.emulator.options import EmulatorOptions, StartError
+from warmfront.emulator.servers import bind, serving
 from warmfront.emulator.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
 
-AWS_TYPES = (
-    "AWS::DynamoDB::",
-    "AWS::Events::",
-    "AWS::Kinesis::",
-    "AWS::S3::",
-    "AWS::SNS::",
-    "AWS::SQS::",
-    "AWS::SSM::",
-    "AWS::SecretsManager::",
-    "AWS::Serverless::SimpleTable",
-    "AWS::Serverless::StateMachine",
-    "AWS::StepFunctions::",
-)
-"""A template with a resource of these types gets a local AWS unless the command line says otherwise."""
 REGION = "us-east-1"
-
-
-class StartError(Exception):
-    """Why the emulator cannot start, in one line that names the fix."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmulatorOptions:
-    """What the command line says."""
-
-    template: Path = Path("template.yaml")
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    built: bool = False
-    host: str = "127.0.0.1"
-    port: int = 3000
-    freeze: bool = True
-    native_client: bool = False
-    node_client: Path | None = None
-    """Folder with npm's aws-lambda-ric, which runs functions of Node."""
-    idle_s: float = 600.0
-    account_concurrency: int = ACCOUNT_CONCURRENCY
-    time_scale: float = 1.0
-    """How many times sooner than on AWS asynchronous invocations are tried again."""
-    aws: Literal["auto", "local", "real", "none"] = "auto"
-    """Which AWS handlers and event sources talk to; auto: a local one where the template needs it, else none."""
-    event_sources: bool = True
-    reload: bool = True
-    warm: int = 0
-    start: StartChoice = "template"
-    provisioned: int = 1
-    processes: int = 4
-    debug: Sequence[str] = ()
-    """NAME or NAME=PORT of functions that wait for a debugger."""
-    log_file: Path | None = None
-    log_format: Literal["auto", "text", "color", "json"] = "auto"
-    env_vars: Path | None = None
-    state_dir: Path | None = None
-    token: str = field(default_factory=lambda: os.environ.get("WARMFRONT_TOKEN") or secrets.token_urlsafe(18))
-    max_connections: int = 200
-    enforce_auth: bool = False
-    jwks: str | None = None
-    trust_tokens: bool = False
-    enforce_throttles: bool = False
-    origin: Literal["auto", "system", "wheel"] = "auto"
-    """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
-    observe: bool = True
-    """Metrics, traces and the access log."""
-    metrics_hosts: Sequence[str] = ()
-    """Names, besides addresses and localhost, under which metrics are scraped."""
-    quiet_logs: bool = False
-    """Keep function logs off the terminal."""
-
-
-@dataclass(slots=True)
-class Backing:
-    """The Postgres, Redis and AWS that the template's functions ask for; None where none does."""
-
-    postgres: Postgres | None = None
-    redis: Redis | None = None
-    aws: Aws | None = None
-
-    def describe(self) -> dict[str, object]:
-        parts = {"postgres": self.postgres, "redis": self.redis, "aws": self.aws}
-        return {name: part.describe() for name, part in parts.items() if part is not None}
-
-    def stop(self) -> None:
-        for part in (self.aws, self.redis, self.postgres):
-            if part is not None:
-                part.stop()
 
 
 @dataclass(slots=True)
@@ -140,7 +48,7 @@ class Emulator:
 
     template: Template
     service: LambdaService
-    backing: Backing
+    backing: BackingServices
     apps: list[GatewayApp]
     urls: list[str]
     warnings: list[str]
@@ -169,11 +77,11 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
     async with contextlib.AsyncExitStack() as stack:
         sink = _sink(options)
         stack.callback(sink.close)
-        sockets = _bind(options, len(template.apis)) if gateway else []
+        sockets = bind(options, len(template.apis)) if gateway else []
         for each in sockets:
             stack.callback(each.close)
         urls = [f"http://{options.host}:{each.getsockname()[1]}" for each in sockets]
-        backing = Backing()
+        backing = BackingServices()
         stack.push_async_callback(asyncio.to_thread, backing.stop)
         try:
             observatory = _observatory(options, template, sink) if gateway else None
@@ -196,7 +104,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 if switch is not None:
                     switch.watch(apps)
                 emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
-                async with _serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
+                async with serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
                     try:
                         yield emulator
                     finally:
@@ -209,27 +117,27 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
 async def _prepare(
     options: EmulatorOptions,
     template: Template,
-    backing: Backing,
+    backing: BackingServices,
     urls: list[str],
     sink: LogSink,
     stack: contextlib.AsyncExitStack,
     observatory: Observatory | None,
 ) -> ServiceOptions:
     """Start what the functions ask for, and put together what the Lambda service has to know."""
-    overrides = _read_env_vars(options.env_vars, template)
+    overrides = read_env_vars(options.env_vars, template)
     debug = _debug_ports(options.debug, template)
     watcher = get_watcher()
     state_dir = _state_dir(options)
     if options.state_dir is None:
         watcher.remove_on_exit(state_dir)
         stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
-    await _start_backing(backing, template, options)
+    await start_backing(backing, template, options)
     aws = _aws_clients(options, backing)
     if aws is not None and backing.aws is not None:
         await create_resources(template, aws)
 
     def environment(config: FunctionConfig) -> Mapping[str, str]:
-        return {**_local_variables(config, backing, urls), **overrides.get(config.logical_id, {})}
+        return {**local_variables(config, backing, urls), **overrides.get(config.logical_id, {})}
 
     return ServiceOptions(
         state_dir,
@@ -344,12 +252,7 @@ def _debug_ports(wanted: Sequence[str], template: Template) -> dict[str, int]:
     return ports
 
 
-def _needs_aws(template: Template) -> bool:
-    uses = any(kind.startswith(AWS_TYPES) for kind in template.resource_types.values())
-    return uses or any(isinstance(source, SqsSource) for source in template.event_sources)
-
-
-def _aws_clients(options: EmulatorOptions, backing: Backing) -> AwsClients | None:
+def _aws_clients(options: EmulatorOptions, backing: BackingServices) -> AwsClients | None:
     if options.aws == "real":
         return AwsClients(region=REGION, endpoint_url=None, credentials=host_credentials())
     if backing.aws is None:
@@ -363,7 +266,9 @@ def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) ->
     return Observatory(template, access=AccessLog(sink, as_objects=options.log_format == "json"))
 
 
-def _watching(switch: Switch | None, service: LambdaService, options: EmulatorOptions, backing: Backing) -> list[Route]:
+def _watching(
+    switch: Switch | None, service: LambdaService, options: EmulatorOptions, backing: BackingServices
+) -> list[Route]:
     """What shows the emulator at work."""
     if switch is None:
         return []
@@ -391,129 +296,5 @@ def _noting(sink: LogSink) -> Callable[[str], None]:
     return lambda line: sink.write("warmfront", f"warmfront: {line}\n".encode())
 
 
-def _describe(backing: Backing) -> dict[str, object]:
+def _describe(backing: BackingServices) -> dict[str, object]:
     return {"emulator": {"pid": os.getpid()}, "backing": backing.describe()}
-
-
-async def _start_backing(backing: Backing, template: Template, options: EmulatorOptions) -> None:
-    """Start what any runnable function declares or the template holds, all at once."""
-    declared = {
-        name for config in template.functions.values() if config.not_runnable is None for name in config.environment
-    }
-
-    def start_postgres() -> None:
-        backing.postgres = Postgres.start(origin=options.origin, max_connections=options.max_connections)
-
-    def start_redis() -> None:
-        backing.redis = Redis.start(origin=options.origin)
-
-    def start_aws() -> None:
-        backing.aws = Aws.start()
-
-    starts = [
-        start for name, start in (("DATABASE_URL", start_postgres), ("REDIS_URL", start_redis)) if name in declared
-    ]
-    if options.aws == "local" or (options.aws == "auto" and _needs_aws(template)):
-        starts.append(start_aws)
-    await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
-
-
-def _local_variables(config: FunctionConfig, backing: Backing, urls: list[str]) -> dict[str, str]:
-    variables = dict(config.environment)
-    if "DATABASE_URL" in variables and backing.postgres is not None:
-        variables["DATABASE_URL"] = backing.postgres.url(
-            urlsplit(variables["DATABASE_URL"]).path.lstrip("/") or "postgres"
-        )
-    if "REDIS_URL" in variables and backing.redis is not None:
-        variables["REDIS_URL"] = backing.redis.url(urlsplit(variables["REDIS_URL"]).path.lstrip("/") or None)
-    if backing.aws is not None:
-        variables.setdefault("AWS_ENDPOINT_URL", backing.aws.endpoint_url)
-    if urls:
-        variables.setdefault("AWS_ENDPOINT_URL_LAMBDA", urls[0])
-    return variables
-
-
-def _read_env_vars(path: Path | None, template: Template) -> dict[str, dict[str, str]]:
-    """SAM CLI's --env-vars file: {"Function": {"NAME": "value"}, "Parameters": {...for all...}}; only declared names are set."""
-    if path is None:
-        return {}
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StartError(f"--env-vars {path}: {error}") from None
-    if not isinstance(document, dict) or not all(isinstance(value, dict) for value in document.values()):
-        raise StartError(
-            f'--env-vars {path}: must be an object of objects, as {{"FunctionLogicalId": {{"NAME": "value"}}}}'
-        )
-    shared = document.get("Parameters", {})
-    unknown = sorted(
-        set(document)
-        - {"Parameters"}
-        - {name for f in template.functions.values() for name in (f.logical_id, f.function_name)}
-    )
-    if unknown:
-        raise StartError(f"--env-vars {path}: no function {unknown[0]!r} in {template.path}")
-    chosen: dict[str, dict[str, str]] = {}
-    for logical_id, config in template.functions.items():
-        wanted = {**shared, **document.get(config.function_name, {}), **document.get(logical_id, {})}
-        chosen[logical_id] = {name: str(value) for name, value in wanted.items() if name in config.environment}
-    return chosen
-
-
-def _bind(options: EmulatorOptions, count: int) -> list[socket.socket]:
-    """One listening socket per API, on the ports from --port on (any free ones for port 0)."""
-    sockets: list[socket.socket] = []
-    for index in range(max(count, 1)):
-        port = options.port + index if options.port else 0
-        each = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            each.bind((options.host, port))
-        except OSError as error:
-            each.close()
-            for other in sockets:
-                other.close()
-            reason = error.strerror or str(error)
-            raise StartError(f"{options.host}:{port} cannot be used ({reason}); choose another with --port") from None
-        each.listen(1024)
-        sockets.append(each)
-    return sockets
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the command owns signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _serving(apps: Sequence[Callable[..., Any]], sockets: list[socket.socket]) -> AsyncIterator[None]:
-    servers = []
-    tasks = []
-    protocol = functools.partial(OneWriteProtocol, backlog=Backlog(asyncio.get_running_loop()))
-    for app, each in zip(apps, sockets, strict=False):
-        config = uvicorn.Config(
-            app,
-            http=cast(type[OneWriteProtocol], protocol),
-            ws="none",
-            lifespan="off",
-            loop="none",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,  # X-Forwarded-For is the client's word and no address of ours
-            timeout_graceful_shutdown=1,
-            timeout_keep_alive=75,
-            backlog=1024,
-        )
-        server = _Server(config)
-        servers.append(server)
-        tasks.append(asyncio.create_task(server.serve(sockets=[each])))
-    try:
-        yield
-    finally:
-        for server in servers:
-            server.should_exit = True
-        await asyncio.gather(*tasks)

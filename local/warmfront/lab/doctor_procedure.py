@@ -44,7 +44,7 @@ async def _findings(
     template: Path, variables: Mapping[str, Mapping[str, str]], parameters: tuple[str, ...]
 ) -> list[str]:
     with overlaid(template, variables) as copy:
-        command = [sys.executable, "-m", "warmfront.cli.main", "doctor", "--template", str(copy), "--json"]
+        command = [sys.executable, "-m", "warmfront", "doctor", "--template", str(copy), "--json"]
         command += ["--parameter-overrides", *parameters] if parameters else []
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

@@ -67,7 +67,7 @@ class EmulatorProcess:
         return self
 
     async def _start(self, template: Path) -> None:
-        command = [sys.executable, "-m", "warmfront.cli.main", "serve", "--port", "0", "--template", str(template)]
+        command = [sys.executable, "-m", "warmfront", "serve", "--port", "0", "--template", str(template)]
         command += ["--log-file", str(self.log_file), "--no-event-sources", "--no-reload"]
         command += ["--backing", "auto"]  # the servers of this stage, whatever WARMFRONT_BACKING says
         command += ["--aws", "local" if self.settings.aws else "none"]

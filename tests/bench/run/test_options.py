@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from warmfront.bench.load.samples import Target
-from warmfront.bench.run.options import BenchOptions, OptionError, add_arguments, options_of
+from warmfront.bench.run.options import BenchOptions, OptionError
+from warmfront.cli.bench import add_arguments, options_of
 
 
 def parse(*arguments: str) -> BenchOptions:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from warmfront.bench.sizing import command
-from warmfront.bench.sizing.command import Inputs
+from warmfront.bench.sizing.plan import Inputs, size
 from warmfront.bench.sizing.queueing import SizingError, service_of
+from warmfront.cli import size as command
 from warmfront.results import write_result
 
 from tests.report.samples import bench_result, cold_result, full_result
@@ -26,27 +26,27 @@ def run(*arguments: str) -> int:
 
 
 def test_the_worked_example_comes_out() -> None:
-    found = command.size(example())
+    found = size(example())
     assert (found.concurrency_p50, found.concurrency_p99, found.reserved_concurrency) == (16, 26, 30)
     assert (found.with_burst, found.connections_needed, found.connections_limit) == (45, 45, 90)
     assert found.fits
     assert found.connection_busy == pytest.approx(0.15, abs=0.001)
     assert found.connections == 6
-    assert command.size(example(wait_p99_ms=0.6)).connections == 7
+    assert size(example(wait_p99_ms=0.6)).connections == 7
     assert found.formula == "M/M/c, Erlang C"
     assert abs(found.formula_error) < 0.2
     assert found.warnings == ()
 
 
 def test_a_default_pool_of_ten_does_not_fit_and_the_advice_has_numbers() -> None:
-    found = command.size(example(pool_max=10))
+    found = size(example(pool_max=10))
     assert not found.fits
     assert found.environments_allowed == 9
     assert found.warnings[0].startswith("45 environments x 10 = 450 connections, 90 may be used: reserve at most 9")
 
 
 def test_every_timeout_is_inside_the_next() -> None:
-    ladder = command.size(example()).ladder
+    ladder = size(example()).ladder
     assert [rung.name.split()[0] for rung in ladder] == ["acquire", "statement", "call", "the", "Lambda", "API"]
     by_name = {rung.name: rung.timeout_s for rung in ladder}
     assert by_name["Lambda Timeout"] == int(by_name["Lambda Timeout"])
@@ -58,11 +58,11 @@ def test_every_timeout_is_inside_the_next() -> None:
 def test_a_handler_too_slow_for_an_api_is_told_so() -> None:
     slow = Inputs(rate=2, handler=service_of(8.0, 1.0), hold=service_of(0.01, 1.0), customers=2000)
     with pytest.raises(SizingError, match="needs a queue, not an API"):
-        command.size(slow)
+        size(slow)
 
 
 def test_sensitivity_moves_with_its_input() -> None:
-    rows = {row.what: row for row in command.size(example()).sensitivity}
+    rows = {row.what: row for row in size(example()).sensitivity}
     assert rows["rate +20%"].reserved_concurrency > rows["rate -20%"].reserved_concurrency
     assert rows["service times +20%"].wait_p99_ms > rows["service times -20%"].wait_p99_ms
     assert rows["variation (cs2) +20%"].wait_p99_ms > rows["variation (cs2) -20%"].wait_p99_ms
@@ -72,7 +72,7 @@ def test_variable_service_on_busy_connections_asks_for_the_simulation() -> None:
     inputs = Inputs(
         rate=266, handler=service_of(0.08, 1.0), hold=service_of(0.012, 4.0), wait_p99_ms=400.0, customers=20_000
     )
-    assert any("believe the simulation" in text for text in command.size(inputs).warnings)
+    assert any("believe the simulation" in text for text in size(inputs).warnings)
 
 
 def test_from_flags_the_answer_is_printed_with_its_formula_and_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """Observation turned off and on while the emulator runs: nothing is noted while it is off, and what was noted stays."""
 
-import argparse
 import contextlib
 import http.client
 import itertools
@@ -93,10 +92,10 @@ def test_the_cost_is_measured_off_beside_on_and_over_the_limit_it_says_so(
     slices = itertools.count()
     monkeypatch.setattr(Usual, "stalled", lambda *_: 0.2 if next(slices) % 6 == 1 else 0.0)
     monkeypatch.setattr(cost, "SUBJECTS", cost.SUBJECTS[1:])
-    args = argparse.Namespace(pairs=3, slice=0.05, connections=4)
+    options = cost.ObserveOptions(pairs=3, slice=0.05, connections=4)
     modes = [cost.Mode("closed"), cost.Mode("open", watched=True)]
     with LoadProcess.start() as load:
-        cost._measure(modes, load, random.Random(1), args)
+        cost._measure(modes, load, random.Random(1), options)
     for mode in modes:
         assert mode.errors == 0
         assert set(mode.rates) == {(name, on) for name in ("silent", "measuring") for on in (True, False)}

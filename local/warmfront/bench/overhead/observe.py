@@ -1,4 +1,4 @@
-"""`python -m warmfront.bench.overhead.observe`: throughput with observation and without, in one run; limits 5 % closed, 10 % open.
+"""`warmfront overhead observe`: throughput with observation and without, in one run; limits 5 % closed, 10 % open.
 
 `closed`: nobody looks; what was noted is entered all the same. `open`: the dashboard's stream of events is read. What a
 scrape costs is a column of its own: a Prometheus pays it every few seconds.
@@ -13,7 +13,6 @@ in which the machine stalled, by its pulse, is no pair. Several emulators have t
 layout in memory decides.
 """
 
-import argparse
 import contextlib
 import http.client
 import random
@@ -78,6 +77,19 @@ SUBJECTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class ObserveOptions:
+    """How much is measured: fresh emulators of each template, pairs of slices, seconds of a slice, connections."""
+
+    emulators: int = 4
+    pairs: int = 40
+    slice: float = 0.05
+    connections: int = 10
+    open: bool = False
+    """Measure with the dashboard open as well."""
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """A stretch of the load with observation on or off."""
 
@@ -110,10 +122,10 @@ class Mode:
         subject: Subject,
         case: Case,
         turns: list[bool],
-        args: argparse.Namespace,
+        options: ObserveOptions,
     ) -> None:
         """`turns`: of observation, on or off."""
-        plan = Plan(workers=args.connections, duration_s=WARM_UP_S + len(turns) * (args.slice + LEAD_S + 0.1))
+        plan = Plan(workers=options.connections, duration_s=WARM_UP_S + len(turns) * (options.slice + LEAD_S + 0.1))
         target = emulator.control.target
         load.prepare(
             Order(file=str(subject.file), workload=case.workload, variant=case.variant, target=target, plan=plan)
@@ -121,7 +133,7 @@ class Mode:
         with ThreadPoolExecutor(1) as beside, Pulse() as pulse:
             running = beside.submit(load.run)
             time.sleep(WARM_UP_S)
-            slices = [self._slice(emulator, args.slice, on=on) for on in turns]
+            slices = [self._slice(emulator, options.slice, on=on) for on in turns]
             recording = running.result()
         done_ns = np.sort(np.asarray(recording.done_ns))
         if done_ns[-1] < slices[-1].end_ns:
@@ -190,31 +202,21 @@ class Watcher:
         self._connection.close()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m warmfront.bench.overhead.observe", description=__doc__)
-    parser.add_argument("--emulators", type=int, default=4, help="fresh ones of each template (default: 4)")
-    parser.add_argument("--pairs", type=int, default=40, help="of slices in each, handler and mode (default: 40)")
-    parser.add_argument("--slice", type=float, default=0.05, metavar="SECONDS", help="length of one (default: 0.05)")
-    parser.add_argument("--connections", type=int, default=10, help="of the closed loop (default: 10)")
-    parser.add_argument("--open", action="store_true", help="with the dashboard open as well")
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    for name, least in (("emulators", 1), ("pairs", 2), ("connections", 1)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} {getattr(args, name)}: at least {least}")
+def measure(options: ObserveOptions) -> int:
+    """Measure and print a table. Returns 1 where a middle estimate is over its limit or requests failed."""
     modes = [Mode("closed")]
-    if args.open:
+    if options.open:
         modes.append(Mode("open", watched=True))
-    chance = random.Random(args.seed)
+    chance = random.Random(options.seed)
     with LoadProcess.start() as load:
-        for index in range(args.emulators):
-            print(f"\remulators {index + 1} of {args.emulators}", end="", file=sys.stderr, flush=True)
-            _measure(modes, load, chance, args)
+        for index in range(options.emulators):
+            print(f"\remulators {index + 1} of {options.emulators}", end="", file=sys.stderr, flush=True)
+            _measure(modes, load, chance, options)
     print(file=sys.stderr)
     return show(modes)
 
 
-def _measure(modes: list[Mode], load: LoadProcess, chance: random.Random, args: argparse.Namespace) -> None:
+def _measure(modes: list[Mode], load: LoadProcess, chance: random.Random, options: ObserveOptions) -> None:
     """A fresh emulator of each template; off and on in random order within each pair."""
     for subject in SUBJECTS:
         with EmulatorProcess.start(subject.template, arguments=("--observe",)) as emulator:
@@ -222,8 +224,8 @@ def _measure(modes: list[Mode], load: LoadProcess, chance: random.Random, args: 
                 emulator.control.invoke(call.function, call.event)
             for case in subject.cases:
                 for mode in chance.sample(modes, len(modes)):
-                    turns = [on for _ in range(args.pairs) for on in chance.sample((False, True), 2)]
-                    mode.run(emulator, load, subject, case, turns, args)
+                    turns = [on for _ in range(options.pairs) for on in chance.sample((False, True), 2)]
+                    mode.run(emulator, load, subject, case, turns, options)
 
 
 def show(modes: list[Mode]) -> int:
@@ -255,7 +257,3 @@ def show(modes: list[Mode]) -> int:
         " scrape: CPU time of one, right after the load"
     )
     return 1 if over else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

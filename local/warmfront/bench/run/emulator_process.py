@@ -174,7 +174,7 @@ class EmulatorProcess:
         token = secrets.token_urlsafe(18)
         log = Path(tempfile.mkdtemp(prefix="warmfront-bench-")) / "functions.log"
         get_watcher().remove_on_exit(log.parent)
-        command = [sys.executable, "-m", "warmfront.cli.main", "serve", "--template", str(template), "--port", "0"]
+        command = [sys.executable, "-m", "warmfront", "serve", "--template", str(template), "--port", "0"]
         command += [
             "--log-file",
             str(log),

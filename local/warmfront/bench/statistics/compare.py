@@ -1,18 +1,13 @@
-"""Two results of one kind, row by row: faster, slower or not significant. Measures nothing, shows no other figure."""
+"""Compares two results of one kind row by row: faster, slower or not significant."""
 
-import argparse
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import msgspec
-
 from warmfront.bench.statistics import percentiles, summary
 from warmfront.bench.statistics.summary import Figures
-from warmfront.results import Comparison, Result, ResultError, read_result
+from warmfront.results import Comparison, Result, ResultError
 
 Change = Literal["faster", "slower", "not significant", "too few samples"]
 COMPARED = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak", "cold_p50", "cold_p95")
@@ -192,44 +187,3 @@ def render(outcome: Outcome) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("before", type=Path, metavar="A.json")
-    parser.add_argument("after", type=Path, metavar="B.json")
-    parser.add_argument(
-        "--smallest",
-        type=_percent,
-        default=percentiles.SMALLEST_CLAIM,
-        metavar="PERCENT",
-        help="changes below this are never claimed (default: 2%%)",
-    )
-    parser.add_argument(
-        "--allow-invalid", action="store_true", help="compare runs that say themselves they are not valid"
-    )
-    parser.add_argument("--json", action="store_true", help="the rows as JSON instead of a table")
-    parser.epilog = "Exit status: 0 nothing is slower, 1 something is, 2 the results cannot be compared."
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%")) / 100.0
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage, such as 5%") from None
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0% and 100%")
-    return value
-
-
-def run(args: argparse.Namespace) -> int:
-    try:
-        before, after = (read_result(path) for path in (args.before, args.after))
-        for path, result in ((args.before, before), (args.after, after)):
-            if not result.validity.valid and not args.allow_invalid:
-                raise ResultError(f"{path} is not a valid run by its own checks; run it again, or say --allow-invalid")
-        outcome = compare(before, after, smallest=args.smallest)
-    except ResultError as error:
-        print(f"warmfront compare: {error}", file=sys.stderr)
-        return 2
-    sys.stdout.write(msgspec.json.encode(outcome).decode() + "\n" if args.json else render(outcome))
-    return 1 if outcome.slower else 0

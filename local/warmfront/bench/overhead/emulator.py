@@ -4,7 +4,6 @@ how long it takes to start.
 `make bench-peer` adds the fastest peer known to the same run.
 """
 
-import argparse
 import random
 import statistics
 import subprocess
@@ -16,10 +15,10 @@ from pathlib import Path
 
 from warmfront.bench.load.load_process import LoadProcess, Order
 from warmfront.bench.load.samples import Outcome, Plan, Recording, Target
-from warmfront.bench.overhead.peer import PeerError, peer_server
+from warmfront.bench.overhead.peer import peer_server
 from warmfront.bench.overhead.start import Start, describe, measure_starts
 from warmfront.bench.run.accounting import process_cpu_s
-from warmfront.bench.run.emulator_process import EmulatorError, EmulatorProcess
+from warmfront.bench.run.emulator_process import EmulatorProcess
 
 HERE = Path(__file__).parent
 CPU_BUDGET_MS = 0.20
@@ -146,38 +145,31 @@ def scenes(sites: tuple[str, ...]) -> list[Scene]:
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench-emulator", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="blocks of each scene (default: 9)")
-    parser.add_argument("--block", type=float, default=1.0, metavar="SECONDS", help="length of a block (default: 1)")
-    parser.add_argument(
-        "--environments", type=int, default=200, help="environments for the dispatch comparison (default: 200)"
-    )
-    parser.add_argument(
-        "--starts", type=int, default=5, help="starts of `warmfront serve` up to its first answer (default: 5)"
-    )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="also measure the serverless-offline npm put there")
-    args = parser.parse_args()
-    try:
-        return measure(args)
-    except (PeerError, EmulatorError) as error:
-        print(f"bench-emulator: {error}", file=sys.stderr)
-        return 2
+@dataclass(frozen=True, slots=True)
+class EmulatorOverheadOptions:
+    """How much is measured: blocks of each scene, seconds of a block, environments of the dispatch comparison, starts."""
+
+    rounds: int = 9
+    block: float = 1.0
+    environments: int = 200
+    starts: int = 5
+    seed: int = 1
+    peer: Path | None = None
+    """Folder into which npm installed serverless-offline, to measure it beside."""
 
 
-def measure(args: argparse.Namespace) -> int:
-    starts = measure_starts(args.starts) if args.starts else []
+def measure(options: EmulatorOverheadOptions) -> int:
+    starts = measure_starts(options.starts) if options.starts else []
     with (
         LoadProcess.start() as load,
         bare_server() as bare,
-        peer_server(args.peer) if args.peer else nullcontext() as peer,
+        peer_server(options.peer) if options.peer else nullcontext() as peer,
         EmulatorProcess.start(HERE / "template.yaml") as emulator,
     ):
-        bench = Bench(load, bare, emulator, peer, args.seed)
-        bench.interleave(scenes(bench.sites), rounds=args.rounds, duration_s=args.block)
-        few, many = dispatch(bench, emulator, args.environments, rounds=args.rounds, duration_s=args.block)
-    show(bench, few, many, args.environments, starts)
+        bench = Bench(load, bare, emulator, peer, options.seed)
+        bench.interleave(scenes(bench.sites), rounds=options.rounds, duration_s=options.block)
+        few, many = dispatch(bench, emulator, options.environments, rounds=options.rounds, duration_s=options.block)
+    show(bench, few, many, options.environments, starts)
     if wrong := sum(tally.errors for tally in bench.tallies.values()) + few.errors + many.errors:
         print(f"bench-emulator: {wrong:,} answers were wrong: no figure above counts", file=sys.stderr)
         return 1
@@ -236,7 +228,3 @@ def show_peer(bench: Bench) -> None:
             f"beside serverless-offline, {handler}: p50 at one connection {p50:.2f} x (aim: at most {PEER_P50} x),"
             f" throughput at ten {rate:.2f} x (aim: at least {PEER_RATE} x)"
         )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

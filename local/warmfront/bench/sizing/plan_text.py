@@ -1,18 +1,11 @@
-"""`warmfront size` on the command line: rate and service times in, the plan as text or JSON out. Works nothing out itself."""
+"""A sizing plan as text, and the service times of a saved result that a plan starts from."""
 
-import argparse
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import msgspec
-
-from warmfront.bench.sizing.plan import Inputs, Size, size
-from warmfront.bench.sizing.queueing import Service, SizingError, measured_service, service_of
-from warmfront.results import Result, ResultError, read_result
-
-__all__ = ["Inputs", "add_arguments", "inputs_of", "render", "run", "size"]
+from warmfront.bench.sizing.plan import Inputs, Size
+from warmfront.bench.sizing.queueing import Service, SizingError, measured_service
+from warmfront.results import Result
 
 
 def render(inputs: Inputs, found: Size) -> str:
@@ -84,108 +77,6 @@ def _sensitivity_text(found: Size) -> str:
         cells = (str(own.reserved_concurrency), str(own.connections), f"{own.utilisation:.0%}", wait)
         lines.append(f"  {own.what:<24}" + "".join(cell.rjust(13) for cell in cells))
     return "\n".join(lines)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=_positive, required=True, metavar="N", help="requests per second to serve")
-    source = parser.add_argument_group("service times, from a result or by hand")
-    source.add_argument("--from", dest="result", type=Path, metavar="FILE", help="a result of `warmfront bench`")
-    source.add_argument("--workload", default="product", help="of that result (default: product)")
-    source.add_argument("--variant", default="pooled", help="of that result (default: pooled)")
-    source.add_argument(
-        "--service-ms", type=_positive, metavar="MS", help="mean duration of the handler; before that of --from"
-    )
-    source.add_argument(
-        "--service-cs2", type=_not_negative, default=1.0, metavar="X", help="its squared variation (1: exponential)"
-    )
-    source.add_argument(
-        "--hold-ms", type=_positive, metavar="MS", help="mean time a connection is held (default: the whole duration)"
-    )
-    source.add_argument("--hold-cs2", type=_not_negative, default=1.0, metavar="X", help="its squared variation")
-    parser.add_argument(
-        "--ca2", type=_not_negative, default=1.0, metavar="X", help="squared variation of arrivals (1: Poisson)"
-    )
-    parser.add_argument("--max-connections", type=_count, default=100, metavar="N", help="of Postgres (default: 100)")
-    parser.add_argument(
-        "--kept-connections", type=int, default=10, metavar="N", help="of these, kept for others (default: 10)"
-    )
-    parser.add_argument(
-        "--pool-max", type=_count, default=1, metavar="N", help="connections of one environment (default: 1)"
-    )
-    parser.add_argument(
-        "--target-wait-p99", type=_not_negative, default=5.0, metavar="MS", help="for a connection (default: 5)"
-    )
-    parser.add_argument("--burst", type=_positive, default=1.5, metavar="X", help="headroom above p99.9 (default: 1.5)")
-    parser.add_argument(
-        "--customers", type=_count, default=200_000, metavar="N", help="of the simulation (default: 200000)"
-    )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", action="store_true", help="all figures as JSON")
-
-
-def _positive(text: str) -> float:
-    value = _not_negative(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not (0.0 <= value < math.inf):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Exit status: 0 it fits, 1 it does not (the warnings say what to do), 2 the inputs have no answer."""
-    try:
-        ran = beside(read_result(args.result)) if args.result is not None and not args.json else ""
-        inputs = inputs_of(args)
-        found = size(inputs)
-    except (SizingError, ResultError) as error:
-        print(f"warmfront size: {error}", file=sys.stderr)
-        return 2
-    sys.stdout.write(msgspec.json.encode(found).decode() + "\n" if args.json else render(inputs, found))
-    sys.stdout.write(ran)
-    return 0 if found.fits else 1
-
-
-def inputs_of(args: argparse.Namespace) -> Inputs:
-    if args.service_ms is not None:  # wins over a result: a sweep's has no times of single requests
-        handler = service_of(args.service_ms / 1000.0, args.service_cs2)
-    elif args.result is not None:
-        handler = service_from(read_result(args.result), args.workload, args.variant, str(args.result))
-    else:
-        raise SizingError("no service time: give --service-ms, or --from a result of `warmfront bench`")
-    if args.hold_ms is not None:
-        hold = service_of(args.hold_ms / 1000.0, args.hold_cs2)
-    else:
-        hold = Service(
-            handler.quantiles_s, handler.cs2, handler.third, "not given: the whole handler, which is the most it can be"
-        )
-    return Inputs(
-        rate=args.rate,
-        handler=handler,
-        hold=hold,
-        ca2=args.ca2,
-        max_connections=args.max_connections,
-        kept_connections=args.kept_connections,
-        pool_max=args.pool_max,
-        wait_p99_ms=args.target_wait_p99,
-        burst=args.burst,
-        customers=args.customers,
-        seed=args.seed,
-    )
 
 
 def beside(result: Result) -> str:

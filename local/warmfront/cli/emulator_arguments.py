@@ -1,0 +1,109 @@
+"""Arguments and start-up that `warmfront serve` and `warmfront invoke` share."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from warmfront.backing.errors import BackingError
+from warmfront.emulator.options import EmulatorOptions, StartError
+from warmfront.emulator.template import TemplateError, parse_parameter_overrides
+
+
+def run_loop[T](main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run on uvloop where it is installed, else on asyncio's loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main())
+    return uvloop.run(main())
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template (default: template.yaml)"
+    )
+    parser.add_argument("--built", action="store_true", help="run what `sam build` left in .aws-sam/build")
+    parser.add_argument(
+        "--parameter-overrides",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="template parameters, as SAM CLI takes them",
+    )
+    parser.add_argument(
+        "--env-vars", type=Path, metavar="FILE", help="JSON file of environment variables, as SAM CLI takes it"
+    )
+    parser.add_argument("--no-freeze", action="store_true", help="let processes run between invocations")
+    parser.add_argument(
+        "--native-client",
+        action="store_true",
+        help="let handlers' runtime client use its native transport, slower, instead of its equivalent here",
+    )
+    parser.add_argument(
+        "--node-client",
+        type=Path,
+        metavar="FOLDER",
+        help="run Node.js functions too, under npm's aws-lambda-ric in this folder's node_modules",
+    )
+    parser.add_argument(
+        "--state-dir", type=Path, help="keep staged code, /tmp folders and logs here (default: a temporary folder)"
+    )
+    parser.add_argument(
+        "--backing",
+        choices=("auto", "system", "wheel"),
+        default=os.environ.get("WARMFRONT_BACKING", "auto"),
+        help="Postgres and Redis: DATABASE_URL and REDIS_URL, else the machine's, else the wheels' (auto), or one kind only",
+    )
+    parser.add_argument("--max-connections", type=int, default=200, help="of the local Postgres (default: 200)")
+    parser.add_argument(
+        "--aws",
+        choices=("auto", "local", "real", "none"),
+        default="auto",
+        help="what handlers reach as AWS: a local one where the template needs it (auto), always, yours, or nothing",
+    )
+
+
+def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
+    return EmulatorOptions(
+        template=args.template,
+        parameters=parse_parameter_overrides(args.parameter_overrides),
+        built=args.built,
+        freeze=not args.no_freeze,
+        native_client=args.native_client,
+        node_client=args.node_client,
+        env_vars=args.env_vars,
+        state_dir=args.state_dir,
+        origin=args.backing,
+        max_connections=args.max_connections,
+        aws=args.aws,
+        **more,
+    )
+
+
+def run_reported(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Known failures are one line on stderr and exit status 1 (2: the template or an option is wrong)."""
+    try:
+        return run_loop(main)
+    except (TemplateError, StartError) as error:
+        print(f"warmfront: {error}", file=sys.stderr)
+        return 2
+    except BackingError as error:
+        print(f"warmfront: {error}", file=sys.stderr)
+        return 1
+
+
+def read_event(source: str | None) -> bytes:
+    """The event's bytes. Raises StartError when they are not JSON."""
+    if source is None:
+        return b"{}"
+    try:
+        event = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        json.loads(event)
+    except (OSError, ValueError) as error:
+        raise StartError(f"--event {source}: {error}") from None
+    return event

@@ -1,0 +1,51 @@
+"""Environment variables that functions get on this machine: addresses of backing services, and --env-vars."""
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from warmfront.emulator.backing_services import BackingServices
+from warmfront.emulator.options import StartError
+from warmfront.emulator.template import FunctionConfig, Template
+
+
+def local_variables(config: FunctionConfig, backing: BackingServices, urls: list[str]) -> dict[str, str]:
+    variables = dict(config.environment)
+    if "DATABASE_URL" in variables and backing.postgres is not None:
+        variables["DATABASE_URL"] = backing.postgres.url(
+            urlsplit(variables["DATABASE_URL"]).path.lstrip("/") or "postgres"
+        )
+    if "REDIS_URL" in variables and backing.redis is not None:
+        variables["REDIS_URL"] = backing.redis.url(urlsplit(variables["REDIS_URL"]).path.lstrip("/") or None)
+    if backing.aws is not None:
+        variables.setdefault("AWS_ENDPOINT_URL", backing.aws.endpoint_url)
+    if urls:
+        variables.setdefault("AWS_ENDPOINT_URL_LAMBDA", urls[0])
+    return variables
+
+
+def read_env_vars(path: Path | None, template: Template) -> dict[str, dict[str, str]]:
+    """SAM CLI's --env-vars file: {"Function": {"NAME": "value"}, "Parameters": {...for all...}}; only declared names are set."""
+    if path is None:
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartError(f"--env-vars {path}: {error}") from None
+    if not isinstance(document, dict) or not all(isinstance(value, dict) for value in document.values()):
+        raise StartError(
+            f'--env-vars {path}: must be an object of objects, as {{"FunctionLogicalId": {{"NAME": "value"}}}}'
+        )
+    shared = document.get("Parameters", {})
+    unknown = sorted(
+        set(document)
+        - {"Parameters"}
+        - {name for f in template.functions.values() for name in (f.logical_id, f.function_name)}
+    )
+    if unknown:
+        raise StartError(f"--env-vars {path}: no function {unknown[0]!r} in {template.path}")
+    chosen: dict[str, dict[str, str]] = {}
+    for logical_id, config in template.functions.items():
+        wanted = {**shared, **document.get(config.function_name, {}), **document.get(logical_id, {})}
+        chosen[logical_id] = {name: str(value) for name, value in wanted.items() if name in config.environment}
+    return chosen

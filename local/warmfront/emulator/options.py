@@ -1,0 +1,62 @@
+"""The options of an emulator, and the error that says why it cannot start."""
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from warmfront.emulator.lambda_service.environments.start_modes import StartChoice
+from warmfront.emulator.lambda_service.service import ACCOUNT_CONCURRENCY
+
+
+class StartError(Exception):
+    """Why the emulator cannot start, in one line that names the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorOptions:
+    """What the command line says."""
+
+    template: Path = Path("template.yaml")
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    built: bool = False
+    host: str = "127.0.0.1"
+    port: int = 3000
+    freeze: bool = True
+    native_client: bool = False
+    node_client: Path | None = None
+    """Folder with npm's aws-lambda-ric, which runs functions of Node."""
+    idle_s: float = 600.0
+    account_concurrency: int = ACCOUNT_CONCURRENCY
+    time_scale: float = 1.0
+    """How many times sooner than on AWS asynchronous invocations are tried again."""
+    aws: Literal["auto", "local", "real", "none"] = "auto"
+    """Which AWS handlers and event sources talk to; auto: a local one where the template needs it, else none."""
+    event_sources: bool = True
+    reload: bool = True
+    warm: int = 0
+    start: StartChoice = "template"
+    provisioned: int = 1
+    processes: int = 4
+    debug: Sequence[str] = ()
+    """NAME or NAME=PORT of functions that wait for a debugger."""
+    log_file: Path | None = None
+    log_format: Literal["auto", "text", "color", "json"] = "auto"
+    env_vars: Path | None = None
+    state_dir: Path | None = None
+    token: str = field(default_factory=lambda: os.environ.get("WARMFRONT_TOKEN") or secrets.token_urlsafe(18))
+    max_connections: int = 200
+    enforce_auth: bool = False
+    jwks: str | None = None
+    trust_tokens: bool = False
+    enforce_throttles: bool = False
+    origin: Literal["auto", "system", "wheel"] = "auto"
+    """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
+    observe: bool = True
+    """Metrics, traces and the access log."""
+    metrics_hosts: Sequence[str] = ()
+    """Names, besides addresses and localhost, under which metrics are scraped."""
+    quiet_logs: bool = False
+    """Keep function logs off the terminal."""
