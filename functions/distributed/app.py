@@ -44,7 +44,10 @@ def redis() -> Redis:
 
 
 def open_redis() -> Redis:
-    return Redis(SETTINGS)
+    return Redis(settings.redis(SETTINGS))
+
+
+redis()  # at init: imports redis-py, checks the URL and makes the TLS context; connects with the first request
 
 
 def limiter() -> Any:

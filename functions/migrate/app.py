@@ -149,7 +149,7 @@ async def empty_cache(name: str) -> int:
     """Because of the rows that were, none is an older version of those that are."""
     from shared.kit.cache import forget  # only where there is a cache
 
-    return await forget(SETTINGS, name)
+    return await forget(settings.redis(SETTINGS), name)
 
 
 async def _keep_role(admin: Connection, role: str) -> bool:

@@ -269,7 +269,7 @@ class KitVoteStore:
     def __init__(self, redis: "Redis", *, protects: str | None) -> None:
         from shared.kit.redis import Script
 
-        _refuse_to_share(redis.url, protects)
+        _refuse_to_share(redis.settings.url, protects)
         self._redis = redis
         self._script = Script(Path(__file__).with_suffix(".lua").read_text())
 

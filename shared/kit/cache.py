@@ -33,6 +33,7 @@ from shared.kit import telemetry
 from shared.kit.deadline import Deadline
 from shared.kit.problems import NotFound, Problem
 from shared.kit.redis import Measure, Redis, Refused, Script, Unreachable
+from shared.kit.redis_settings import RedisSettings
 from shared.shop.settings import Settings
 
 FORMAT = 1  # of entries and of what is cached in them: another one, and neither side reads what the other wrote
@@ -337,18 +338,14 @@ def open_cache(settings: Settings, redis: Redis) -> Cache:
     return Cache(settings, RedisStore(redis, namespace_of(settings.database_url)))
 
 
-async def forget(settings: Settings, database: str) -> int:
-    """Everything that is stored of a database; for whoever replaces it, because its versions begin anew."""
-    redis, cursor, count = Redis(settings), b"0", 0
+async def forget(settings: RedisSettings, database: str) -> int:
+    """Deletes everything that is stored of a database, and returns how many keys that were.
+
+    Versions restart when a database is replaced, so entries of the old one would win. Raises Unreachable or Refused.
+    """
+    redis = Redis(settings)
     try:
-        while True:
-            scan = ("SCAN", cursor, "MATCH", f"{database}:*", "COUNT", 1_000)
-            ((cursor, keys),) = await redis.ask(scan, remaining_s=math.inf)
-            if keys:
-                await redis.ask(*(("UNLINK", key) for key in keys), remaining_s=math.inf)  # each in its own slot
-                count += len(keys)
-            if cursor == b"0":
-                return count
+        return await redis.delete_matching(f"{database}:*")
     finally:
         await redis.aclose()
 

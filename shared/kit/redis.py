@@ -1,48 +1,44 @@
-"""The environment's one connection to Redis, and the one way to use it. Knows no key.
+"""The environment's one connection to Redis: every use has a bound, and every failure is one of two errors.
 
-Not redis-py: importing it costs a cold start 85 to 115 ms of CPU beside the 150 that the whole of `pooled` imports in,
-one command costs it several times what this costs, and on a connection that died during a freeze it may raise
-AttributeError (redis/redis-py#4287). hiredis packs and parses; what is left is to send in order and to give up in time.
-
-Commands of one `ask` travel together, and whoever asks meanwhile goes right behind: a connection answers in order. A
-reply that did not come in time ends the connection, so that no late reply can answer another question.
+redis-py speaks to the server (`redis_link.py`, imported by the first `Redis` that is made: 60 modules and their import
+time are for those alone who use a Redis). Commands of one `ask` travel together. A reply that did not come in time, or
+that shows a server which cannot serve now, ends the connection: the next use resolves the address again.
 """
 
 import asyncio
-import select
-import ssl
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from random import SystemRandom
-from typing import Any
-from urllib.parse import unquote, urlsplit
-
-import hiredis
+from typing import TYPE_CHECKING, Any
 
 from shared.kit import telemetry
 from shared.kit.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Event, FreezeSafeClock, Outcome, Transition
-from shared.shop.settings import BadSetting, Settings
+from shared.kit.redis_settings import Command, RedisSettings, Word
 
-type Word = str | bytes | int | float | memoryview[int]
-type Command = Sequence[Word]
+if TYPE_CHECKING:
+    from redis.credentials import CredentialProvider
+
+    from shared.kit.redis_link import Link
+
 type Measure = Callable[[str, float], None]
 
-PORT = 6379
-TICKS_MAX = 10
+# Error replies of a server that cannot serve for now. Another node, or the same one later, can.
+# redis.io/docs/latest/develop/reference/protocol-spec; READONLY comes from a primary that has become a replica.
+UNAVAILABLE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOREPLICAS"})
 
 
 class Unreachable(Exception):
-    """Redis did not do it, for whatever reason; it may still do it. Always bounded in time."""
+    """No usable answer within the bound; the server may still do what it was asked."""
 
 
 class Refused(Exception):
-    """Redis answered, and the answer was an error."""
+    """Redis answered with an error; the message is its code, such as OOM or WRONGTYPE."""
 
 
 class Script:
-    """One Lua script; sent by its digest, and whole to a server that does not know it (yet, or any more)."""
+    """One Lua script, sent by its digest, and whole to a server that does not know it."""
 
     __slots__ = ("_digest", "_text")
 
@@ -55,114 +51,131 @@ class Script:
 
 
 class Redis:
-    """A Redis that may fail: every use has a bound, and every way to fail is Unreachable or Refused."""
+    """Sends commands that may safely be repeated; one exchange at a time, in the order of asking.
+
+    `credentials` replaces user and password of the URL, for instance with tokens of IAM. Raises BadRedisUrl. Nothing is
+    opened before the first command, but the TLS context is made: it takes longer than connecting may.
+    """
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RedisSettings,
         *,
+        credentials: "CredentialProvider | None" = None,
         clock: Callable[[], float] | None = None,
         measure: Measure = telemetry.measure,
     ) -> None:
-        if settings.redis_url is None:
-            raise BadSetting("REDIS_URL is not set; it must be redis://USER:PASSWORD@HOST:PORT/NUMBER.")
-        self.url = settings.redis_url  # has the password in it
-        self._timeout_s = settings.redis_timeout_ms / 1000
-        self._connect_s = settings.redis_connect_timeout_ms / 1000
-        self._idle_max_s = settings.connection_idle_max_s
+        from shared.kit.redis_link import link_to
+
+        self.settings = settings
         self._clock = clock or FreezeSafeClock()
         self._measure = measure
-        self._connection: _Connection | None = None
-        self._connecting = asyncio.Lock()
+        self._link: Link = link_to(settings, credentials)
+        self._turn = asyncio.Lock()
+        self._used_s = -math.inf
+        self._total_s = settings.connect_timeout_s + settings.timeout_s
         self.breaker = CircuitBreaker(
             "redis",
-            BreakerSettings(
-                slow_s=self._timeout_s + self._connect_s,
-                call_timeout_s=self._timeout_s + self._connect_s,
-                calls_min=3,
-                open_max_s=10.0,
-            ),
+            BreakerSettings(slow_s=self._total_s, call_timeout_s=self._total_s, calls_min=3, open_max_s=10.0),
             clock=self._clock,
             rng=SystemRandom().random,
             on_event=self._circuit_event,
         )
 
     async def ask(self, *commands: Command, remaining_s: float) -> list[Any]:
-        """One reply each; one of them an error is Refused."""
-        for reply in (replies := await self._exchange(commands, remaining_s)):
-            if isinstance(reply, hiredis.ReplyError):
-                raise Refused(_code(reply))
-        return replies
+        """One reply for each command. Raises Unreachable, and Refused if one of the replies is an error."""
+        return self._checked(await self._exchange(commands, remaining_s))
 
     async def run(self, script: Script, *calls: tuple[Sequence[str], Sequence[Word]], remaining_s: float) -> list[Any]:
-        """The script, once for each (keys, arguments), in one round trip."""
+        """The script, once for each (keys, arguments), in one round trip. Raises as `ask` does."""
         replies = await self._exchange([script.call(*call) for call in calls], remaining_s)
-        if any(isinstance(reply, hiredis.ReplyError) and _code(reply) == "NOSCRIPT" for reply in replies):
+        if any(isinstance(reply, Exception) and code_of(reply) == "NOSCRIPT" for reply in replies):
             # None of the others has run either, or running it again changes nothing: scripts here are idempotent.
             replies = await self._exchange([script.call(*call, whole=True) for call in calls], remaining_s)
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                raise Refused(_code(reply))
-        return replies
+        return self._checked(replies)
+
+    async def delete_matching(self, pattern: str) -> int:
+        """Deletes the keys that match a glob pattern, on every node, and returns their number. Takes as long as it takes.
+
+        Raises Unreachable.
+        """
+        async with self._turn:
+            try:
+                return await self._link.delete_matching(pattern)
+            except Exception as error:
+                await self._link.drop()
+                raise Unreachable("not all keys were deleted") from error
 
     async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.fail(ConnectionError("closed here"))
+        await self._link.drop()
+
+    def _checked(self, replies: list[Any]) -> list[Any]:
+        for reply in replies:
+            if isinstance(reply, Exception):
+                code = code_of(reply)
+                if code == "MOVED":  # a cluster, spoken to as a single server: a setting is wrong
+                    telemetry.logger.error(telemetry.REDIS_IS_A_CLUSTER)
+                raise Refused(code)
+        return replies
 
     async def _exchange(self, commands: Sequence[Command], remaining_s: float) -> list[Any]:
+        packed = self._link.pack(commands)  # a word of a wrong type is the caller's mistake and raises here
         try:
             permit = self.breaker.acquire()
         except CircuitOpen as error:
-            raise Unreachable("left alone for now") from error
+            raise Unreachable("the circuit is open") from error
         outcome = Outcome.ABANDONED  # stands for cancellation and for a caller that has no time left
         begun_s = time.perf_counter()
         try:
             if remaining_s <= 0:
                 raise Unreachable("no time left")
-            replies = await self._attempts(commands, remaining_s)
+            replies = await self._attempts(packed, remaining_s)
             outcome = Outcome.SUCCESS
             return replies
         except Unreachable:
             raise
         except Exception as error:  # whatever it is, it is not worth a request
-            hasty = isinstance(error, TimeoutError) and remaining_s < self._timeout_s
-            outcome = Outcome.ABANDONED if hasty else Outcome.FAILURE
+            hurried = isinstance(error, TimeoutError) and remaining_s < self.settings.timeout_s
+            outcome = Outcome.ABANDONED if hurried else Outcome.FAILURE
             telemetry.logger.warning(telemetry.REDIS_LOST, error_type=type(error).__name__)
             raise Unreachable("no answer") from error
         finally:
             permit.settle(outcome)
             telemetry.spend("redis", begun_s)
 
-    async def _attempts(self, commands: Sequence[Command], remaining_s: float) -> list[Any]:
-        """Once more on a fresh connection if the first turns out to be lost: all that is asked here may be repeated."""
-        packed = _packed(commands)
-        ends_s = time.monotonic() + min(remaining_s, self._connect_s + self._timeout_s)
-        for last in (False, True):
+    async def _attempts(self, packed: Any, remaining_s: float) -> list[Any]:
+        """Repeats once on a new connection unless time ran out: everything that is sent here may be repeated."""
+        ends_s = time.monotonic() + min(remaining_s, self._total_s)
+        if self._turn.locked():
+            async with asyncio.timeout(ends_s - time.monotonic()):
+                await self._turn.acquire()
+        else:
+            await self._turn.acquire()
+        try:
+            now_s = self._clock()
+            if now_s - self._used_s >= self.settings.idle_max_s:
+                await self._link.drop()
+            self._used_s = now_s
             try:
-                connection = await self._connected(ends_s - time.monotonic())
-                wait_s = min(self._timeout_s, ends_s - time.monotonic())
-                return await connection.ask(packed, len(commands), wait_s)
+                return await self._attempt(packed, ends_s)
             except TimeoutError:
                 raise
-            except ConnectionError:
-                if last:
-                    raise
-        raise AssertionError("unreachable")
+            except Exception:  # a socket that died makes redis-py raise anything, TypeError included (redis-py#4287)
+                return await self._attempt(packed, ends_s)
+        finally:
+            self._turn.release()
 
-    async def _connected(self, remaining_s: float) -> "_Connection":
-        known = self._connection
-        if known is not None:
-            now_s = self._clock()
-            if now_s - known.used_s < self._idle_max_s and await known.alive():
-                known.used_s = now_s
-                return known
-            known.fail(ConnectionError("lost while it lay idle"))
-        async with asyncio.timeout(min(self._connect_s, remaining_s)), self._connecting:
-            if self._connection is known or self._connection is None:
-                self._connection = await _open(self.url)
-                self._connection.used_s = self._clock()
-            return self._connection
+    async def _attempt(self, packed: Any, ends_s: float) -> list[Any]:
+        """One exchange. Whatever goes wrong, no later exchange meets this connection or a reply that is still to come."""
+        try:
+            replies = await self._link.exchange(packed, ends_s)
+            for reply in replies:
+                if isinstance(reply, Exception) and code_of(reply) in UNAVAILABLE:
+                    raise reply
+            return replies
+        except BaseException:
+            await self._link.drop()
+            raise
 
     def _circuit_event(self, event: Event) -> None:
         if isinstance(event, Transition):
@@ -176,108 +189,6 @@ class Redis:
             )
 
 
-class _Connection(asyncio.Protocol):
-    """Bytes out, replies in, in order. Whatever goes wrong goes wrong for everybody who waits here."""
-
-    def __init__(self, greeting: Sequence[Command]) -> None:
-        self.used_s = 0.0
-        self._greeting = len(greeting)  # replies that nobody waits for, and that must not be errors
-        self._hello = _packed(greeting)
-        self._reader = hiredis.Reader()
-        self._waiting: deque[tuple[asyncio.Future[list[Any]], int]] = deque()
-        self._replies: list[Any] = []
-        self._transport: asyncio.Transport | None = None
-        self._poll = select.poll()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
-
-    async def alive(self) -> bool:
-        """Asks the socket, because nobody has read it while the environment was frozen. See postgres.Member.alive."""
-        for _ in range(TICKS_MAX):
-            if self._transport is None or self._waiting or not self._poll.poll(0):
-                break
-            await asyncio.sleep(0)
-        return self._transport is not None
-
-    async def ask(self, packed: bytes, replies: int, timeout_s: float) -> list[Any]:
-        if self._transport is None:
-            raise ConnectionError("lost before it was used")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Any]] = loop.create_future()
-        self._waiting.append((answer, replies))
-        try:
-            # Credentials and database go out with the first question instead of costing a round trip of their own.
-            self._transport.write(self._hello + packed)
-        except Exception as error:
-            self.fail(error)  # what was sent of it is unknown, so the next reply could be anybody's
-        self._hello = b""
-        # A plain timer: when this process was kept waiting itself, a reply that has arrived is read before it fires.
-        bound = loop.call_later(timeout_s, self.fail, TimeoutError("no reply in time"))
-        try:
-            return await answer
-        finally:
-            bound.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        try:
-            while (reply := self._reader.gets()) is not False:
-                self._take(reply)
-        except hiredis.ProtocolError as error:
-            self.fail(ConnectionError(str(error)))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(exc or ConnectionError("closed by the server"))
-
-    def fail(self, error: Exception) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.abort()
-        while self._waiting:
-            answer, _ = self._waiting.popleft()
-            if not answer.done():
-                answer.set_exception(error)
-
-    def _take(self, reply: Any) -> None:
-        if self._greeting:
-            self._greeting -= 1
-            if isinstance(reply, hiredis.ReplyError):
-                self.fail(PermissionError(_code(reply)))
-        elif not self._waiting:
-            self.fail(ConnectionError("a reply that nobody asked for"))
-        else:
-            self._replies.append(reply)
-            answer, wanted = self._waiting[0]
-            if len(self._replies) == wanted:
-                self._waiting.popleft()
-                replies, self._replies = self._replies, []
-                if not answer.done():
-                    answer.set_result(replies)
-
-
-async def _open(url: str) -> _Connection:
-    parts = urlsplit(url)
-    greeting: list[Command] = []
-    if parts.password:
-        greeting.append(("AUTH", *([unquote(parts.username)] if parts.username else []), unquote(parts.password)))
-    if (number := parts.path.strip("/")) not in ("", "0"):
-        greeting.append(("SELECT", number))
-    encrypted = ssl.create_default_context() if parts.scheme == "rediss" else None
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(
-        lambda: _Connection(greeting), parts.hostname or "localhost", parts.port or PORT, ssl=encrypted
-    )
-    return connection
-
-
-def _packed(commands: Sequence[Command]) -> bytes:
-    # hiredis' own annotation knows tuples of one word only.
-    return b"".join(hiredis.pack_command(tuple(command)) for command in commands)  # type: ignore[arg-type]
-
-
-def _code(error: Exception) -> str:
-    """The first word of Redis' message; the rest may quote what was sent."""
-    return str(error).partition(" ")[0]
+def code_of(error: Exception) -> str:
+    """The first word of Redis' message; the rest may quote what was sent. redis-py cuts it off errors that it knows."""
+    return getattr(error, "status_code", None) or str(error).partition(" ")[0]

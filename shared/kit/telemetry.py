@@ -42,6 +42,7 @@ FLEET_MOVED = "fleet's circuit moved"
 LOGIN_RENEWED = "database login renewed"
 DATABASE_LOST = "database call failed"
 REDIS_LOST = "redis call failed"
+REDIS_IS_A_CLUSTER = "redis is a cluster, and the setting says that it is one server"
 EVENT_REFUSED = "event refused by the queue"
 
 UNITS: dict[str, MetricUnit] = {

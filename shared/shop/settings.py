@@ -8,10 +8,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from shared.kit.redis_settings import RedisSettings
 
 PREFIX = "SHOP_"
 CURSOR_KEY_BYTES_MIN = 16
@@ -53,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     breaker_open_ms: int
     breaker_open_max_ms: int
     # Redis and the cache in it
+    redis_mode: Literal["single", "cluster"]  # cluster: ElastiCache Serverless, or replication groups in cluster mode
     redis_connect_timeout_ms: int
     redis_timeout_ms: int
     cache_ttl_s: int
@@ -155,6 +159,7 @@ KNOBS: dict[str, Knob] = {
     "SHOP_BREAKER_SLOW_PERCENT": _whole(80, 1, 100),
     "SHOP_BREAKER_OPEN_MS": _whole(1_000, 10, 600_000),
     "SHOP_BREAKER_OPEN_MAX_MS": _whole(30_000, 10, 600_000),
+    "SHOP_REDIS_MODE": _one_of("single", "cluster"),
     "SHOP_REDIS_CONNECT_TIMEOUT_MS": _whole(100, 1, 5_000),
     "SHOP_REDIS_TIMEOUT_MS": _whole(50, 1, 5_000),
     "SHOP_CACHE_TTL_S": _whole(60, 1, 86_400),
@@ -197,6 +202,21 @@ def read(environ: Mapping[str, str]) -> Settings:
 def current() -> Settings:
     """This environment's settings, read once. Tests that change the environment call current.cache_clear()."""
     return read(os.environ)
+
+
+def redis(settings: Settings) -> "RedisSettings":
+    """Raises BadSetting if no Redis is set."""
+    from shared.kit.redis_settings import RedisSettings  # only for those who use one
+
+    if settings.redis_url is None:
+        raise BadSetting("REDIS_URL is not set; it must be redis://USER:PASSWORD@HOST:PORT/NUMBER.")
+    return RedisSettings(
+        url=settings.redis_url,
+        cluster=settings.redis_mode == "cluster",
+        connect_timeout_s=settings.redis_connect_timeout_ms / 1000,
+        timeout_s=settings.redis_timeout_ms / 1000,
+        idle_max_s=settings.connection_idle_max_s,
+    )
 
 
 def _value(environ: Mapping[str, str], name: str, knob: Knob) -> Any:

@@ -9,8 +9,9 @@ from warmfront.backing.redis import Redis as Server
 from shared.kit import environment
 from shared.kit.breaker_votes import KitVoteStore
 from shared.kit.redis import Redis
+from shared.kit.redis_settings import RedisSettings
 from tests.functions.conftest import Function, Reply, distributed_environ, load
-from tests.shared.conftest import Measured, settings_with
+from tests.shared.conftest import Measured
 
 OPEN = "urn:warmfront:problem:circuit-open"
 # Slow machines are no outage here: the exchange has 10 ms, which the first one, with its connection, may not keep.
@@ -49,7 +50,7 @@ def test_one_environments_outage_is_the_others_news(fleet: list[Function]) -> No
 
 
 def test_votes_about_a_redis_are_not_kept_in_it(redis: Server) -> None:
-    mine = Redis(settings_with(REDIS_URL=redis.url()), measure=Measured())
+    mine = Redis(RedisSettings(url=redis.url()), measure=Measured())
     with pytest.raises(ValueError, match="give them another Redis"):
         KitVoteStore(mine, protects=redis.url())
 

@@ -19,10 +19,13 @@ ENVIRON = {
     "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
 }
 # Modules beyond those of a bare interpreter; the kit's own are eight of them.
-BUDGET = {"naive": 232, "pooled": 242, "distributed": 248, "migrate": 236}
-TIMES_BARE_MAX = 16.0  # of CPU, `python -c pass` being 1
-# The dearest, in ms of import on 3.13: boto3 264, pydantic 125, the X-Ray SDK 106, Powertools' event handler 146, redis-py 83.
-NEVER = ("boto3", "botocore.session", "pydantic", "aws_xray_sdk", "aws_lambda_powertools.event_handler", "redis")
+# redis-py is 93 of distributed's: `import redis` imports all of its clients, whichever of them is used.
+BUDGET = {"naive": 232, "pooled": 242, "distributed": 342, "migrate": 236}
+# CPU of the import, `python -c pass` being 1. In ms of CPU with byte code on 3.13: bare 8, pooled 102, distributed 165.
+TIMES_BARE_MAX = {"pooled": 16.0, "distributed": 25.0}
+# The most expensive, in ms of import on 3.13: boto3 264, pydantic 125, the X-Ray SDK 106, Powertools' event handler 146,
+# redis-py 62 beside the rest of distributed, which alone has a Redis.
+NEVER = ("boto3", "botocore.session", "pydantic", "aws_xray_sdk", "aws_lambda_powertools.event_handler")
 
 
 def modules_after(statement: str) -> set[str]:
@@ -36,7 +39,8 @@ def modules_after(statement: str) -> set[str]:
 @pytest.mark.parametrize("function", BUDGET)
 def test_a_handler_imports_no_more_than_its_budget(function: str) -> None:
     imported = modules_after(f"import functions.{function}.app") - modules_after("pass")
-    assert not [name for name in NEVER if name in imported]
+    never = NEVER if function == "distributed" else (*NEVER, "redis")
+    assert not [name for name in never if name in imported]
     assert len(imported) <= BUDGET[function]
 
 
@@ -62,13 +66,14 @@ def times_bare(statement: str) -> float:
     return median(cpu_s(statement, "-S") / cpu_s("pass") for _ in range(5))
 
 
-def test_a_handler_costs_few_times_a_bare_interpreter() -> None:
-    """Spawn to first byte is to stay below 16 times; the import is most of it, and the client and a connection come on top."""
-    assert times_bare("import functions.pooled.app") < TIMES_BARE_MAX
+@pytest.mark.parametrize("function", TIMES_BARE_MAX)
+def test_a_handler_costs_few_times_a_bare_interpreter(function: str) -> None:
+    """Spawn to first byte of pooled is to stay below 16 times; the import is most of it."""
+    assert times_bare(f"import functions.{function}.app") < TIMES_BARE_MAX[function]
 
 
 def test_the_ratio_is_tight_enough_to_notice_boto3() -> None:
-    assert times_bare("import functions.pooled.app, boto3") > TIMES_BARE_MAX
+    assert times_bare("import functions.pooled.app, boto3") > TIMES_BARE_MAX["pooled"]
 
 
 def test_all_that_a_handler_imports_runs_from_byte_code() -> None:

@@ -27,6 +27,7 @@ from shared.kit.cache import FORMAT, Cache, Found, Outcome, RedisStore
 from shared.kit.deadline import Deadline
 from shared.kit.problems import NotFound, Unavailable
 from shared.kit.redis import Redis
+from shared.shop.settings import redis as redis_settings
 from tests.machines.model_cache import ModelStore, Pause, no_pause, version_of
 from tests.shared.conftest import settings_with
 
@@ -236,7 +237,9 @@ def test_the_script_in_redis_does_what_the_model_does(redis: Server) -> None:
 
 async def compare(redis: Server, key: str, steps: list[tuple[Any, ...]]) -> None:
     # A machine that is busy with other tests is no finding here.
-    client = Redis(settings_with(REDIS_URL=redis.url(), REDIS_TIMEOUT_MS=5_000, REDIS_CONNECT_TIMEOUT_MS=5_000))
+    client = Redis(
+        redis_settings(settings_with(REDIS_URL=redis.url(), REDIS_TIMEOUT_MS=5_000, REDIS_CONNECT_TIMEOUT_MS=5_000))
+    )
     real, model = RedisStore(client, "model"), ModelStore(lambda: 0.0)
     does: dict[str, Callable[..., Any]] = {
         "look": lambda store, token: store.look(key, token, 60_000, 5.0),

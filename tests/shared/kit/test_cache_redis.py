@@ -13,7 +13,9 @@ from shared.kit import telemetry
 from shared.kit.breaker import State
 from shared.kit.cache import Cache, Outcome, RedisStore, forget
 from shared.kit.redis import Redis, Refused, Unreachable
+from shared.kit.redis_link import Single
 from shared.shop.settings import BadSetting
+from shared.shop.settings import redis as redis_settings
 from tests.shared.conftest import Measured, settings_with, soon
 
 CALLERS = 50
@@ -37,7 +39,7 @@ def run[T](server: Server | str, test: Callable[[Redis], Coroutine[Any, Any, T]]
 
     async def whole() -> T:
         url = server if isinstance(server, str) else server.url()
-        redis = Redis(settings_with(REDIS_URL=url, **(PATIENT | values)), measure=lambda *_: None)
+        redis = Redis(redis_settings(settings_with(REDIS_URL=url, **(PATIENT | values))), measure=lambda *_: None)
         try:
             async with asyncio.timeout(20):
                 return await test(redis)
@@ -80,7 +82,7 @@ def test_fifty_callers_of_a_cold_key_load_it_once(server: Server) -> None:
 
     async def test(_: Redis) -> None:
         settings = settings_with(REDIS_URL=server.url(), CACHE_WAIT_MS=10_000, CACHE_LEASE_MS=15_000, **PATIENT)
-        clients = [Redis(settings, measure=lambda *_: None) for _ in range(CALLERS)]
+        clients = [Redis(redis_settings(settings), measure=lambda *_: None) for _ in range(CALLERS)]
         caches = [Cache(settings, RedisStore(client, "test"), measure=lambda *_: None) for client in clients]
         found = await asyncio.gather(*(cache.read(soon(), "k", slow_row) for cache in caches))
         assert {each.text for each in found} == {"row 1"}
@@ -204,7 +206,8 @@ def test_a_connection_that_ends_under_a_question_is_asked_again_on_another() -> 
 
         listener = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        redis = Redis(settings_with(REDIS_URL=f"redis://127.0.0.1:{port}/0", **PATIENT), measure=lambda *_: None)
+        settings = settings_with(REDIS_URL=f"redis://127.0.0.1:{port}/0", **PATIENT)
+        redis = Redis(redis_settings(settings), measure=lambda *_: None)
         async with listener, asyncio.timeout(20):
             assert await get(redis, "k") == b"v"
             await redis.aclose()
@@ -227,7 +230,7 @@ def test_an_idle_connection_that_is_too_old_is_not_trusted(server: Server) -> No
     async def test(_: Redis) -> None:
         now_s = 0.0
         settings = settings_with(REDIS_URL=server.url(), CONNECTION_IDLE_MAX_S=300, **PATIENT)
-        redis = Redis(settings, clock=lambda: now_s, measure=lambda *_: None)
+        redis = Redis(redis_settings(settings), clock=lambda: now_s, measure=lambda *_: None)
         (first,) = await redis.ask(("CLIENT", "ID"), remaining_s=5.0)
         now_s += 299
         assert await redis.ask(("CLIENT", "ID"), remaining_s=5.0) == [first]
@@ -318,7 +321,7 @@ def test_a_caller_in_a_hurry_is_no_evidence_against_redis() -> None:
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError, RuntimeError])
-def test_a_client_that_breaks_in_its_own_code_is_a_bypass(
+def test_a_client_that_breaks_in_its_own_code_is_asked_again_on_another_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def broken(*_: object) -> None:
@@ -327,11 +330,12 @@ def test_a_client_that_breaks_in_its_own_code_is_a_bypass(
     async def test(redis: Redis) -> None:
         cache = cache_on(redis)
         await cache.read(soon(), "k", row)
-        assert redis._connection is not None
-        monkeypatch.setattr(redis._connection._transport, "write", broken)
+        link = redis._link
+        assert isinstance(link, Single)
+        monkeypatch.setattr(link.connection._writer, "writelines", broken)
         async with asyncio.timeout(PATIENT["REDIS_TIMEOUT_MS"] / 2_000):  # at once, and not when a reply is overdue
-            assert (await cache.read(soon(), "k", row)).outcome is Outcome.BYPASS
-        assert (await cache.read(soon(), "k", row)).outcome is Outcome.HIT
+            assert (await cache.read(soon(), "k", row)).outcome is Outcome.HIT
+        assert redis.breaker.state is State.CLOSED
 
     run(server, test)
 
@@ -381,7 +385,7 @@ def test_forgetting_a_database_leaves_the_others_alone(server: Server) -> None:
             cache = Cache(settings_with(), RedisStore(redis, namespace), measure=lambda *_: None)
             for number in range(30):
                 await cache.read(soon(), str(number), row)
-        assert await forget(settings_with(REDIS_URL=server.url(), **PATIENT), "one") == 30
+        assert await forget(redis_settings(settings_with(REDIS_URL=server.url(), **PATIENT)), "one") == 30
         (keys,) = await redis.ask(("KEYS", "*"), remaining_s=5.0)
         assert len(keys) == 30
 
@@ -390,4 +394,4 @@ def test_forgetting_a_database_leaves_the_others_alone(server: Server) -> None:
 
 def test_without_an_address_it_refuses_to_start() -> None:
     with pytest.raises(BadSetting, match="REDIS_URL is not set; it must be redis://"):
-        Redis(settings_with())
+        redis_settings(settings_with())
