@@ -83,7 +83,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def serve(template: Path, *options: str, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serve(
+    template: Path, *options: str, environ: Mapping[str, str] | None = None, kept: bool = False
+) -> Iterator[Served]:
+    """`kept`: with the data folder beside the template and the template's set-up, as a person starts it."""
     command = [
         sys.executable,
         "-m",
@@ -93,6 +96,7 @@ def serve(template: Path, *options: str, environ: Mapping[str, str] | None = Non
         str(template),
         "--port",
         "0",
+        *(("--ephemeral", "--no-setup") if not kept else ()),
         *options,
     ]
     process = subprocess.Popen(

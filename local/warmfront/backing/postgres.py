@@ -55,6 +55,7 @@ class PostgresOptions:
     autovacuum: bool = False
     extra_settings: Mapping[str, str] = field(default_factory=dict)
     run_as: RunAsChoice = "auto"  # matters to root only
+    keep_open: tuple[int, ...] = ()  # descriptors that the server holds while it runs, such as a lock's
 
     def arguments(self, data: Path, port: int) -> list[str]:
         settings = SETTINGS | {
@@ -103,6 +104,7 @@ class Server:
             identity=self._identity,
             # The watcher lets it end its backends and remove its shared memory before it kills what is left.
             first_signal=signal.SIGQUIT,
+            keep_open=self._options.keep_open,
             watcher=self._watcher,
         )
         try:
@@ -155,13 +157,14 @@ class Postgres:
         autovacuum: bool = False,
         extra_settings: Mapping[str, str] | None = None,
         run_as: RunAsChoice = "auto",
+        keep_open: tuple[int, ...] = (),
     ) -> Self:
         """DATABASE_URL of `environ`, else the machine's server, else the wheel's; `origin` insists on one of them."""
         environ = os.environ if environ is None else environ
         url = environ.get("DATABASE_URL", "")
         if origin == "url" or (origin == "auto" and url):
             return cls._external(url)
-        options = PostgresOptions(max_connections, shared_buffers, autovacuum, extra_settings or {}, run_as)
+        options = PostgresOptions(max_connections, shared_buffers, autovacuum, extra_settings or {}, run_as, keep_open)
         programs = find_programs(environ, system=origin != "wheel", wheel=origin != "system")
         return cls._own(programs, environ, options, state_dir, watcher or get_watcher())
 

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -45,6 +45,7 @@ class Child:
         stdin: bytes = b"",
         identity: Identity = SELF,
         first_signal: int = 0,
+        keep_open: Sequence[int] = (),
         watcher: Watcher | None = None,
     ) -> Self:
         watcher = watcher or get_watcher()
@@ -61,6 +62,7 @@ class Child:
                     # A session, not only a group: stopped members of a group get SIGHUP when its parent dies, and
                     # may be gone before the watcher has seen their descendants (setpgid(2), orphaned groups).
                     start_new_session=True,
+                    pass_fds=tuple(keep_open),
                     **identity.popen,
                 )
             except OSError as error:

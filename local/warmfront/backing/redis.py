@@ -75,13 +75,16 @@ def _candidates(environ: Mapping[str, str], *, system: bool, wheel: bool) -> Ite
 
 
 class Server:
-    """One redis-server or valkey-server without persistence; the port stays the same from the first start on."""
+    """One redis-server or valkey-server; the port stays the same from the first start on."""
 
-    def __init__(self, program: Program, work: Path, configuration: str, watcher: Watcher) -> None:
+    def __init__(
+        self, program: Program, work: Path, configuration: str, watcher: Watcher, keep_open: tuple[int, ...] = ()
+    ) -> None:
         self._program = program
         self._work = work
         self._configuration = configuration
         self._watcher = watcher
+        self._keep_open = keep_open
         self._child: Child | None = None
         self.port = 0
 
@@ -96,6 +99,7 @@ class Server:
             output=self._work / "redis.log",
             env={"PATH": os.defpath, "LC_ALL": "C"},
             stdin=self._configuration.encode(),
+            keep_open=self._keep_open,
             watcher=self._watcher,
         )
         try:
@@ -139,15 +143,21 @@ class Redis:
         origin: OriginChoice = "auto",
         maxmemory: str = "64mb",
         maxmemory_policy: str = "allkeys-lru",
+        data: Path | None = None,
+        keep_open: tuple[int, ...] = (),
         watcher: Watcher | None = None,
     ) -> Self:
-        """REDIS_URL of `environ`, else the machine's server, else the wheel's; `origin` insists on one of them."""
+        """REDIS_URL of `environ`, else the machine's server, else the wheel's; `origin` insists on one of them.
+
+        Every command is logged to the folder `data`, which the next start reads; without it nothing is kept.
+        """
         environ = os.environ if environ is None else environ
         url = environ.get("REDIS_URL", "")
         if origin == "url" or (origin == "auto" and url):
             return cls._external(url)
         program = find_program(environ, system=origin != "wheel", wheel=origin != "system")
-        return cls._own(program, maxmemory, maxmemory_policy, watcher or get_watcher())
+        settings = {"maxmemory": maxmemory, "maxmemory-policy": maxmemory_policy}
+        return cls._own(program, settings, data, keep_open, watcher or get_watcher())
 
     @classmethod
     def _external(cls, url: str) -> Self:
@@ -156,13 +166,22 @@ class Redis:
         return cls("url", _version_at(url), url)
 
     @classmethod
-    def _own(cls, program: Program, maxmemory: str, maxmemory_policy: str, watcher: Watcher) -> Self:
+    def _own(
+        cls,
+        program: Program,
+        settings: Mapping[str, str],
+        data: Path | None,
+        keep_open: tuple[int, ...],
+        watcher: Watcher,
+    ) -> Self:
         work = Path(tempfile.mkdtemp(prefix="warmfront-redis-"))
         watcher.remove_on_exit(work)
         password = secrets.token_urlsafe(24)
-        configuration = _configuration(work, password, maxmemory, maxmemory_policy)
+        if data is not None:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        configuration = _configuration(data or work, password, settings, kept=data is not None)
         try:
-            server = Server(program, work, configuration, watcher)
+            server = Server(program, work, configuration, watcher, keep_open)
             on_free_port(server.start)
         except BaseException:
             _discard(work, watcher)
@@ -218,15 +237,16 @@ class Redis:
         self.stop()
 
 
-def _configuration(work: Path, password: str, maxmemory: str, maxmemory_policy: str) -> str:
+def _configuration(folder: Path, password: str, settings: Mapping[str, str], *, kept: bool) -> str:
     lines = {
         "bind": LOOPBACK,
-        "dir": work,
+        "dir": f'"{folder}"',
         "save": '""',
-        "appendonly": "no",
+        # Written before each answer, so that a killed server loses nothing it confirmed; flushed once a second.
+        "appendonly": "yes" if kept else "no",
+        "appendfsync": "everysec",
         "requirepass": password,
-        "maxmemory": maxmemory,
-        "maxmemory-policy": maxmemory_policy,
+        **settings,
     }
     return "".join(f"{name} {value}\n" for name, value in lines.items())
 

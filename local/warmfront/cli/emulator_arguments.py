@@ -13,6 +13,9 @@ from warmfront.backing.errors import BackingError
 from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.template import TemplateError, parse_parameter_overrides
 
+DATA_FOLDER = ".warmfront"
+"""Beside the template: data of the backing services, kept from run to run."""
+
 
 def run_loop[T](main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run on uvloop where it is installed, else on asyncio's loop."""
@@ -59,6 +62,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("WARMFRONT_BACKING", "auto"),
         help="Postgres and Redis: DATABASE_URL and REDIS_URL, else the machine's, else the wheels' (auto), or one kind only",
     )
+    parser.add_argument(
+        "--ephemeral", action="store_true", help="keep no data: start with an empty Postgres and Redis, and remove them"
+    )
+    parser.add_argument(
+        "--reset", action="store_true", help="remove the data that earlier runs left in .warmfront/ and begin anew"
+    )
+    parser.add_argument(
+        "--no-setup", action="store_true", help="leave out the set-up invocations that the template names"
+    )
     parser.add_argument("--max-connections", type=int, default=200, help="of the local Postgres (default: 200)")
     parser.add_argument(
         "--aws",
@@ -81,6 +93,9 @@ def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         origin=args.backing,
         max_connections=args.max_connections,
         aws=args.aws,
+        data=None if args.ephemeral else args.template.absolute().parent / DATA_FOLDER,
+        reset=args.reset,
+        set_up=not args.no_setup,
         **more,
     )
 

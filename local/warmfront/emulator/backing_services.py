@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from warmfront.backing.aws import Aws
 from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
+from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.options import EmulatorOptions
 from warmfront.emulator.template import SqsSource, Template
 
+DURABLE = {"fsync": "on", "full_page_writes": "on"}
+"""Settings of a Postgres whose data are kept: they survive a crash of the machine, not only of the server."""
 AWS_TYPES = (
     "AWS::DynamoDB::",
     "AWS::Events::",
@@ -43,17 +46,28 @@ class BackingServices:
                 part.stop()
 
 
-async def start_backing(backing: BackingServices, template: Template, options: EmulatorOptions) -> None:
+async def start_backing(
+    backing: BackingServices, template: Template, options: EmulatorOptions, data: DataDirectory | None
+) -> None:
     """Start what any runnable function declares or the template holds, all at once."""
-    declared = {
-        name for config in template.functions.values() if config.not_runnable is None for name in config.environment
-    }
+    declared = declared_urls(template)
+
+    keep_open = (data.lock_fd,) if data is not None else ()
 
     def start_postgres() -> None:
-        backing.postgres = Postgres.start(origin=options.origin, max_connections=options.max_connections)
+        backing.postgres = Postgres.start(
+            origin=options.origin,
+            max_connections=options.max_connections,
+            autovacuum=data is not None,
+            extra_settings=DURABLE if data is not None else None,
+            state_dir=data.folder("") if data is not None else None,
+            keep_open=keep_open,
+        )
 
     def start_redis() -> None:
-        backing.redis = Redis.start(origin=options.origin)
+        backing.redis = Redis.start(
+            origin=options.origin, data=data.folder("redis") if data is not None else None, keep_open=keep_open
+        )
 
     def start_aws() -> None:
         backing.aws = Aws.start()
@@ -64,6 +78,12 @@ async def start_backing(backing: BackingServices, template: Template, options: E
     if options.aws == "local" or (options.aws == "auto" and needs_aws(template)):
         starts.append(start_aws)
     await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
+
+
+def declared_urls(template: Template) -> set[str]:
+    """Which of DATABASE_URL and REDIS_URL the runnable functions of the template declare."""
+    runnable = (config for config in template.functions.values() if config.not_runnable is None)
+    return {name for config in runnable for name in config.environment} & {"DATABASE_URL", "REDIS_URL"}
 
 
 def needs_aws(template: Template) -> bool:

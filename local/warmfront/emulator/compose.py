@@ -15,7 +15,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from warmfront.backing.watcher import get_watcher
-from warmfront.emulator.backing_services import BackingServices, start_backing
+from warmfront.emulator.backing_services import BackingServices, declared_urls, needs_aws, start_backing
+from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.function_variables import local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, GatewayOptions, create_apps
 from warmfront.emulator.lambda_service.api.control import control_routes
@@ -37,6 +38,7 @@ from warmfront.emulator.observe.observatory import Observatory
 from warmfront.emulator.observe.switch import Switch, switch_routes
 from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.servers import bind, serving
+from warmfront.emulator.set_up import run_set_up
 from warmfront.emulator.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
 
 REGION = "us-east-1"
@@ -81,13 +83,14 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         for each in sockets:
             stack.callback(each.close)
         urls = [f"http://{options.host}:{each.getsockname()[1]}" for each in sockets]
+        data = _data_directory(options, template, stack)
         backing = BackingServices()
         stack.push_async_callback(asyncio.to_thread, backing.stop)
         try:
             observatory = _observatory(options, template, sink) if gateway else None
             if observatory is not None:
                 stack.callback(observatory.close)
-            service_options = await _prepare(options, template, backing, urls, sink, stack, observatory)
+            service_options = await _prepare(options, template, backing, data, urls, sink, stack, observatory)
             async with LambdaService(template, service_options) as service:
                 switch = None if observatory is None else Switch(observatory, service)
                 internal = Starlette(
@@ -104,7 +107,10 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 if switch is not None:
                     switch.watch(apps)
                 emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
-                async with serving(apps or [internal], sockets), _attending(emulator, options, with_sources=gateway):
+                async with (
+                    serving(apps or [internal], sockets),
+                    _attending(emulator, options, data, with_sources=gateway),
+                ):
                     try:
                         yield emulator
                     finally:
@@ -118,6 +124,7 @@ async def _prepare(
     options: EmulatorOptions,
     template: Template,
     backing: BackingServices,
+    data: DataDirectory | None,
     urls: list[str],
     sink: LogSink,
     stack: contextlib.AsyncExitStack,
@@ -131,7 +138,7 @@ async def _prepare(
     if options.state_dir is None:
         watcher.remove_on_exit(state_dir)
         stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
-    await start_backing(backing, template, options)
+    await start_backing(backing, template, options, data)
     aws = _aws_clients(options, backing)
     if aws is not None and backing.aws is not None:
         await create_resources(template, aws)
@@ -166,12 +173,16 @@ async def _prepare(
 
 
 @contextlib.asynccontextmanager
-async def _attending(emulator: Emulator, options: EmulatorOptions, *, with_sources: bool) -> AsyncIterator[None]:
+async def _attending(
+    emulator: Emulator, options: EmulatorOptions, data: DataDirectory | None, *, with_sources: bool
+) -> AsyncIterator[None]:
     """What goes on beside requests: event sources, hot reload, environments started ahead."""
     service = emulator.service
     async with contextlib.AsyncExitStack() as stack:
         if with_sources:  # a single invocation starts what it needs itself
             await service.prepare()
+        if options.set_up:
+            await run_set_up(emulator.template, service, data)
         if options.warm:
             await service.warm(options.warm)
         if options.reload and with_sources:
@@ -179,6 +190,17 @@ async def _attending(emulator: Emulator, options: EmulatorOptions, *, with_sourc
         if options.event_sources and with_sources:
             await stack.enter_async_context(EventSources(service))
         yield
+
+
+def _data_directory(
+    options: EmulatorOptions, template: Template, stack: contextlib.AsyncExitStack
+) -> DataDirectory | None:
+    """Opened only for a template that has data to keep."""
+    if options.data is None or not (declared_urls(template) or needs_aws(template)):
+        return None
+    data = DataDirectory.open(options.data, reset=options.reset)
+    stack.callback(data.close)
+    return data
 
 
 def _watch_sources(emulator: Emulator, options: EmulatorOptions) -> SourceWatch:

@@ -54,6 +54,12 @@ class EmulatorOptions:
     enforce_throttles: bool = False
     origin: Literal["auto", "system", "wheel"] = "auto"
     """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
+    data: Path | None = None
+    """Folder that keeps the data of Postgres, Redis and the local AWS between runs; None: nothing is kept."""
+    reset: bool = False
+    """Begin with an empty data folder."""
+    set_up: bool = True
+    """Run the set-up invocations that the template names."""
     observe: bool = True
     """Metrics, traces and the access log."""
     metrics_hosts: Sequence[str] = ()

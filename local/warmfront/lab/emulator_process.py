@@ -68,7 +68,7 @@ class EmulatorProcess:
 
     async def _start(self, template: Path) -> None:
         command = [sys.executable, "-m", "warmfront", "serve", "--port", "0", "--template", str(template)]
-        command += ["--log-file", str(self.log_file), "--no-event-sources", "--no-reload"]
+        command += ["--log-file", str(self.log_file), "--no-event-sources", "--no-reload", "--ephemeral", "--no-setup"]
         command += ["--backing", "auto"]  # the servers of this stage, whatever WARMFRONT_BACKING says
         command += ["--aws", "local" if self.settings.aws else "none"]
         if self.settings.parameters:

@@ -182,6 +182,8 @@ class EmulatorProcess:
             str(max_connections),
             "--idle",
             str(IDLE_S),
+            "--ephemeral",
+            "--no-setup",  # the workload names its own
             "--no-event-sources",  # nothing may run in a timed block that no request set off
             "--no-observe",  # what is measured is the handlers; `make bench-observe` takes it back and measures observation
             *arguments,

@@ -10,6 +10,14 @@ PayloadFormat = Literal["1.0", "2.0"]
 
 
 @dataclass(frozen=True, slots=True)
+class SetUpCall:
+    """An invocation that the template asks for before its APIs are served: a logical id and a JSON event."""
+
+    function: str
+    event: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LayerConfig:
     """A layer: a folder of ours, or somebody's ARN that this machine does not have."""
 
@@ -256,6 +264,8 @@ class Template:
     resource_types: Mapping[str, str]
     """Logical id -> CloudFormation type, of every resource whose condition holds."""
     warnings: tuple[str, ...]
+    set_up: tuple[SetUpCall, ...] = ()
+    """Invocations that prepare the data, in order; they run once for each data directory."""
 
     def function_named(self, name: str) -> FunctionConfig | None:
         """By logical id or function name, as SAM CLI and the Invoke API address functions."""

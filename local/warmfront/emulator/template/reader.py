@@ -10,6 +10,7 @@ from warmfront.emulator.template.config import EventSource, Template
 from warmfront.emulator.template.events import read_events, read_queue
 from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
 from warmfront.emulator.template.properties import merge_globals
+from warmfront.emulator.template.set_up import read_set_up
 from warmfront.emulator.template.source import Node, TemplateError, read
 from warmfront.emulator.template.values import DEFAULT_REGION, IMPLICIT_APIS, Resolver
 
@@ -90,6 +91,7 @@ class _Reading:
             queues=queues,
             parameters=self._resolver.parameters,
             resource_types={name: str(resource.get("Type")) for name, (resource, _) in resources.items()},
+            set_up=read_set_up(self._resolver, self._root, functions),
             warnings=(*text_warnings, *self._resolver.warnings),
         )
 
