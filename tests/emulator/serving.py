@@ -84,9 +84,9 @@ class Served:
 
 @contextlib.contextmanager
 def serve(
-    template: Path, *options: str, environ: Mapping[str, str] | None = None, kept: bool = False
+    template: Path, *options: str, environ: Mapping[str, str] | None = None, kept: bool = False, ready: str = READY
 ) -> Iterator[Served]:
-    """`kept`: with the data folder beside the template and the template's set-up, as a person starts it."""
+    """`ready`: how the line begins that says so. `kept`: with data kept and the template's set-up, as a person starts it."""
     command = [
         sys.executable,
         "-m",
@@ -111,7 +111,7 @@ def serve(
     reader = threading.Thread(target=served.read, daemon=True)
     reader.start()
     try:
-        served.url = served.wait_for(READY).removeprefix(READY)
+        served.url = served.wait_for(ready).removeprefix(ready)
         yield served
     finally:
         served.hang_up()

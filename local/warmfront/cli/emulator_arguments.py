@@ -39,7 +39,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="template parameters, as SAM CLI takes them",
     )
     parser.add_argument(
-        "--env-vars", type=Path, metavar="FILE", help="JSON file of environment variables, as SAM CLI takes it"
+        "-n", "--env-vars", type=Path, metavar="FILE", help="JSON file of environment variables, as SAM CLI takes it"
     )
     parser.add_argument("--no-freeze", action="store_true", help="let processes run between invocations")
     parser.add_argument(

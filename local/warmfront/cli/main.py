@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from types import ModuleType
 
+from warmfront.cli.sam_options import sam_option_hint
+
 # Subcommand -> its line in --help. Each is a module of this package with `add_arguments` and `run`.
 COMMANDS = {
     "serve": "serve a template's APIs and functions on this machine",
@@ -58,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"warmfront: {reason}", file=sys.stderr)
         return 2
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    hint = sam_option_hint(arguments) if chosen in ("serve", "invoke") else None
+    if hint is not None:
+        print(f"warmfront {chosen}: {hint}", file=sys.stderr)
+        return 2
     try:
         args = parser_of(chosen).parse_args(arguments)
         status: int = command_module(args.command).run(args)

@@ -2,16 +2,19 @@
 
 import argparse
 import asyncio
+import json
+import os
 import signal
 import sys
 from pathlib import Path
 
 from warmfront.cli.arguments import count_up_to
 from warmfront.cli.emulator_arguments import add_common_arguments, options_of, run_reported
-from warmfront.emulator.compose import running
+from warmfront.emulator.compose import read_template, running
 from warmfront.emulator.lambda_service.environments.process_group import open_many_files
 from warmfront.emulator.lambda_service.service import ACCOUNT_CONCURRENCY
-from warmfront.emulator.start_table import start_table
+from warmfront.emulator.options import StartError
+from warmfront.emulator.start_table import describe_start, start_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[=PORT]",
         help="the function waits for a debugger (debugpy) on this port (default: 5678) and never times out",
     )
+    parser.add_argument(
+        "-d",
+        "--debug-port",
+        type=count_up_to(65_535),
+        metavar="PORT",
+        help="port of the debugger, as SAM CLI takes it: with --debug-function, or for a template of one function",
+    )
+    parser.add_argument("--debug-function", metavar="NAME", help="the function that waits for it")
     parser.add_argument("--no-reload", action="store_true", help="keep running the code that was there at the start")
     parser.add_argument(
         "--no-event-sources", action="store_true", help="leave the template's schedules and queues alone"
@@ -96,7 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="answer scrapes of /_warmfront/metrics under this name too, such as host.containers.internal (repeatable)",
     )
-    parser.add_argument("--log-file", type=Path, help="write function logs to this file instead of the terminal")
+    parser.add_argument("-v", "--verbose", action="store_true", help="list every route, event source and warning")
+    parser.add_argument("--json", action="store_true", help="print what runs as one line of JSON when it is ready")
+    parser.add_argument("-l", "--log-file", type=Path, help="write function logs to this file instead of the terminal")
     parser.add_argument(
         "--log-format",
         choices=("auto", "text", "color", "json"),
@@ -126,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
             start=args.start,
             provisioned=args.provisioned,
             processes=args.max_concurrency,
-            debug=args.debug,
+            debug=debug_choices(args),
             reload=not args.no_reload,
             event_sources=not args.no_event_sources,
             log_format=args.log_format,
@@ -141,9 +154,41 @@ def run(args: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with running(options) as emulator:
-            print("\n".join(start_table(emulator, options)), flush=True)
-            print(f"Warmfront ready on {emulator.urls[0]}", flush=True)
+            about = describe_start(emulator, options)
+            if args.json:
+                print(json.dumps(about), flush=True)
+            else:
+                show_lines(start_table(about, verbose=args.verbose))
+                print(f"Warmfront ready on {emulator.urls[0]}", flush=True)
             await stop.wait()
         return 0
 
     return run_reported(main)
+
+
+def show_lines(lines: list[str]) -> None:
+    """Print lines of `label text`; on a terminal labels are bold and warnings yellow, unless NO_COLOR is set."""
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        print("\n".join(lines), flush=True)
+        return
+    from rich.console import Console  # only where it is seen: its import costs as much as a small handler's
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for line in lines:
+        label, text = line[:10], line[10:]
+        style = "yellow" if label.startswith("warning") else "bold"
+        console.print(Text.assemble((label, style), text), soft_wrap=True)
+
+
+def debug_choices(args: argparse.Namespace) -> list[str]:
+    """NAME=PORT of the functions to debug, from our --debug and from SAM CLI's --debug-port and --debug-function."""
+    if args.debug_port is None:
+        return list(args.debug)
+    name = args.debug_function
+    if name is None:
+        functions = list(read_template(options_of(args)).functions)
+        if len(functions) != 1:
+            raise StartError(f"--debug-port {args.debug_port}: name one with --debug-function: {', '.join(functions)}")
+        name = functions[0]
+    return [*args.debug, f"{name}={args.debug_port}"]

@@ -1,33 +1,130 @@
-"""What `warmfront serve` prints when it is ready: backing services, functions, routes, warnings."""
+"""What `warmfront serve` shows when it is ready, for people and as JSON: servers, functions, routes, warnings."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
 
 from warmfront.emulator.compose import Emulator
 from warmfront.emulator.options import EmulatorOptions
 
+ROUTES_NAMED_MAX = 2
+WARNINGS_SHOWN_MAX = 8
+API_KINDS = {"http": "HTTP API", "rest": "REST API", "url": "function URL"}
 
-def start_table(emulator: Emulator, options: EmulatorOptions) -> list[str]:
-    """What runs: backing services, functions, routes by API, warnings."""
+
+def describe_start(emulator: Emulator, options: EmulatorOptions) -> dict[str, Any]:
+    """What runs, as plain data: the `--json` line of `warmfront serve`.
+
+    Returns `urls`, `backing` (server name -> version, origin, port), `data` (folder or None), `functions` (name,
+    runtime, memory_mb, timeout_s, not_runnable, routes), `apis`, `sources`, `debug` (function -> port), `warnings`,
+    `dashboard` and `token`.
+    """
+    urls = dict(zip((app.api.logical_id for app in emulator.apps), emulator.urls, strict=False))
+    routes: dict[str, list[dict[str, str]]] = {}
+    for app in emulator.apps:
+        for route in app.routes:
+            own = {"api": app.api.logical_id, "url": urls[app.api.logical_id], "key": route.key}
+            routes.setdefault(route.function, []).append(own)
+    functions = [
+        {
+            "name": logical_id,
+            "runtime": config.runtime,
+            "memory_mb": config.memory_mb,
+            "timeout_s": config.timeout_s,
+            "not_runnable": emulator.service.not_runnable.get(logical_id),
+            "routes": routes.get(logical_id, []),
+        }
+        for logical_id, config in emulator.template.functions.items()
+    ]
+    return {
+        "urls": emulator.urls,
+        "backing": emulator.backing.describe(),
+        "data": str(options.data) if options.data is not None else None,
+        "functions": functions,
+        "apis": [{"name": app.api.logical_id, "kind": app.api.kind, "url": url} for app, url in _served(emulator)],
+        "sources": emulator.sources if options.event_sources else [],
+        "debug": dict(emulator.service.options.debug),
+        "warnings": [*_not_enforced(emulator, options), *emulator.warnings],
+        "dashboard": f"{emulator.urls[0]}/_warmfront/#token={options.token}" if options.observe else None,
+        "token": options.token,
+    }
+
+
+def start_table(about: Mapping[str, Any], *, verbose: bool = False) -> list[str]:
+    """The lines for people. `verbose` lists every route, source and warning; else they are grouped and counted."""
     lines = []
-    for name, about in emulator.backing.describe().items():
-        assert isinstance(about, dict)
-        lines.append(f"{name:<10} {about['version']} ({about['origin']}) on port {about['port']}")
-    for logical_id, config in emulator.template.functions.items():
-        reason = emulator.service.not_runnable.get(logical_id)
-        about_it = (
-            f"not runnable: {reason}" if reason else f"{config.runtime}, {config.memory_mb} MB, {config.timeout_s} s"
-        )
-        lines.append(f"function   {logical_id:<20} {about_it}")
-    for app, url in zip(emulator.apps, emulator.urls, strict=False):
-        lines += [f"route      {url} {route.key} -> {route.function}" for route in app.routes]
-        authorizers = sorted({route.authorizer for route in app.routes if route.authorizer})
-        if authorizers and not options.enforce_auth:
-            lines.append(f"warning    {app.api.logical_id}: {', '.join(authorizers)} not enforced; --enforce-auth does")
-    if options.event_sources:
-        lines += [f"source     {about}" for about in emulator.sources]
-    for logical_id, port in emulator.service.options.debug.items():
-        lines.append(f"debug      {logical_id} waits for a debugger on 127.0.0.1:{port} at its first request")
-    lines += [f"warning    {warning}" for warning in emulator.warnings]
-    lines.append(f"invoke     aws lambda invoke --endpoint-url {emulator.urls[0]} --function-name NAME out.json")
-    if options.observe:
-        lines.append(f"dashboard  {emulator.urls[0]}/_warmfront/#token={options.token}")
-    lines.append(f"control    {emulator.urls[0]}/_warmfront/state (token for writes: {options.token})")
+    for name, server in about["backing"].items():
+        lines.append(_line(name, f"{server['version']} ({server['origin']}) on port {server['port']}"))
+    if about["data"] is not None and about["backing"]:
+        lines.append(_line("data", f"kept in {_short(about['data'])} (--reset begins anew, --ephemeral keeps none)"))
+    for function in about["functions"]:
+        lines += _function_lines(function, verbose=verbose)
+    lines += [_line("api", f"{each['url']}  {each['name']} ({API_KINDS[each['kind']]})") for each in about["apis"]]
+    lines += _shortened("source", about["sources"], verbose=verbose)
+    for name, port in about["debug"].items():
+        lines.append(_line("debug", f"{name} waits for a debugger on 127.0.0.1:{port} at its first request"))
+    lines += _shortened("warning", about["warnings"], verbose=verbose)
+    endpoint = about["urls"][0]
+    lines.append(_line("invoke", f"aws lambda invoke --endpoint-url {endpoint} --function-name NAME out.json"))
+    if about["dashboard"] is not None:
+        lines.append(_line("dashboard", about["dashboard"]))
+    return lines
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:<10} {text}"
+
+
+def _short(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else f"{relative}/"
+
+
+def _served(emulator: Emulator) -> list[tuple[Any, str]]:
+    return list(zip(emulator.apps, emulator.urls, strict=False))
+
+
+def _not_enforced(emulator: Emulator, options: EmulatorOptions) -> list[str]:
+    if options.enforce_auth:
+        return []
+    found = []
+    for app in emulator.apps:
+        names = sorted({route.authorizer for route in app.routes if route.authorizer})
+        if names:
+            found.append(f"{app.api.logical_id}: {', '.join(names)} not enforced; --enforce-auth does")
+    return found
+
+
+def _function_lines(function: Mapping[str, Any], *, verbose: bool) -> list[str]:
+    name = function["name"]
+    if function["not_runnable"]:
+        return [_line("function", f"{name:<20} not runnable: {function['not_runnable']}")]
+    size = f"{function['runtime']}, {function['memory_mb']} MB, {function['timeout_s']} s"
+    keys = [route["key"] for route in function["routes"]]
+    if not verbose:
+        return [_line("function", f"{name:<20} {size:<28}  {_grouped(keys)}".rstrip())]
+    urls = {route["url"] for route in function["routes"]}
+    return [
+        _line("function", f"{name:<20} {size}"),
+        *(
+            _line("  route", f"{route['url']} {route['key']}" if len(urls) > 1 else route["key"])
+            for route in function["routes"]
+        ),
+    ]
+
+
+def _grouped(keys: list[str]) -> str:
+    """The routes of one function in a few words: themselves when they are few, else how many under which path."""
+    if len(keys) <= ROUTES_NAMED_MAX:
+        return ", ".join(keys)
+    paths = [key.rpartition(" ")[2] for key in keys]
+    prefix = os.path.commonpath(paths) if all(path.startswith("/") for path in paths) else "/"
+    return f"{len(keys)} routes under {prefix}" if prefix != "/" else f"{len(keys)} routes: {keys[0]}, …"
+
+
+def _shortened(label: str, texts: list[str], *, verbose: bool) -> list[str]:
+    shown = texts if verbose or len(texts) <= WARNINGS_SHOWN_MAX else texts[: WARNINGS_SHOWN_MAX - 1]
+    lines = [_line(label, text) for text in shown]
+    if len(shown) < len(texts):
+        lines.append(_line(label, f"{len(texts) - len(shown)} more; -v lists them all"))
     return lines
