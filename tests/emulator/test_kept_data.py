@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,14 @@ from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.options import StartError
 from warmfront.emulator.template import SetUpCall, TemplateError, load_template
 
-from tests.emulator.serving import PATIENCE_S, ROOT, Served, serve
+from tests.emulator.harness import PATIENCE_S
+from tests.emulator.serving import ROOT, Served, serve
 
 OPTIONS = ("--aws", "none", "--no-event-sources", "--no-reload")
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Path]:
+def shop(tmp_path: Path) -> Path:
     """The shop's template with its code, in a folder of its own."""
     for name in ("functions", "shared"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
