@@ -63,9 +63,9 @@ audit: $(READY) ## known vulnerabilities in what is locked (pip-audit; asks PyPI
 	@test -x $(VENV_AUDIT)/bin/pip-audit || { $(PY) -m venv $(VENV_AUDIT) && $(VENV_AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1; }
 	$(VENV_AUDIT)/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
 
-pictures: $(READY) ## the README's pictures again, from results/bench.json and results/sweep.json
-	$(WARMFRONT) report results/bench.json --png local/warmfront/report/example --dpi 90 --pictures ratios,percentiles-product,cost
-	$(WARMFRONT) report results/sweep.json --png local/warmfront/report/example --dpi 90 --pictures knee
+pictures: $(READY) ## the pictures in docs again, from results/bench.json and results/sweep.json
+	$(WARMFRONT) report results/bench.json --png docs/pictures --dpi 90 --pictures ratios,percentiles-product,cost
+	$(WARMFRONT) report results/sweep.json --png docs/pictures --dpi 90 --pictures knee
 
 lab: $(READY) ## break the shop on purpose, every experiment once (LAB_ARGS="--variant pooled" for one)
 	@mkdir -p results

@@ -1,6 +1,6 @@
-"""The README's fidelity table, made of the golden cases and the rows beside them. Runs nothing of the emulator.
+"""Generate the fidelity table of docs/fidelity.md from the conformance cases and the rows beside them.
 
-`python -m tools.fidelity` prints the table; `python -m tools.fidelity --write` puts it into README.md.
+`python -m tools.fidelity` prints the table; `python -m tools.fidelity --write` puts it into the page. The emulator is not run.
 """
 
 import argparse
@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tools.blocks import replace_block
+
 ROOT: Final = Path(__file__).parents[1]
-README: Final = ROOT / "README.md"
+PAGE: Final = ROOT / "docs" / "fidelity.md"
+BLOCK: Final = "fidelity"
 TESTS: Final = Path("tests/emulator")
 CASES: Final = TESTS / "cases"
-START, END = "<!-- fidelity -->", "<!-- /fidelity -->"
 SOURCES_SHOWN: Final = 2
-ORDER: Final = ("emulated", "simplified", "absent")
+STATUSES: Final = ("emulated", "simplified", "absent")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the table wants of a golden case."""
+    """The fields of a conformance case that the table shows."""
 
     id: str
     behaviour: str
@@ -35,21 +37,22 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """One line of the table; `file` is where its cases are, relative to the repository's root."""
+
     behaviour: str
     status: str
     cases: int
     confirmed: int
     sources: tuple[str, ...]
     file: Path
-    """Where the cases are."""
 
     def cells(self) -> tuple[str, ...]:
         absent = self.status == "absent"
-        cases = "" if absent else f"[{self.cases}]({self.file})"
-        known = (
+        cases = "" if absent else f"[{self.cases}](../{self.file})"
+        confirmed = (
             "yes" if self.confirmed == self.cases else f"{self.confirmed} of {self.cases}" if self.confirmed else "no"
         )
-        return self.behaviour, self.status, cases, "" if absent else known, _sources(self.sources)
+        return self.behaviour, self.status, cases, "" if absent else confirmed, _sources(self.sources)
 
 
 def _read(path: Path) -> Any:
@@ -57,7 +60,7 @@ def _read(path: Path) -> Any:
 
 
 def read_cases() -> list[Case]:
-    """All cases: the gateway's, and those of ends of handlers, of which each is one case per kind of API."""
+    """Read every conformance case. A case about how a handler ended counts once per kind of API it runs behind."""
     found = []
     for path in sorted((ROOT / CASES).glob("*.json")):
         file = path.relative_to(ROOT)
@@ -79,33 +82,37 @@ def read_cases() -> list[Case]:
 
 
 def gateway_rows(groups: Sequence[dict[str, Any]], cases: Iterable[Case]) -> Iterator[Row]:
-    """A row for each group and status. Raises ValueError for a case of no group and for a group without cases."""
+    """Yield a row for each group and status.
+
+    Raises:
+        ValueError: a case belongs to no group, or a group has no case.
+    """
     members: dict[int, list[Case]] = {index: [] for index in range(len(groups))}
     for case in cases:
         members[_group_of(case, groups)].append(case)
     for index, group in enumerate(groups):
         if not members[index]:
             raise ValueError(f"no case is of the group {group['behaviour']!r}")
-        for status in ORDER:
+        for status in STATUSES:
             if chosen := [case for case in members[index] if case.status == status]:
                 yield _row(group["behaviour"], status, chosen)
 
 
 def _group_of(case: Case, groups: Sequence[dict[str, Any]]) -> int:
-    """The group whose pattern is the longest of those that fit: the most specific one."""
-    fits = [
+    """The index of the group with the longest matching pattern, which is the most specific one."""
+    matches = [
         (len(pattern), index)
         for index, group in enumerate(groups)
         for pattern in group["cases"]
         if fnmatch.fnmatchcase(case.id, pattern)
     ]
-    if not fits:
+    if not matches:
         raise ValueError(f"{case.id} is of no group in {CASES}/rows/gateway.json")
-    return max(fits)[1]
+    return max(matches)[1]
 
 
 def _row(behaviour: str, status: str, cases: Sequence[Case]) -> Row:
-    if status != "emulated":  # each of these is worth its sentence
+    if status != "emulated":  # a difference from AWS is described by its own sentence, not by the group's
         about = behaviour.partition(":")[0]
         behaviour = f"{about}: {'; '.join(case.behaviour for case in cases)}"
     sources = [source for source, _ in Counter(case.source for case in cases).most_common()]
@@ -114,7 +121,7 @@ def _row(behaviour: str, status: str, cases: Sequence[Case]) -> Row:
 
 
 def service_rows() -> Iterator[Row]:
-    """The Lambda service's rows: what holds each is a test, not a golden case."""
+    """Yield the Lambda service's rows, which are checked by ordinary tests instead of conformance cases."""
     for row in _read(CASES / "rows" / "lambda_service.json"):
         tests = row.get("tests", [])
         file = TESTS / tests[0].partition("::")[0] if tests else TESTS
@@ -122,7 +129,7 @@ def service_rows() -> Iterator[Row]:
 
 
 def _sources(sources: Sequence[str]) -> str:
-    """The first few, AWS's pages as links."""
+    """The most frequent sources, AWS's pages as links."""
     shown = [_link(source) for source in sources[:SOURCES_SHOWN]]
     more = len(sources) - len(shown)
     return "; ".join(shown) + (f" and {more} more" if more else "")
@@ -141,11 +148,11 @@ def read_rows() -> list[Row]:
 
 
 def render() -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown, behaviours that are emulated first, absent ones last."""
     head = ("behaviour", "here", "cases", "confirmed", "source")
     rows = read_rows()
     lines = [_line(head), _line(["---"] * len(head))]
-    lines += [_line(row.cells()) for status in ORDER for row in rows if row.status == status]
+    lines += [_line(row.cells()) for status in STATUSES for row in rows if row.status == status]
     return "\n".join(lines)
 
 
@@ -153,21 +160,12 @@ def _line(cells: Iterable[str]) -> str:
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
-def put_into(text: str, table: str) -> str:
-    """The README with this table between its markers. Raises ValueError where they are missing."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"README.md needs the lines {START} and {END}")
-    return f"{before}{start}\n{table}\n{end}{after}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.fidelity", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/fidelity.md")
     table = render()
     if parser.parse_args().write:
-        README.write_text(put_into(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+        PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), BLOCK, table), encoding="utf-8")
     else:
         print(table)
 

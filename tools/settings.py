@@ -1,0 +1,160 @@
+"""Generate the table of the shop's settings in docs/settings.md from shared/shop/settings.py.
+
+`python -m tools.settings` prints the table; `python -m tools.settings --write` puts it into the page.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from shared.shop.settings import KNOBS, Knob
+from tools.blocks import replace_block
+
+PAGE: Final = Path(__file__).parents[1] / "docs" / "settings.md"
+BLOCK: Final = "settings"
+UNITS: Final = {"_MS": "ms", "_S": "s", "_H": "h", "_BYTES": "bytes", "_PERCENT": "%"}
+COUNTS: Final = {
+    "SHOP_POOL_MAX": "connections",
+    "SHOP_POOL_QUEUE_MAX": "requests",
+    "SHOP_CONNECTION_BUDGET": "connections",
+    "SHOP_BREAKER_QUORUM": "environments",
+    "SHOP_BREAKER_CALLS_MIN": "calls",
+    "SHOP_RATE_LIMIT": "requests",
+    "SHOP_PAGE_LIMIT_DEFAULT": "rows",
+    "SHOP_PAGE_LIMIT_MAX": "rows",
+    "SHOP_PURGE_BATCH": "rows",
+}
+# Section -> setting -> what it does. A setting of the code that is missing here, or one here that the code does not
+# have, raises in `render`.
+SECTIONS: Final[dict[str, dict[str, str]]] = {
+    "Database login": {
+        "SHOP_DB_LOGIN": "Where user and password come from: `DATABASE_URL`, a secret in Secrets Manager, or an IAM token.",
+        "SHOP_DB_SECRET": "The secret with `username` and `password`. Required for, and only allowed with, `SHOP_DB_LOGIN=secret`.",
+        "SHOP_DB_LOOK_UP_TIMEOUT_MS": "Longest time for fetching a secret or signing a token. Added to the connect timeout.",
+        "SHOP_DB_ROLE": "The role that `Migrate` grants access to when the API logs in as a different user than `Migrate`.",
+        "SHOP_DB_SSL": "TLS to Postgres. Never negotiated. `SHOP_DB_LOGIN=iam` does not accept `disable`.",
+        "SHOP_DB_CA_FILE": "Certificate authorities for `verify-full`. None: those that the system trusts.",
+        "SHOP_DB_MODE": "`proxy` behind RDS Proxy or PgBouncer: transactions share connections, so no session state is used.",
+    },
+    "Connection pool": {
+        "SHOP_POOL_MAX": "Connections per execution environment: as many as one handler uses at the same time.",
+        "SHOP_POOL_QUEUE_MAX": "Requests that may wait for a connection. One more is rejected at once.",
+        "SHOP_CONNECTION_BUDGET": "Connections of all environments together, for metric and alarm. 0: unknown, no metric.",
+        "SHOP_ACQUIRE_TIMEOUT_MS": "Longest wait for a connection from the pool.",
+        "SHOP_CONNECT_TIMEOUT_MS": "Longest time for opening a connection.",
+        "SHOP_STATEMENT_TIMEOUT_MS": "Longest time for a statement, enforced by Postgres. The client gives up a little later.",
+        "SHOP_IDLE_IN_TRANSACTION_TIMEOUT_MS": "Postgres ends a transaction that its client leaves idle for this long.",
+        "SHOP_CONNECTION_IDLE_MAX_S": "A connection idle for longer is replaced. AWS drops idle flows after 350 s, silently.",
+    },
+    "Circuit breaker": {
+        "SHOP_BREAKER_MODE": "`observe` counts but rejects nothing; `forced_open` rejects everything; `disabled` does nothing.",
+        "SHOP_BREAKER_WINDOW_S": "Period over which failures and slow calls are counted.",
+        "SHOP_BREAKER_CALLS_MIN": "Calls in the window before the breaker may open.",
+        "SHOP_BREAKER_FAILURE_PERCENT": "Share of failed calls that opens the breaker.",
+        "SHOP_BREAKER_SLOW_MS": "A call that takes longer counts as slow. At most `SHOP_STATEMENT_TIMEOUT_MS`.",
+        "SHOP_BREAKER_SLOW_PERCENT": "Share of slow calls that opens the breaker.",
+        "SHOP_BREAKER_OPEN_MS": "First time in the open state. It doubles after each failed probe.",
+        "SHOP_BREAKER_OPEN_MAX_MS": "Longest time in the open state.",
+        "SHOP_BREAKER_VOTES": "`on`: environments of `distributed` report an outage to each other through Redis.",
+        "SHOP_BREAKER_QUORUM": "Environments that must report an outage before all of them hold back.",
+    },
+    "Redis and cache": {
+        "SHOP_REDIS_MODE": "`cluster` for ElastiCache Serverless and for replication groups in cluster mode.",
+        "SHOP_REDIS_CONNECT_TIMEOUT_MS": "Longest time for connecting to Redis.",
+        "SHOP_REDIS_TIMEOUT_MS": "Longest wait for a reply. After it, the request continues without the cache.",
+        "SHOP_CACHE_TTL_S": "How long an entry is fresh.",
+        "SHOP_CACHE_STALE_S": "How long after that an entry may be served when the database fails.",
+        "SHOP_CACHE_NEGATIVE_TTL_S": 'How long "there is no such row" is cached.',
+        "SHOP_CACHE_LEASE_MS": "How long one environment may load an entry before another one tries as well.",
+        "SHOP_CACHE_WAIT_MS": "How long a request waits for another one's load before it loads by itself.",
+    },
+    "API": {
+        "SHOP_STAGE": "Where this runs. In `prod`, `Migrate` refuses to seed or reset data.",
+        "SHOP_DEADLINE_RESERVE_MS": "Part of the function's timeout kept for writing the response.",
+        "SHOP_RATE_LIMIT": "Requests of one client per window. 0: no limit.",
+        "SHOP_RATE_WINDOW_S": "Length of that window.",
+        "SHOP_SERVER_TIMING": "`on`: responses say where the time went, in a `Server-Timing` header.",
+        "SHOP_PAGE_LIMIT_DEFAULT": "Rows per page without `limit`. At most `SHOP_PAGE_LIMIT_MAX`.",
+        "SHOP_PAGE_LIMIT_MAX": "Largest accepted `limit`.",
+        "SHOP_BODY_MAX_BYTES": "Largest accepted request body.",
+        "SHOP_CURSOR_KEY": "Signs page cursors. A new key invalidates every cursor in use.",
+    },
+    "Writes and events": {
+        "SHOP_IDEMPOTENCY_TTL_H": "How long an `Idempotency-Key` is remembered.",
+        "SHOP_OUTBOX_KEEP_H": "How long a published event stays in the outbox table.",
+        "SHOP_PURGE_BATCH": "Rows per deletion of old keys and events. Small, because a deletion locks its rows.",
+        "SHOP_EVENTS_QUEUE_URL": "The SQS queue that `Relay` sends order events to.",
+    },
+}
+_RANGE: Final = re.compile(r"a whole number from (\d+) to (\d+)")
+_CHOICES: Final = re.compile(r"one of (.+)")
+
+
+def render() -> str:
+    """Return one Markdown table per section.
+
+    Raises:
+        ValueError: a setting has no description, or a description has no setting.
+    """
+    described = [name for settings in SECTIONS.values() for name in settings]
+    if difference := sorted(set(KNOBS) ^ set(described)):
+        raise ValueError(f"tools/settings.py and shared/shop/settings.py differ in {', '.join(difference)}")
+    lines: list[str] = []
+    for section, settings in SECTIONS.items():
+        lines += [
+            "",
+            f"### {section}",
+            "",
+            _row("setting", "what it does", "default", "accepts", "unit"),
+            _row(*["---"] * 5),
+        ]
+        lines += [
+            _row(f"`{name}`", about, _default(KNOBS[name]), accepted(KNOBS[name].accepts), unit(name))
+            for name, about in settings.items()
+        ]
+    return "\n".join([*lines, ""])
+
+
+def unit(name: str) -> str:
+    """The unit that a setting's name ends with, or what it counts; empty for text."""
+    suffix = next((suffix for suffix in UNITS if name.endswith(suffix)), None)
+    return UNITS[suffix] if suffix else COUNTS.get(name, "")
+
+
+def accepted(text: str) -> str:
+    """A setting's range, shorter: `1 to 20`, or its choices as code."""
+    if found := _RANGE.fullmatch(text):
+        return f"{int(found[1]):,} to {int(found[2]):,}"
+    if found := _CHOICES.fullmatch(text):
+        return ", ".join(f"`{choice}`" for choice in found[1].split(", "))
+    return text
+
+
+def _default(knob: Knob) -> str:
+    if knob.default is None:
+        return "must be set"
+    return f"{int(knob.default):,}" if knob.default.isdecimal() else f"`{knob.default}`" if knob.default else "none"
+
+
+def _row(*cells: str) -> str:
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in _escaped(cells))
+
+
+def _escaped(cells: Iterable[str]) -> Iterable[str]:
+    return (cell.replace("|", "\\|") for cell in cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.settings", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/settings.md")
+    table = render()
+    if parser.parse_args().write:
+        PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), BLOCK, table), encoding="utf-8")
+    else:
+        print(table)
+
+
+if __name__ == "__main__":
+    main()
