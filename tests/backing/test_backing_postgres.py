@@ -2,27 +2,32 @@
 
 import asyncio
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
-from warmfront.backing import ports
+from warmfront.backing import identity, ports, postgres_programs
+from warmfront.backing import postgres as postgres_module
 from warmfront.backing.errors import BackingError
 from warmfront.backing.executables import Refusal, version_of
-from warmfront.backing.identity import in_namespace
+from warmfront.backing.identity import Identity, in_namespace
 from warmfront.backing.postgres import Postgres
 from warmfront.backing.postgres_cluster import ClusterMaker
-from warmfront.backing.postgres_programs import find_programs
+from warmfront.backing.postgres_programs import RunAsChoice, find_programs
 
 from .conftest import gone, identities
 
+NOBODY = pwd.getpwnam("nobody").pw_uid
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
 
 
@@ -267,11 +272,97 @@ def test_root_runs_it_in_a_user_namespace_and_keeps_its_files(environ: Mapping[s
 def test_root_runs_it_as_nobody_where_there_are_no_namespaces(environ: Mapping[str, str]) -> None:
     with Postgres.start(environ, origin="wheel", run_as="nobody") as server:
         status = Path(f"/proc/{server.pid}/status").read_text().split()
-        assert status[status.index("Uid:") + 1] == status[status.index("Gid:") + 1] == "65534"
+        assert status[status.index("Uid:") + 1] == status[status.index("Gid:") + 1] == str(NOBODY)
         assert ask(server.url("postgres"), "SELECT 1") == 1
         assert server.pid is not None
         ids = identities(server.pid)
     assert gone(ids, 0)
+
+
+@pytest.fixture
+def private_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that only root may enter, with the wheel's programs in it, as in a virtual environment below /root."""
+    package = find_programs({}, system=False).folder.parents[1]
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    for name in (f"{package.name}/pginstall", f"{package.name}.libs"):
+        shutil.copytree(package.parent / name, private / name, symlinks=True, copy_function=os.link)
+    programs = replace(find_programs({}, system=False), folder=private / package.name / "pginstall/bin")
+    monkeypatch.setattr(postgres_module, "find_programs", lambda *_args, **_kwargs: programs)
+    return private
+
+
+@needs_root
+def test_nobody_runs_programs_and_data_that_only_root_may_enter(
+    environ: Mapping[str, str], private_wheel: Path
+) -> None:
+    for _ in range(2):  # the second start finds the data of the first
+        with Postgres.start(environ, run_as="nobody", state_dir=private_wheel / "state") as server:
+            assert Path(f"/proc/{server.pid}/exe").readlink().is_relative_to(private_wheel)
+            assert Path(f"/proc/{server.pid}").stat().st_uid == NOBODY
+            ask(server.admin_url(), "CREATE TABLE IF NOT EXISTS kept AS SELECT 7 AS seven")
+            assert ask(server.admin_url(), "SELECT seven FROM kept") == 7
+
+
+@needs_root
+def test_data_made_under_one_account_are_taken_over_by_another(environ: Mapping[str, str], tmp_path: Path) -> None:
+    if isinstance(version_of(Path(find_programs(environ, system=False).postgres), in_namespace()), Refusal):
+        pytest.skip("no user namespaces here")
+    choices: list[RunAsChoice] = ["namespace", "nobody", "namespace"]
+    for run_as in choices:
+        with Postgres.start(environ, origin="wheel", run_as=run_as, state_dir=tmp_path) as server:
+            ask(server.admin_url(), "CREATE TABLE IF NOT EXISTS kept AS SELECT 7 AS seven")
+            assert ask(server.admin_url(), "SELECT seven FROM kept") == 7
+
+
+def refuse_to_enter_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root that may not pass a capability on, as where a sandbox has no ambient ones."""
+
+    def as_nobody(*, enters_all: bool) -> Identity:
+        return Identity("nobody", prefix=("/bin/false",)) if enters_all else identity.as_nobody(enters_all=False)
+
+    monkeypatch.setattr(postgres_programs, "as_nobody", as_nobody)
+
+
+@needs_root
+def test_programs_are_copied_where_nobody_may_not_enter_their_folder(
+    environ: Mapping[str, str], private_wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_enter_all(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(private_wheel))  # TMPDIR of root's own
+    with Postgres.start(environ, run_as="nobody") as server:
+        program = Path(f"/proc/{server.pid}/exe").readlink()
+        assert not program.is_relative_to(private_wheel)
+        assert ask(server.url("postgres"), "SELECT 1") == 1
+    assert not program.exists()
+
+
+@needs_root
+def test_a_data_folder_that_nobody_may_not_enter_is_named(
+    environ: Mapping[str, str], private_wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_enter_all(monkeypatch)
+    with pytest.raises(BackingError, match=r"which may not enter /.* on the way to .*; keep no data \(--ephemeral\)"):
+        Postgres.start(environ, run_as="nobody", state_dir=private_wheel / "state")
+
+
+@needs_root
+def test_these_tests_pass_where_no_user_namespace_can_be_made() -> None:
+    """As in most containers: the suite starts itself there, without the tests that need such a namespace."""
+    chosen = "root_runs_it_as_nobody or state_directory or cache or only_root_may_enter"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen]
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("no_namespaces.py")), *command],
+        cwd=Path(__file__).parents[2],
+        env=dict(os.environ) | {"PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "cannot make a user namespace" in done.stderr:
+        pytest.skip(f"no user namespaces here either: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
 
 
 @needs_root
@@ -287,6 +378,10 @@ def test_root_without_any_other_identity_is_told_what_to_do(
 
 
 def test_an_ordinary_user_runs_it_directly(environ: Mapping[str, str]) -> None:
+    if os.geteuid() == 0:
+        probe = subprocess.run(in_namespace().command(["/bin/true"]), capture_output=True, text=True)
+        if probe.returncode:
+            pytest.skip(f"root cannot become an ordinary user here: {probe.stderr.strip()}")
     as_ordinary_user = in_namespace().command([]) if os.geteuid() == 0 else []
     script = """
 import os

@@ -58,7 +58,6 @@ def version_of(path: Path, identity: Identity = SELF) -> str | Refusal:
             errors="replace",
             stdin=subprocess.DEVNULL,
             timeout=VERSION_TIMEOUT_S,
-            **identity.popen,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Refusal(str(path), f"cannot be run: {getattr(error, 'strerror', None) or error}")

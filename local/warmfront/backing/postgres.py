@@ -7,6 +7,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from .errors import BackingError
 from .executables import Origin, OriginChoice
-from .identity import Identity
+from .identity import Identity, give_to
 from .ports import LOOPBACK, on_free_port
 from .postgres_cluster import APP_ROLE, SUPERUSER, ClusterMaker, clean_environment
 from .postgres_programs import Programs, RunAsChoice, choose_identity, find_programs
@@ -183,15 +184,19 @@ class Postgres:
         state_dir: Path | None,
         watcher: Watcher,
     ) -> Self:
-        work = Path(tempfile.mkdtemp(prefix="warmfront-postgres-"))
+        work = Path(tempfile.mkdtemp(prefix="warmfront-postgres-", dir=_temporary_folder()))
         watcher.remove_on_exit(work)
         try:
             identity, programs = choose_identity(programs, options.run_as, work)
             home = state_dir.absolute() / "postgres" if state_dir else work
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if identity.owner:
-                os.chown(work, *identity.owner)
-                os.chown(home, *identity.owner)
+            if not identity.enters_all and (closed := _closed_to_others(home.parent)):
+                raise BackingError(
+                    f"PostgreSQL runs as {identity.kind} here, which may not enter {closed} on the way to {home}; "
+                    "keep no data (--ephemeral), or make that folder enterable (chmod o+x)"
+                )
+            give_to(work, identity)
+            give_to(home, identity)
             passwords = ClusterMaker(programs, identity, work, environ, watcher).prepare(home / "data")
             server = Server(programs, identity, home / "data", home / "postgres.log", options, environ, watcher)
             on_free_port(server.start)
@@ -290,6 +295,20 @@ async def _ask_version(url: str) -> str:
             f"DATABASE_URL: no connection to {parts.hostname}:{parts.port or 5432}: "
             f"{str(error) or type(error).__name__}; start that server, or unset DATABASE_URL for a local one"
         ) from error
+
+
+def _temporary_folder() -> Path:
+    """Where scratch files go: root's servers run under another account, which must be able to enter the folder."""
+    usual = Path(tempfile.gettempdir())
+    if os.geteuid() != 0:
+        return usual
+    return next((each for each in (usual, Path("/tmp"), Path("/var/tmp")) if not _closed_to_others(each)), usual)
+
+
+def _closed_to_others(folder: Path) -> Path | None:
+    """The outermost folder on the way to `folder`, with it, that other accounts may not enter."""
+    way = (*reversed(folder.resolve().parents), folder.resolve())
+    return next((each for each in way if not each.stat().st_mode & stat.S_IXOTH), None)
 
 
 def _discard(work: Path, watcher: Watcher) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import executables
 from .errors import BackingError
-from .identity import Identity
+from .identity import Identity, give_to
 from .postgres_programs import Programs
 from .process import Child
 from .watcher import Watcher
@@ -47,6 +47,7 @@ class ClusterMaker:
         """After this `data` is a stopped cluster with the two roles and passwords nobody had before."""
         if (data / "PG_VERSION").exists():
             self._check_version(data)
+            give_to(data, self.identity)
         elif template := _cache_folder(self.programs, self.identity, self.environ):
             self._copy_of_cached(template, data)
         else:
@@ -78,13 +79,13 @@ class ClusterMaker:
             return
         with _made_aside(data) as aside:
             shutil.copytree(folder / "data", aside)
+            give_to(aside, self.identity)
 
     def _initdb(self, data: Path) -> None:
         argv = [self.programs.initdb, "--no-sync", "--encoding=UTF8", "--locale=C", f"--username={SUPERUSER}"]
         argv += ["--auth=scram-sha-256", "--pwfile=/dev/stdin", f"--pgdata={data}"]
-        if self.identity.owner:
-            data.mkdir(mode=0o700, exist_ok=True)
-            os.chown(data, *self.identity.owner)
+        data.mkdir(mode=0o700, exist_ok=True)
+        give_to(data, self.identity)
         self._run("initdb", argv, stdin=secrets.token_urlsafe(24) + "\n", timeout_s=INITDB_TIMEOUT_S)
         self._single_user(data, f"CREATE ROLE {APP_ROLE} LOGIN CREATEDB;\n")
 
@@ -117,7 +118,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _cache_folder(programs: Programs, identity: Identity, environ: Mapping[str, str]) -> Path | None:
     """A folder only we can write to, for one version of one set of programs; None where there cannot be one."""
     base = environ.get("XDG_CACHE_HOME") or (f"{environ['HOME']}/.cache" if environ.get("HOME") else "")
-    if identity.owner or not base.startswith("/"):
+    if not identity.enters_all or not base.startswith("/"):
         return None
     stat = Path(programs.postgres).stat()
     about = f"{programs.folder} {programs.version} {stat.st_size} {stat.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""Finds initdb and postgres, and somebody who may run them. Knows nothing of data directories."""
+"""Finds initdb and postgres, and an account that may run them."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from typing import Literal
 from . import executables
 from .errors import BackingError
 from .executables import Origin, Refusal
-from .identity import SELF, Identity, as_nobody, in_namespace
+from .identity import SELF, Identity, as_nobody, give_to, in_namespace
 
 OLDEST_MAJOR = 15
 SYSTEM_FOLDERS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")  # Debian and Ubuntu; Fedora and its kin
@@ -62,14 +62,19 @@ def find_programs(
 
 
 def choose_identity(programs: Programs, run_as: RunAsChoice, work: Path) -> tuple[Identity, Programs]:
-    """Who can run the server: postgres refuses to run as root, so root needs an ordinary identity for it.
+    """Which account runs the server: postgres refuses to run as root, so root needs another one for it.
 
-    The programs may have to be copied into `work` for it, which is why they come back too.
+    Where that account may not enter the programs' folder, they are copied into `work` and the copy is returned.
+    Raises BackingError when no account can run them.
     """
     if os.geteuid() != 0:
         return SELF, programs
     refusals = []
-    choices: list[tuple[str, Callable[[], Identity]]] = [("namespace", in_namespace), ("nobody", as_nobody)]
+    choices: list[tuple[str, Callable[[], Identity]]] = [
+        ("namespace", in_namespace),
+        ("nobody", lambda: as_nobody(enters_all=True)),
+        ("nobody", lambda: as_nobody(enters_all=False)),
+    ]
     for name, make in choices:
         if run_as not in ("auto", name):
             continue
@@ -125,9 +130,9 @@ def _examine_wheel() -> Programs | Refusal:
 
 def _usable_by(identity: Identity, programs: Programs, work: Path) -> Programs | Refusal:
     version = executables.version_of(Path(programs.postgres), identity)
-    if isinstance(version, Refusal) and identity.owner and programs.origin == "wheel":
-        # The wheel stands in somebody's private folder: a copy where that account can reach it.
+    if isinstance(version, Refusal) and not identity.enters_all and programs.origin == "wheel":
         programs = _relocate(programs, work)
+        give_to(work, identity)
         version = executables.version_of(Path(programs.postgres), identity)
     return Refusal(identity.kind, version.reason) if isinstance(version, Refusal) else programs
 

@@ -63,7 +63,6 @@ class Child:
                     # may be gone before the watcher has seen their descendants (setpgid(2), orphaned groups).
                     start_new_session=True,
                     pass_fds=tuple(keep_open),
-                    **identity.popen,
                 )
             except OSError as error:
                 raise BackingError(f"{name} cannot be started: {argv[0]}: {error.strerror}") from error
