@@ -9,7 +9,6 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from select import POLLIN, POLLRDHUP, poll
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
@@ -64,25 +63,7 @@ class Link(Protocol):
 
 
 class Socket(Connection):
-    """redis-py's connection, which also sees what happened to its socket while nobody read it, and can be cut off."""
-
-    _poll: "poll | None" = None
-
-    async def _connect(self) -> None:
-        await super()._connect()  # type: ignore[no-untyped-call]
-        assert self._writer is not None
-        self._poll = poll()
-        self._poll.register(self._writer.get_extra_info("socket").fileno(), POLLIN | POLLRDHUP)
-
-    def should_reconnect(self) -> bool:
-        """Also if something has arrived on the idle connection: the server ended it, or a reply is left over.
-
-        The loop does not run while the environment is frozen, so only the socket knows. Asking it costs 1 us.
-        """
-        if self._writer is None or self._poll is None:
-            return False
-        marked: bool = super().should_reconnect()  # type: ignore[no-untyped-call]
-        return bool(marked or self._writer.transport.is_closing() or self._poll.poll(0))
+    """redis-py's connection, which can also be cut off from a timer."""
 
     def abort(self) -> None:
         if self._writer is not None:
@@ -115,8 +96,6 @@ class Single:
 
     async def exchange(self, packed: tuple[bytes, int], ends_s: float) -> list[Any]:
         connection = self.connection
-        if connection.should_reconnect():
-            await self.drop()
         if not connection.is_connected:
             async with asyncio.timeout(min(self._connect_timeout_s, ends_s - time.monotonic())):
                 await connection.connect()  # type: ignore[no-untyped-call]
