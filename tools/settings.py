@@ -19,7 +19,6 @@ COUNTS: Final = {
     "SHOP_POOL_MAX": "connections",
     "SHOP_POOL_QUEUE_MAX": "requests",
     "SHOP_CONNECTION_BUDGET": "connections",
-    "SHOP_BREAKER_QUORUM": "environments",
     "SHOP_BREAKER_CALLS_MIN": "calls",
     "SHOP_RATE_LIMIT": "requests",
     "SHOP_PAGE_LIMIT_DEFAULT": "rows",
@@ -57,8 +56,6 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "SHOP_BREAKER_SLOW_PERCENT": "Share of slow calls that opens the breaker.",
         "SHOP_BREAKER_OPEN_MS": "First time in the open state. It doubles after each failed probe.",
         "SHOP_BREAKER_OPEN_MAX_MS": "Longest time in the open state.",
-        "SHOP_BREAKER_VOTES": "`on`: environments of `distributed` report an outage to each other through Redis.",
-        "SHOP_BREAKER_QUORUM": "Environments that must report an outage before all of them hold back.",
     },
     "Redis and cache": {
         "SHOP_REDIS_MODE": "`cluster` for ElastiCache Serverless and for replication groups in cluster mode.",

@@ -22,13 +22,7 @@ def database() -> Database:
 
 
 def open_database() -> Database:
-    return Database(SETTINGS, votes=votes() if SETTINGS.breaker_votes == "on" else None)
-
-
-def votes() -> Any:
-    from shared.kit.breaker_votes import KitVoteStore  # only where environments vote
-
-    return KitVoteStore(redis(), protects=None)  # the circuit is Postgres'; Redis' own is never shared
+    return Database(SETTINGS)
 
 
 def copies() -> Cache:

@@ -41,7 +41,6 @@ from shared.kit.tls import tls
 from shared.shop.settings import Settings
 
 if TYPE_CHECKING:
-    from shared.kit.breaker_votes import Held, VoteEvent, VoteStore, VotingBreaker
     from shared.kit.secrets import Logins
 
 if os.environ.get("SHOP_DB_LOGIN", "url") != "url":
@@ -214,9 +213,7 @@ class Database:
         *,
         clock: Callable[[], float] | None = None,
         measure: Measure = telemetry.measure,
-        votes: "VoteStore | None" = None,
     ) -> None:
-        """`votes`: where its circuit is shared with those of other environments."""
         clock = clock or FreezeSafeClock()
         self._settings = settings
         self._acquire_s = settings.acquire_timeout_ms / 1000
@@ -233,7 +230,6 @@ class Database:
             rng=SystemRandom().random,
             on_event=self._circuit_event,
         )
-        self._votes = None if votes is None else self._voting(votes, clock)
         self.pool = Pool(
             self._connect,
             size=settings.pool_max,
@@ -259,8 +255,7 @@ class Database:
     ) -> T:
         await self.pool.enter(deadline.timeout_s(self._acquire_s))
         try:
-            held = None if self._votes is None else await self._consent(self._votes, deadline)
-            permit = self._permit() if held is None else held.permit
+            permit = self._permit()
             outcome = Outcome.ABANDONED  # stands for whatever is not named below: cancellation, the caller's deadline
             begun_s = time.perf_counter()
             try:
@@ -277,10 +272,7 @@ class Database:
                 raise
             finally:
                 telemetry.spend("db", begun_s)
-                if self._votes is None or held is None:
-                    permit.settle(outcome)
-                else:
-                    await self._votes.settle(held, outcome, remaining_s=deadline.remaining_s())
+                permit.settle(outcome)
         finally:
             self.pool.leave()
             self._measure(telemetry.CONNECTIONS_OPEN, self.pool.open)
@@ -292,34 +284,6 @@ class Database:
             return self.breaker.acquire()
         except CircuitOpen as error:
             raise _left_alone(error) from None
-
-    async def _consent(self, votes: "VotingBreaker", deadline: Deadline) -> "Held":
-        try:
-            return await votes.acquire(remaining_s=deadline.remaining_s())
-        except CircuitOpen as error:
-            raise _left_alone(error) from None
-
-    def _voting(self, store: "VoteStore", clock: Callable[[], float]) -> "VotingBreaker":
-        from shared.kit.breaker_votes import VoteSettings, VotingBreaker  # only where there are votes
-
-        return VotingBreaker(
-            self.breaker,
-            store,
-            environment_id=os.urandom(8).hex(),
-            settings=VoteSettings(quorum=self._settings.breaker_quorum),
-            clock=clock,
-            rng=SystemRandom().random,
-            on_event=self._fleet_event,
-        )
-
-    def _fleet_event(self, event: "VoteEvent") -> None:
-        from shared.kit.breaker_votes import FleetChanged, FleetRejected
-
-        if isinstance(event, FleetRejected):
-            self._measure(telemetry.CIRCUIT_REJECTED, 1)
-        elif isinstance(event, FleetChanged):
-            self._measure(telemetry.CIRCUIT_TRANSITIONS, 1)
-            telemetry.logger.warning(telemetry.FLEET_MOVED, circuit=event.name, is_open=event.is_open)
 
     async def _attempts[T](
         self,

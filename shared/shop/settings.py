@@ -46,8 +46,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     connection_idle_max_s: int  # below the 350 s after which AWS drops an idle flow without a word
     # The breaker around it
     breaker_mode: Literal["enforce", "observe", "forced_open", "disabled"]
-    breaker_votes: Literal["off", "on"]  # in distributed: environments tell each other of an outage, through Redis
-    breaker_quorum: int  # of them, before all hold back
     breaker_slow_ms: int
     breaker_window_s: int
     breaker_calls_min: int
@@ -150,8 +148,6 @@ KNOBS: dict[str, Knob] = {
     "SHOP_IDLE_IN_TRANSACTION_TIMEOUT_MS": _whole(5_000, 100, 600_000),
     "SHOP_CONNECTION_IDLE_MAX_S": _whole(300, 1, 86_400),
     "SHOP_BREAKER_MODE": _one_of("enforce", "observe", "forced_open", "disabled"),
-    "SHOP_BREAKER_VOTES": _one_of("off", "on"),
-    "SHOP_BREAKER_QUORUM": _whole(3, 1, 100),
     "SHOP_BREAKER_SLOW_MS": _whole(1_000, 1, 60_000),
     "SHOP_BREAKER_WINDOW_S": _whole(10, 1, 600),
     "SHOP_BREAKER_CALLS_MIN": _whole(5, 3, 1_000),

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from warmfront.backing.postgres import Postgres
-from warmfront.backing.redis import Redis
 
 from shared.kit.deadline import Deadline
 from shared.kit.postgres import Database
@@ -36,12 +35,6 @@ class Measured:
 def server() -> Iterator[Postgres]:
     with Postgres.start({"PATH": os.environ["PATH"]}, origin="wheel") as postgres:
         yield postgres
-
-
-@pytest.fixture(scope="session")
-def votes_redis() -> Iterator[Redis]:
-    with Redis.start({}) as redis:
-        yield redis
 
 
 @pytest.fixture
