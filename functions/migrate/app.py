@@ -15,9 +15,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from msgspec import Struct, convert
+from msgspec import Struct, convert, structs
 
 from functions.migrate import schema, seed
+from functions.migrate.role import Role, keep_role, let_in
 from shared.kit import environment, idempotency, telemetry
 from shared.kit.deadline import Deadline
 from shared.kit.postgres import Connection, connect, connect_s, logins_for, role_settings
@@ -69,13 +70,14 @@ async def migrate(request: Event) -> dict[str, Any]:
     report: dict[str, Any] = {"action": request.action, "schema": schema.VERSION, "databases": {}}
     async with connected() as admin:
         await admin.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        if SETTINGS.db_role is not None:
-            report["role"] = {"name": SETTINGS.db_role, "made": await _keep_role(admin, SETTINGS.db_role)}
+        role = await _restricted_role()
+        if role is not None:
+            report["role"] = {"name": role.name, "made": await keep_role(admin, role)}
         if request.action == "seed":
             report["template"] = await make_template(admin, request.products, request.orders)
         for name in request.databases:
             step_s = time.perf_counter()
-            done = await (apply(admin, name) if request.action == "apply" else copy(admin, name))
+            done = await (apply(admin, name, role) if request.action == "apply" else copy(admin, name, role))
             if request.action != "apply" and SETTINGS.redis_url is not None:
                 done["forgotten"] = await empty_cache(name)
             report["databases"][name] = {**done, "seconds": _since(step_s)}
@@ -97,7 +99,7 @@ async def purge(databases: list[str], deadline: Deadline) -> dict[str, Any]:
     return {"action": "purge", "purged": purged}
 
 
-async def apply(admin: Connection, name: str) -> dict[str, Any]:
+async def apply(admin: Connection, name: str, role: Role | None) -> dict[str, Any]:
     created = not await _exists(admin, name)
     if created:
         await admin.execute(f'CREATE DATABASE "{name}"')
@@ -105,7 +107,8 @@ async def apply(admin: Connection, name: str) -> dict[str, Any]:
         steps = await _apply_steps(connection)
         if name not in schema.UNCHECKED_DATABASES:
             await _add_constraints(connection)
-        await _let_in(connection, name)
+        if role is not None:
+            await let_in(connection, name, role)
     return {"created": created, "steps": steps}
 
 
@@ -130,7 +133,7 @@ async def make_template(admin: Connection, products: int, orders: int) -> dict[s
     return {"made": True, "products": products, "orders": orders, "order_lines": lines, "seconds": _since(begun_s)}
 
 
-async def copy(admin: Connection, name: str) -> dict[str, Any]:
+async def copy(admin: Connection, name: str, role: Role | None) -> dict[str, Any]:
     """The database as the template is; whoever is connected to it is disconnected."""
     if not await _exists(admin, TEMPLATE):
         raise Refused("There is no template to copy; run the action seed first.")
@@ -141,7 +144,8 @@ async def copy(admin: Connection, name: str) -> dict[str, Any]:
     async with connected(name) as connection:
         if name in schema.UNCHECKED_DATABASES:
             dropped = await _drop_constraints(connection)
-        await _let_in(connection, name)
+        if role is not None:
+            await let_in(connection, name, role)
     return {"copied": True, "constraints_dropped": dropped}
 
 
@@ -152,29 +156,21 @@ async def empty_cache(name: str) -> int:
     return await forget(settings.redis(SETTINGS), name)
 
 
-async def _keep_role(admin: Connection, role: str) -> bool:
-    """The role of those who log in through a proxy, with the time-outs that nobody may set for a session there.
-
-    On RDS it has no password, IAM lets it in: docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.html
-    """
-    made = not await admin.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role)
-    if made:
-        await admin.execute(f'CREATE ROLE "{role}" LOGIN')
-    if await admin.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')"):
-        await admin.execute(f'GRANT rds_iam TO "{role}"')
-    for name, value in role_settings(SETTINGS).items():
-        await admin.execute(f"ALTER ROLE \"{role}\" SET {name} = '{value}'")
-    return made
-
-
-async def _let_in(connection: Connection, database: str) -> None:
-    """It may use what there is and what a later step makes, and change none of it."""
+async def _restricted_role() -> Role | None:
+    """Whom the handlers log in as. The look-up of its password is Secrets Manager's to bound, not the database's."""
     if SETTINGS.db_role is None:
-        return
-    role, rights = f'"{SETTINGS.db_role}"', "SELECT, INSERT, UPDATE, DELETE ON TABLES"
-    await connection.execute(f'GRANT CONNECT ON DATABASE "{database}" TO {role}')
-    await connection.execute(f"GRANT {rights.replace('ON', 'ON ALL')} IN SCHEMA public TO {role}")
-    await connection.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {rights} TO {role}")
+        return None
+    if SETTINGS.db_role_secret is None:
+        # By IAM, behind a proxy: nobody may set time-outs for a session there, so they are the role's.
+        return Role(SETTINGS.db_role, None, role_settings(SETTINGS))
+    by_secret = structs.replace(SETTINGS, db_login="secret", db_secret=SETTINGS.db_role_secret)
+    from shared.kit import secrets  # imports boto3
+
+    login = await secrets.logins(by_secret).known(SETTINGS.db_look_up_timeout_ms / 1000)
+    if login.user != SETTINGS.db_role:
+        raise Refused(f"The secret of SHOP_DB_ROLE_SECRET must have the username {SETTINGS.db_role!r}.")
+    # Sessions set their own time-outs, but for naive's, which are to have none.
+    return Role(SETTINGS.db_role, login.password, dict.fromkeys(role_settings(SETTINGS)))
 
 
 async def _apply_steps(connection: Connection) -> list[int]:

@@ -33,7 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     db_secret: str | None  # in Secrets Manager: JSON with username and password
     db_look_up_timeout_ms: int  # of a login that is not in the address; on top of connecting
     db_mode: Literal["direct", "proxy"]  # proxy: connections are shared by transaction, nothing of a session may stay
-    db_role: str | None  # whom migrate lets in, for those who log in as somebody else than migrate
+    db_role: str | None  # the restricted role that migrate makes, for the other functions to log in as
+    db_role_secret: str | None  # in Secrets Manager: its login, as in db_secret; None: IAM lets it in
     db_ssl: Literal["disable", "require", "verify-full"]
     db_ca_file: str | None
     pool_max: int  # connections per environment: as many as one handler uses at a time
@@ -137,6 +138,7 @@ KNOBS: dict[str, Knob] = {
     "SHOP_DB_LOOK_UP_TIMEOUT_MS": _whole(2_000, 100, 10_000),
     "SHOP_DB_MODE": _one_of("direct", "proxy"),
     "SHOP_DB_ROLE": Knob("the name of a role, or nothing", _role, ""),
+    "SHOP_DB_ROLE_SECRET": Knob("the name or ARN of a secret, or nothing", lambda text: text or None, ""),
     "SHOP_DB_SSL": _one_of("disable", "require", "verify-full"),
     "SHOP_DB_CA_FILE": Knob("the path of a PEM file, or nothing", lambda text: text or None, ""),
     "SHOP_POOL_MAX": _whole(1, 1, 20),
@@ -251,6 +253,8 @@ def _check_together(settings: Settings) -> None:
             raise BadSetting(f"{low}={below} is more than {high}={above}; it must be at most that.")
     if (settings.db_login == "secret") != (settings.db_secret is not None):
         raise BadSetting("SHOP_DB_LOGIN=secret and SHOP_DB_SECRET go together: one of them is set without the other.")
+    if settings.db_role_secret is not None and settings.db_role is None:
+        raise BadSetting("SHOP_DB_ROLE_SECRET is the login of SHOP_DB_ROLE, which is not set.")
     if settings.db_login == "iam" and settings.db_ssl == "disable":
         raise BadSetting(
             "SHOP_DB_LOGIN=iam needs SHOP_DB_SSL=require or verify-full: a token is as good as a password."

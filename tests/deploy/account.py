@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+from tests.deploy.rules import broken
+
 ID = "123456789012"
 REGION = "us-east-1"
 
@@ -48,6 +50,8 @@ _ARNS = {
     "AWS::Lambda::LayerVersion": "lambda:{region}:{account}:layer:{LayerName}:1",
     "AWS::SecretsManager::Secret": "secretsmanager:{region}:{account}:secret:{name}",
 }
+# What GetAtt gives for an ARN, where it has an id and not the name.
+_ARN_ATTRIBUTES = {"AWS::RDS::DBProxy": "rds:{region}:{account}:db-proxy:prx-{name}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,9 @@ def _create_expanded(original: Any) -> Any:
         from samtranslator.yaml_helper import yaml_parse
 
         template = yaml_parse(request["template"])
+        with _refusing():
+            if refused := broken(template, dict(request["parameters"])):
+                raise AssertionError("; ".join(refused))
         if "Transform" in template:
             with _refusing():
                 request["template"] = json.dumps(expanded(template, dict(request["parameters"])))
@@ -207,7 +214,7 @@ def _recorded_class(kind: str) -> Any:
         def __init__(self, name: str, properties: dict[str, Any]) -> None:
             self._name = name
             _, service, thing = kind.lower().split("::")
-            pattern = _ARNS.get(kind, f"{service}:{{region}}:{{account}}:{thing}:{{name}}")
+            pattern = _ARN_ATTRIBUTES.get(kind) or _ARNS.get(kind, f"{service}:{{region}}:{{account}}:{thing}:{{name}}")
             self._arn = "arn:aws:" + pattern.format(region=REGION, account=ID, name=name, **properties)
             self.physical_resource_id = self._arn if kind in _ARNS else name
 

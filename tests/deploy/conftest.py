@@ -1,6 +1,6 @@
 """One build per architecture, one account and one deployment per stage for all tests of a run; both builds at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,8 @@ def builds(
 def validations(project: Project, builds: object, pool: ThreadPoolExecutor) -> dict[str, Future[str]]:
     """Begun with the builds, which wait for the network more than they work."""
     del builds
-    return {name: pool.submit(project.sam, "validate", "--lint", "--config-env", name) for name in ("default", "prod")}
+    names = ("default", "prod", "data", "data-prod")
+    return {name: pool.submit(project.sam, "validate", "--lint", "--config-env", name) for name in names}
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +97,7 @@ class Deployment:
     def alone(self, name: str) -> dict[str, str]:
         """Nothing listens where its addresses point."""
         nowhere = f"postgresql://nobody:nothing@127.0.0.1:1/{name.lower()}"
-        return self.environment(name, DATABASE_URL=nowhere, REDIS_URL="redis://127.0.0.1:1/0")
+        return self.environment(name, DATABASE_URL=nowhere, REDIS_URL="redis://127.0.0.1:1/0", SHOP_DB_CA_FILE="")
 
     def logical_ids(self) -> dict[str, str]:
         """Physical id -> logical id."""
@@ -105,9 +106,10 @@ class Deployment:
 
     @property
     def template(self) -> dict[str, Any]:
-        """After the SAM transform."""
-        body: dict[str, Any] = self.account.client("cloudformation").get_template(StackName=self.stack)["TemplateBody"]
-        return body
+        """After the SAM transform, where there is one."""
+        body = self.account.client("cloudformation").get_template(StackName=self.stack)["TemplateBody"]
+        document: dict[str, Any] = tools.parsed(body) if isinstance(body, str) else body
+        return document
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -116,24 +118,35 @@ class Deployment:
 
 
 @pytest.fixture(scope="session")
-def dev(project: Project, built: Built, aws: Account) -> Deployment:
-    return Deployment(aws, "warmfront-dev", project.deploy(built, "default", aws.url))
+def data_dev(project: Project, aws: Account) -> Deployment:
+    return Deployment(aws, "warmfront-data-dev", project.deploy_data("data", aws.url, Cache="deployed"))
 
 
 @pytest.fixture(scope="session")
-def prod(project: Project, built: Built, aws: Account) -> Deployment:
-    return Deployment(aws, "warmfront-prod", project.deploy(built, "prod", aws.url))
+def data_prod(project: Project, aws: Account) -> Deployment:
+    return Deployment(aws, "warmfront-data-prod", project.deploy_data("data-prod", aws.url, Cache="deployed"))
 
 
 @pytest.fixture(scope="session")
-def deploy(project: Project, built: Built, dev: Deployment) -> Callable[..., Deployment]:
-    """The same artefacts with other parameters, as a stack of its own."""
+def dev(project: Project, built: Built, aws: Account, data_dev: Deployment) -> Deployment:
+    return Deployment(aws, "warmfront-dev", project.deploy(built, "default", data_dev.outputs, aws.url))
 
-    def with_parameters(stack: str, **parameters: str) -> Deployment:
+
+@pytest.fixture(scope="session")
+def prod(project: Project, built: Built, aws: Account, data_prod: Deployment) -> Deployment:
+    return Deployment(aws, "warmfront-prod", project.deploy(built, "prod", data_prod.outputs, aws.url))
+
+
+@pytest.fixture(scope="session")
+def deploy(project: Project, built: Built, dev: Deployment, data_dev: Deployment) -> Callable[..., Deployment]:
+    """The same artefacts with other parameters, as a stack of its own; `data`: another data tier's outputs than dev's."""
+
+    def with_parameters(stack: str, data: Mapping[str, str] | None = None, **parameters: str) -> Deployment:
         uploaded = {name: function["Code"] for name, function in dev.functions.items()}
         uris = {name: f"s3://{code['S3Bucket']}/{code['S3Key']}" for name, code in uploaded.items()}
         template = with_code_in_s3(built.template, uris)
-        dev.account.deploy(stack, template, {**project.parameters("default"), **parameters})
+        given = {**project.parameters("default"), **(data_dev.outputs if data is None else data), **parameters}
+        dev.account.deploy(stack, template, given)
         return Deployment(dev.account, stack, "")
 
     return with_parameters
@@ -174,7 +187,8 @@ def together(
         for name, given in events.TOGETHER.items():
             database = {"Migrate": "postgres", "Relay": "distributed"}.get(name, name.lower())
             backing = {"DATABASE_URL": postgres.url(database), "REDIS_URL": redis.url(), "SHOP_DB_SSL": "disable"}
-            backing |= {"SHOP_DB_LOGIN": "url", "SHOP_DB_SECRET": ""}
+            backing |= {"SHOP_DB_LOGIN": "url", "SHOP_DB_SECRET": "", "SHOP_DB_CA_FILE": ""}
+            backing |= {"SHOP_DB_ROLE": "", "SHOP_DB_ROLE_SECRET": "", "SHOP_REDIS_MODE": "single"}
             found[name] = tools.call(
                 functions[name],
                 given,

@@ -15,9 +15,14 @@ def test_sam_deploys_the_stack_and_prints_its_outputs(deployment: Deployment) ->
     assert deployment.outputs["ApiUrl"].endswith(".execute-api.us-east-1.amazonaws.com")
 
 
-def test_the_deployed_routes_are_the_ones_the_emulator_serves(deployment: Deployment, project: Project) -> None:
+def test_the_deployed_routes_are_the_ones_the_emulator_serves(
+    deployment: Deployment, project: Project, request: pytest.FixtureRequest
+) -> None:
     environment = {"warmfront-dev": "default", "warmfront-prod": "prod"}[deployment.stack]
-    parameters = project.parameters(environment)
+    parameters = {
+        **project.parameters(environment),
+        **request.getfixturevalue(f"data_{deployment.stack.rpartition('-')[2]}").outputs,
+    }
     (served,) = load_template(project.folder / "template.yaml", parameters=parameters).apis
     (api,) = deployment.of_type("AWS::ApiGatewayV2::Api").values()
     paths = api["Body"]["paths"].items()

@@ -22,7 +22,7 @@ Resources:
 """
 
 
-@pytest.mark.parametrize("environment", ["default", "prod"])
+@pytest.mark.parametrize("environment", ["default", "prod", "data", "data-prod"])
 def test_sam_finds_nothing_to_say_about_the_template(validations: dict[str, Future[str]], environment: str) -> None:
     printed = validations[environment].result()
     assert "is a valid SAM Template" in printed
@@ -36,13 +36,19 @@ def test_cfn_lint_finds_nothing_in_the_translated_template(deployment: Deploymen
     assert tools.lint(template) == ""
 
 
+def test_cfn_lint_finds_nothing_in_the_data_tier(project: Project) -> None:
+    assert tools.lint(project.folder / "data-tier.yaml") == ""
+
+
 def test_a_property_that_sam_does_not_know_is_found(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(MISTAKEN)
     with pytest.raises(Failed, match="AutoPublishAliasAllProperties"):
         Project(tmp_path).sam("validate", "--lint")
 
 
-def test_a_circle_that_sam_does_not_see_is_found(project: Project, built: Built, tmp_path: Path) -> None:
+def test_a_circle_that_sam_does_not_see_is_found(
+    project: Project, built: Built, data_dev: Deployment, tmp_path: Path
+) -> None:
     """A canary that watches the API which routes to it: CloudFormation would refuse it, after minutes."""
     template = with_code_in_s3(built.template)
     template["Resources"]["Circle"] = {
@@ -58,5 +64,5 @@ def test_a_circle_that_sam_does_not_see_is_found(project: Project, built: Built,
     watching = {"Type": "AllAtOnce", "Alarms": [{"Ref": "Circle"}]}
     template["Resources"]["Pooled"]["Properties"]["DeploymentPreference"] = watching
     translated = tmp_path / "translated.json"
-    translated.write_text(json.dumps(expanded(template, project.parameters("default"))))
+    translated.write_text(json.dumps(expanded(template, {**project.parameters("default"), **data_dev.outputs})))
     assert "E3004" in tools.lint(translated)

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.deploy
 NOT_PUBLISHED = {"Migrate", "Relay"}  # they answer nobody: always the newest code
 
 
-def changes(project: Project, dev: Deployment, build: Built) -> set[tuple[str, str]]:
+def changes(project: Project, dev: Deployment, data: Deployment, build: Built) -> set[tuple[str, str]]:
     """(action, type and logical id without its hash) of the change set that a deployment would execute."""
-    project.deploy(build, "default", dev.account.url, "--no-execute-changeset")
+    project.deploy(build, "default", data.outputs, dev.account.url, "--no-execute-changeset")
     client = dev.account.client("cloudformation")
     newest = max(client.list_change_sets(StackName=dev.stack)["Summaries"], key=lambda each: each["CreationTime"])
     described = client.describe_change_set(ChangeSetName=newest["ChangeSetId"], StackName=dev.stack)
@@ -29,19 +29,21 @@ def _name(change: dict[str, str]) -> str:
     return name[:-10] if change["ResourceType"] in ("AWS::Lambda::Version", "AWS::Lambda::LayerVersion") else name
 
 
-def test_a_change_in_shared_alone_publishes_every_function(project: Project, dev: Deployment) -> None:
+def test_a_change_in_shared_alone_publishes_every_function(
+    project: Project, dev: Deployment, data_dev: Deployment
+) -> None:
     with project.changed("shared/kit/telemetry.py", 'LATENCY = "Latency"', 'LATENCY = "Latency"  # changed'):
         build = project.build(HOST, "changed")
-    found = changes(project, dev, build)
+    found = changes(project, dev, data_dev, build)
     assert ("Add", "LayerVersion SharedLayer") in found
     for name in dev.functions.keys() - NOT_PUBLISHED:
         assert ("Add", f"Version {name}Version") in found, name
         assert ("Modify", f"Alias {name}Aliaslive") in found, name
 
 
-def test_a_build_of_the_same_code_publishes_nothing(project: Project, dev: Deployment) -> None:
+def test_a_build_of_the_same_code_publishes_nothing(project: Project, dev: Deployment, data_dev: Deployment) -> None:
     """Else every deployment would start every environment anew."""
-    found = changes(project, dev, project.build(HOST, "again"))
+    found = changes(project, dev, data_dev, project.build(HOST, "again"))
     assert not [each for _, each in found if each.startswith(("LayerVersion", "Version", "Alias"))]
 
 

@@ -22,8 +22,8 @@ HOST = ARCHITECTURES[platform.machine()]
 OTHER = next(name for name in ARCHITECTURES.values() if name != HOST)
 # What Lambda's Python has besides the standard library: docs.aws.amazon.com/lambda/latest/dg/python-package.html
 RUNTIME_PACKAGES = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3", "snapshot_restore_py")
-_USERS = {"JwtIssuer": "https://issuer.example", "JwtAudience": "shop", "Cache": "deployed"}
-_DEPLOYED = ("template.yaml", "samconfig.toml", ".python-version", "functions", "shared")
+_USERS = {"JwtIssuer": "https://issuer.example", "JwtAudience": "shop"}
+_DEPLOYED = ("template.yaml", "data-tier.yaml", "samconfig.toml", ".python-version", "functions", "shared")
 _NOT_A_VALUE = ("AWS_", "SAM_", "VIRTUAL_ENV", "PYTHONPATH")
 
 
@@ -90,13 +90,23 @@ class Project:
             "Architecture": HOST,
         }
 
-    def deploy(self, built: Built, environment: str, url: str, *more: str) -> str:
-        """Everything of samconfig.toml holds but the parameters, which a command line can only give all at once."""
+    def deploy(self, built: Built, environment: str, data: Mapping[str, str], url: str, *more: str) -> str:
+        """The shop over a data tier with these outputs. A command line gives all parameters at once, or none."""
         where = ("-t", str(built.template), "--config-file", str(self.folder / "samconfig.toml"))
-        overrides = [f"{name}={value}" for name, value in self.parameters(environment).items()]
-        unasked = ("--no-confirm-changeset", "--no-progressbar", "--config-env", environment)
-        command = ("deploy", *where, *unasked, *more, "--parameter-overrides", *overrides)
-        return self.sam(*command, environ={"AWS_ENDPOINT_URL": url, "SAM_CLI_POLL_DELAY": "0.5"})
+        overrides = [f"{name}={value}" for name, value in {**self.parameters(environment), **data}.items()]
+        command = (*where, *more, "--config-env", environment, "--parameter-overrides", *overrides)
+        return self._deploy(command, url)
+
+    def deploy_data(self, environment: str, url: str, **parameters: str) -> str:
+        """data-tier.yaml, by the names that samconfig.toml gives to its environments; it needs no build."""
+        given = {**read_parameter_overrides(self.folder / "samconfig.toml", environment), **parameters}
+        overrides = [f"{name}={value}" for name, value in given.items()]
+        return self._deploy(("--config-env", environment, "--parameter-overrides", *overrides), url)
+
+    def _deploy(self, command: Sequence[str], url: str) -> str:
+        unasked = ("--no-confirm-changeset", "--no-progressbar")
+        environ = {"AWS_ENDPOINT_URL": url, "SAM_CLI_POLL_DELAY": "0.5"}
+        return self.sam("deploy", *unasked, *command, environ=environ)
 
     def build(self, architecture: str, name: str = "built") -> Built:
         built = Built(self.folder / name)
@@ -155,11 +165,17 @@ def lint(template: Path) -> str:
     return run(command, cwd=template.parent, environ={}).strip()
 
 
-def with_code_in_s3(template: Path, uris: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A template as `sam package` leaves it. `uris`: those of resources whose content is to be another one."""
+def parsed(text: str) -> dict[str, Any]:
+    """A template's text, with its short tags as what they stand for."""
     from samtranslator.yaml_helper import yaml_parse
 
-    document: dict[str, Any] = yaml_parse(template.read_text())
+    document: dict[str, Any] = yaml_parse(text)
+    return document
+
+
+def with_code_in_s3(template: Path, uris: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A template as `sam package` leaves it. `uris`: those of resources whose content is to be another one."""
+    document = parsed(template.read_text())
     for name, resource in document["Resources"].items():
         for key in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
             resource["Properties"][key] = (uris or {}).get(name, f"s3://bucket/{name}")
