@@ -115,6 +115,7 @@ class Cold(msgspec.Struct, frozen=True):
     samples: tuple[dict[str, float], ...]
     unit: str = "ms"
     way: str = "on-demand"  # or snap-start, provisioned, ...
+    next_us: tuple[tuple[int, ...], ...] = ()  # after each cold start: latencies of the same caller's next requests
 
 
 class Series(msgspec.Struct, frozen=True):

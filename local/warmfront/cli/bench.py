@@ -10,12 +10,27 @@ from warmfront.backing.errors import BackingError
 from warmfront.bench.load.load_process import LoadError
 from warmfront.bench.load.workloads import GROWTH, OURS, WorkloadError
 from warmfront.bench.run.emulator_process import EmulatorError
-from warmfront.bench.run.options import BLOCKS, COLD_STARTS, QUICK, REQUESTS, SWEEP, WORKERS, BenchOptions, OptionError
+from warmfront.bench.run.options import (
+    BLOCKS,
+    COLD_STARTS,
+    QUICK,
+    REQUESTS,
+    SWEEP,
+    VERDICT,
+    WORKERS,
+    BenchOptions,
+    OptionError,
+)
 from warmfront.bench.run.relay import RelayError
+from warmfront.bench.run.servers import Needs
 from warmfront.bench.run.session import run_bench
 from warmfront.bench.sizing.prices import OURS as OUR_PRICES
 from warmfront.bench.sizing.prices import PriceError
 from warmfront.cli.arguments import at_least, named_file, names, numbers, seconds
+from warmfront.emulator.backing_services import declared_urls
+from warmfront.emulator.compose import read_template
+from warmfront.emulator.options import EmulatorOptions
+from warmfront.emulator.template import TemplateError
 from warmfront.report.terminal import show
 from warmfront.results import write_result
 
@@ -82,7 +97,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a network round trip to Postgres and Redis, as 0.5ms",
     )
     group = parser.add_argument_group("run")
+    group.add_argument(
+        "--full", action="store_true", help="longer blocks and more rounds: every table, in about 7 minutes"
+    )
     group.add_argument("--quick", action="store_true", help="everything, in under a minute: wide intervals")
+    group.add_argument("--details", action="store_true", help="print the full tables instead of the verdict")
+    group.add_argument("--no-snap-start", action="store_true", help="leave out cold starts by SnapStart")
     group.add_argument("--seed", type=int, default=1, help="of what is asked and in which order (default: 1)")
     group.add_argument("--no-floor", action="store_true", help="leave out the emulator's own floor and the net figures")
     group.add_argument(
@@ -112,7 +132,8 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         raise OptionError("--growth is a run of its own on this machine: leave out --sweep, --rate and --url")
     if args.budget_s is not None and not args.sweep:
         raise OptionError("--budget belongs to --sweep: everything else takes what it takes")
-    chosen: dict[str, object] = {**(SWEEP if args.sweep else {}), **(QUICK if args.quick else {})}
+    preset = QUICK if args.quick else {} if args.full or args.growth else VERDICT
+    chosen: dict[str, object] = {**preset, **(SWEEP if args.sweep else {}), **(QUICK if args.quick else {})}
     for name in EXPLICIT:
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
@@ -129,6 +150,8 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         timeout_s=args.timeout_s,
         seed=args.seed,
         quick=args.quick,
+        snap_start=not args.no_snap_start,
+        needs=needs_of(args.template) if args.url is None else Needs(),
         floor=not args.no_floor,
         equal_load=not args.no_equal_load,
         sweep=args.sweep,
@@ -164,3 +187,12 @@ def run(args: argparse.Namespace) -> int:
     show(result)
     print(f"\nwritten to {options.output}")
     return 0
+
+
+def needs_of(template: Path) -> Needs:
+    """Which servers the template's functions ask for; a template that cannot be read is reported by its emulator."""
+    try:
+        declared = declared_urls(read_template(EmulatorOptions(template=template)))
+    except (TemplateError, OSError):
+        return Needs()
+    return Needs("DATABASE_URL" in declared, "REDIS_URL" in declared)

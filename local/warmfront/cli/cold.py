@@ -11,11 +11,12 @@ from uuid import UUID
 import msgspec
 
 from warmfront.backing.errors import BackingError
-from warmfront.bench.cold.cold_options import ANATOMY_RUNS, CROWD, RAMP_S, ColdOptions, N, Needs, Subject
+from warmfront.bench.cold.cold_options import ANATOMY_RUNS, CROWD, RAMP_S, ColdOptions, N, Subject
 from warmfront.bench.cold.cold_session import chosen_ways, run_cold
 from warmfront.bench.load.load_process import LoadError
 from warmfront.bench.load.workloads import OURS, WorkloadError, WorkloadFile, load_workloads
 from warmfront.bench.run.emulator_process import EmulatorError
+from warmfront.bench.run.servers import Needs
 from warmfront.cli.emulator_arguments import read_event
 from warmfront.emulator.compose import read_template
 from warmfront.emulator.gateway import payload, payload_v1

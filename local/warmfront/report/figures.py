@@ -21,6 +21,8 @@ TITLES = {
     "cpu_per_request": "CPU per request",
     "memory_peak": "peak memory",
     "memory_at_equal_load": "memory at equal load",
+    "gb_seconds": "memory billed",
+    "usd_per_million": "cost",
     "cold_p50": "cold start p50",
     "cold_p95": "cold start p95",
 }
@@ -28,6 +30,8 @@ TITLES = {
 APART = {"_rounds": "round by round", "_net": "net of the emulator", "_all": "stalled blocks too"}
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 SAMPLES_BEYOND = 15  # fewer than this beyond a percentile, and it is greyed
+COLD_TO_WARM = "cold_to_warm"
+BILLED = ("gb_seconds", "usd_per_million")
 PARTS = ("emulator", "environments", "postgres", "redis")
 
 
@@ -62,8 +66,8 @@ class Index:
         """(baseline, candidate) of a workload's comparisons; with `same`, its A/A rows."""
         return unique(
             (baseline, candidate)
-            for name, baseline, candidate, _ in self.comparisons
-            if name == workload and (baseline == candidate) is same
+            for name, baseline, candidate, metric in self.comparisons
+            if name == workload and (baseline == candidate) is same and metric != COLD_TO_WARM
         )
 
     def parts(self, metric: str) -> list[str]:
@@ -73,7 +77,7 @@ class Index:
 
 
 def _apart(metric: str) -> bool:
-    return metric.startswith("cold_") or metric.partition("/")[0].endswith("_at_equal_load")
+    return metric.startswith("cold_") or metric.partition("/")[0].endswith("_at_equal_load") or metric in BILLED
 
 
 def unique[T](items: Iterable[T]) -> list[T]:

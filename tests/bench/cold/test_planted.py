@@ -10,8 +10,9 @@ import asyncpg
 import jsonschema
 import pytest
 from warmfront.backing.postgres import Postgres
-from warmfront.bench.cold.cold_options import ColdOptions, Needs, Subject
+from warmfront.bench.cold.cold_options import ColdOptions, Subject
 from warmfront.bench.cold.cold_session import run_cold
+from warmfront.bench.run.servers import Needs
 from warmfront.report.terminal import render
 from warmfront.results import Anatomy, ImportNode, Result, json_schema, read_result, write_result
 

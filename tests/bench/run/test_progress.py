@@ -3,7 +3,7 @@
 import io
 
 from warmfront.bench.run.budget import Budget, budget_of
-from warmfront.bench.run.session import Progress
+from warmfront.bench.run.progress import Progress
 
 
 class Clock:

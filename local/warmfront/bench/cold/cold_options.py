@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmfront.bench.load.workloads import WorkloadFile
+from warmfront.bench.run.servers import NO_SERVERS, Needs
 
 WAYS = ("on-demand", "snap-start", "provisioned", "managed")
 DEFAULT_WAYS = ("on-demand", "snap-start")
@@ -26,19 +27,11 @@ class Subject:
     described: str
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What the template's functions ask for; it is started once, and shared by the emulators of all ways."""
-
-    postgres: bool = False
-    redis: bool = False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdOptions:
     template: Path
     subjects: tuple[Subject, ...]
-    needs: Needs = Needs()
+    needs: Needs = NO_SERVERS
     ways: tuple[str, ...] = DEFAULT_WAYS
     n: int = N
     warm: int = 10

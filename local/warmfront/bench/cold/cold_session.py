@@ -12,13 +12,14 @@ from statistics import median
 from typing import TextIO
 
 from warmfront import results
+from warmfront.bench.run import cold_stages as stages
 from warmfront.bench.run.accounting import pss_bytes
 from warmfront.bench.run.emulator_process import Control, EmulatorError
-from warmfront.bench.run.session import Progress
+from warmfront.bench.run.progress import Progress
 from warmfront.bench.statistics import percentiles, summary
 from warmfront.results import Anatomy, Check, Cold, Comparison, Result, Series, Summary, Validity
 
-from . import init_anatomy, ramp, stages, thaw
+from . import init_anatomy, ramp, thaw
 from .caller import Caller
 from .cold_options import AHEAD, WAYS, ColdOptions, N, Subject
 from .site import Sites, environments, rest

@@ -22,7 +22,7 @@ from warmfront.bench.load.load_process import LoadProcess, Order
 from warmfront.bench.load.samples import Plan, Recording
 from warmfront.bench.run.accounting import pss_bytes
 from warmfront.bench.run.emulator_process import Control
-from warmfront.bench.run.session import Progress
+from warmfront.bench.run.progress import Progress
 from warmfront.bench.statistics import percentiles
 from warmfront.results import Series, Summary
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from warmfront.bench.run.emulator_process import EmulatorError
-from warmfront.bench.run.session import Progress
+from warmfront.bench.run.progress import Progress
 from warmfront.bench.statistics import percentiles
 from warmfront.results import Summary
 

@@ -1,8 +1,7 @@
 """One block, one cold start: load and accounts of one variant, brought together. Knows no order of things and no verdict."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Self
 
 from warmfront.bench.load.load_process import LoadError, LoadProcess, Order
 from warmfront.bench.load.samples import Outcome, Plan, Recording, Target
@@ -10,6 +9,7 @@ from warmfront.bench.load.workloads import Variant, Workload, WorkloadFile
 from warmfront.results import Block
 
 from .accounting import MemorySampler, difference, process_cpu_s, pss_bytes, spin_ms, wait_until_quiet
+from .cold_stages import stages_of
 from .emulator_process import Control, State
 from .offered import Offered
 from .pulse import Pulse, Usual
@@ -226,7 +226,7 @@ class Meter:
         newest = control.inits(variant.function)[-1]
         if newest["environment"] in known:
             raise LoadError(f"a cold start of {variant.function} was answered by an environment that existed before")
-        return cold_stages(newest, recording.done_ns[0])
+        return stages_of(newest, first_byte_ns=recording.done_ns[0])
 
 
 def _closed(accounts: "Accounts | None", function: str) -> tuple[dict[str, float], int | None]:
@@ -263,24 +263,3 @@ class Accounts:
         after = parts.cpu_s()
         state = self.control.state()
         return difference(self.before, after | {"environments": state.environments.cpu_s()}), state
-
-
-SPAN_STAGES = ("connect", "first_query")
-
-
-def cold_stages(init: Mapping[str, Any], done_ns: int) -> dict[str, float]:
-    """A cold start in stages, milliseconds; they add up to spawn_to_first_byte, as the client saw it."""
-    spans: Sequence[Mapping[str, Any]] = init.get("spans", ())
-    spawned = init["spawned_ns"]
-    stages = {
-        "process_start": init["bootstrap_ns"] - spawned,
-        "imports": init["imports_done_ns"] - init["bootstrap_ns"],
-        "runtime": init["ready_ns"] - init["imports_done_ns"],
-    }
-    for name in SPAN_STAGES:
-        lengths = [span["end_ns"] - span["start_ns"] for span in spans if span["name"] == name]
-        if lengths:
-            stages[name] = lengths[0]
-    whole = done_ns - spawned
-    stages["rest"] = max(0, whole - sum(stages.values()))
-    return {"spawn_to_first_byte": whole / 1e6, **{name: ns / 1e6 for name, ns in stages.items()}}

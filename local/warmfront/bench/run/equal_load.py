@@ -22,6 +22,8 @@ from .report_lines import Report
 
 METRIC = "memory_at_equal_load"
 NEEDED = "environments_at_equal_load"
+GB_SECONDS = "gb_seconds"
+USD = "usd_per_million"
 KNEE_SHARE = 0.7
 CURVE_SHARES = (0.2, 0.45)  # of the knee, beside KNEE_SHARE
 CURVE_ROUNDS = 1
@@ -62,7 +64,18 @@ class EqualLoad:
 
     def figures(self) -> dict[str, Figures]:
         rounds = {name: self.of(name) for name in self.variants}
-        return {name: _figures(own, self.seed) for name, own in rounds.items() if own}
+        return {name: _figures(own, self.seed) | self._billed_figures(own) for name, own in rounds.items() if own}
+
+    def _billed_figures(self, looks: Sequence[Look]) -> Figures:
+        """What Lambda bills: GB-seconds and dollars (first architecture of the price list) per million requests."""
+        bills = [self._usage([own], own.rate, own.footprint.environments) for own in looks]
+        gb_seconds = [bill.gb_seconds_per_million(self.prices) for bill in bills]
+        dollars = [next(iter(bill.usd_per_million(self.prices).values())) for bill in bills]
+        drawn = _drawn_or_one(len(looks), self.seed)
+        return {
+            GB_SECONDS: _figure(GB_SECONDS, "GB-s/million", gb_seconds, drawn),
+            USD: _figure(USD, "USD/million", dollars, drawn),
+        }
 
     def summaries(self) -> list[Summary]:
         rows = []
@@ -186,15 +199,21 @@ def _draws(rounds: int, seed: int) -> percentiles.IntArray | None:
     return percentiles.draws(rounds, seed=seed) if rounds > 1 else None
 
 
+def _drawn_or_one(rounds: int, seed: int) -> percentiles.IntArray:
+    drawn = _draws(rounds, seed)
+    return np.ones((1, 1), dtype=np.int64) if drawn is None else drawn
+
+
+def _figure(metric: str, unit: str, values: Sequence[float], drawn: percentiles.IntArray) -> Figure:
+    array = np.array(values)
+    return Figure(metric, unit, percentiles.quotient_estimate(array, np.ones(len(values)), drawn), len(values), array)
+
+
 def _figures(looks: Sequence[Look], seed: int) -> Figures:
-    drawn = _draws(len(looks), seed)
-    if drawn is None:
-        drawn = np.ones((1, 1), dtype=np.int64)
-    ones = np.ones(len(looks))
+    drawn = _drawn_or_one(len(looks), seed)
 
     def figure(metric: str, unit: str, value: Callable[[Look], float]) -> Figure:
-        values = np.array([value(own) for own in looks])
-        return Figure(metric, unit, percentiles.quotient_estimate(values, ones, drawn), len(looks), values)
+        return _figure(metric, unit, [value(own) for own in looks], drawn)
 
     def of_part(part: str) -> Figure:
         return figure(f"{METRIC}/{part}", "MB", lambda own: own.memory_mb[part])

@@ -9,8 +9,11 @@ from warmfront.bench.load.samples import Arrivals, Target
 from warmfront.bench.load.workloads import OURS
 from warmfront.bench.sizing.prices import OURS as OUR_PRICES
 
+from .servers import NO_SERVERS, Needs
+
 BLOCKS = 30
 COLD_STARTS = 30
+NEXT_REQUESTS = 40
 WORKERS = 50
 REQUESTS = 10_000
 BOX_S = 30.0
@@ -46,6 +49,12 @@ class BenchOptions:
     box_s: float = BOX_S
     box_blocks: int = BOX_BLOCKS
     cold_starts: int = COLD_STARTS
+    next_requests: int = NEXT_REQUESTS
+    """Requests of a single caller after each cold start: the warm side of cold against warm."""
+    snap_start: bool = True
+    """Cold starts by SnapStart as well, in an emulator of their own on the same servers."""
+    needs: Needs = NO_SERVERS
+    """Servers that the bench starts itself and all its emulators share; without any, each emulator starts its own."""
     memory_s: float = MEMORY_S
     memory_rounds: int = MEMORY_ROUNDS
     warm_s: float = WARM_S
@@ -106,6 +115,18 @@ class BenchOptions:
         return urlsplit(self.url).path.rstrip("/") if self.url else ""
 
 
+# What `warmfront bench` runs without --full: the verdict within three minutes, 10,000 requests of 50 callers included.
+VERDICT: dict[str, float] = {
+    "box_s": 5.0,
+    "box_blocks": 4,
+    "cold_starts": 12,
+    "memory_s": 0.4,
+    "memory_rounds": 2,
+    "warm_s": 3.0,
+    "equal_rounds": 4,
+    "window_s": 1.0,
+}
+
 QUICK: dict[str, float] = {
     "workers": 10,
     "requests": 600,
@@ -113,6 +134,7 @@ QUICK: dict[str, float] = {
     "box_s": 1.5,
     "box_blocks": 2,
     "cold_starts": 5,
+    "next_requests": 20,
     "memory_s": 0.4,
     "memory_rounds": 1,
     "warm_s": 1.0,

@@ -13,6 +13,7 @@ from warmfront.results import Block, Cold, Comparison, Summary
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 COLD_PERCENTILES = {"cold_p50": 0.50, "cold_p95": 0.95}
 COLD_WORKLOAD = "cold"
+COLD_TO_WARM = "cold_to_warm"
 WHOLE_COLD_START = "spawn_to_first_byte"
 INIT_STAGES = ("process_start", "runtime_client", "imports", "restore", "runtime")
 HIGHER_IS_BETTER = frozenset({"throughput"})
@@ -304,6 +305,33 @@ def summarise_cold(
         for candidate in [name for name in by_variant if name != baseline]:
             comparisons += compare_figures(workload, baseline, candidate, by_variant[baseline], by_variant[candidate])
     return tuple(summaries), tuple(comparisons)
+
+
+def cold_to_warm(
+    cold: Sequence[Cold], workload: str, *, resamples: int = percentiles.RESAMPLES, seed: int = 0
+) -> tuple[Comparison, ...]:
+    """The first request of a fresh environment against the median of the same caller's next ones, for each variant and way.
+
+    `baseline` is named "VARIANT cold" or "VARIANT cold WAY", `candidate` "VARIANT warm"; values are milliseconds. The
+    interval draws cold starts, each with the requests that followed it.
+    """
+    rows = []
+    for one in cold:
+        if not one.next_us or len(one.next_us) != len(one.samples):
+            continue
+        drawn = _draws(len(one.samples), resamples, seed)
+        first = PooledBlocks([[round(1000.0 * sample[WHOLE_COLD_START])] for sample in one.samples])
+        after = PooledBlocks(one.next_us)
+        above, below = (_in_ms(percentiles.percentile_estimate(pooled, 0.5, drawn)) for pooled in (first, after))
+        times = percentiles.ratio(above, below)
+        way = "" if one.way == "on-demand" else f" {one.way}"
+        rows.append(
+            Comparison(
+                workload, COLD_TO_WARM, "ms", f"{one.variant} cold{way}", f"{one.variant} warm",
+                above.value, below.value, times.value, times.low, times.high,
+            )
+        )  # fmt: skip
+    return tuple(rows)
 
 
 def cold_workload(cold: Cold) -> str:

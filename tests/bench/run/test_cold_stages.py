@@ -1,7 +1,7 @@
 """A cold start's milestones as stages: nothing is lost between them, and a span is counted once."""
 
 import pytest
-from warmfront.bench.cold.stages import WHOLE, ready_ms, stages_of, unaccounted
+from warmfront.bench.run.cold_stages import WHOLE, ready_ms, stages_of, unaccounted
 
 MS = 1_000_000
 INIT = {
