@@ -18,7 +18,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup audit bench cold bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
+.PHONY: help setup audit bench bench-full cold bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -30,9 +30,13 @@ $(READY): requirements.lock pyproject.toml shared/requirements.txt tools/setup
 	@tools/setup $(VENV)
 	@touch $@
 
-bench: $(READY) ## naive against pooled, cold against warm: the main job (BENCH_ARGS="--quick" for a minute, VARIANTS=... for others)
+bench: $(READY) ## naive against pooled, cold against warm: the verdict in 3 minutes (BENCH_ARGS="--quick" for one, VARIANTS=... for others)
 	@mkdir -p results
 	$(WARMFRONT) bench --output $(RESULT) --variants $(VARIANTS) $(BENCH_ARGS)
+
+bench-full: $(READY) ## the same with longer blocks and more rounds, and every table (about 7 minutes)
+	@mkdir -p results
+	$(WARMFRONT) bench --full --details --output $(RESULT) --variants $(VARIANTS) $(BENCH_ARGS)
 
 bench-sweep: $(READY) ## the knee of each variant: throughput and p99 against the offered rate, models over it (about 4 minutes)
 	@mkdir -p results

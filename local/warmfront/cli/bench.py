@@ -31,8 +31,9 @@ from warmfront.emulator.backing_services import declared_urls
 from warmfront.emulator.compose import read_template
 from warmfront.emulator.options import EmulatorOptions
 from warmfront.emulator.template import TemplateError
-from warmfront.report.terminal import show
-from warmfront.results import write_result
+from warmfront.report.terminal import show, wants_colour
+from warmfront.report.verdict import show_verdict
+from warmfront.results import Result, write_result
 
 # Options that, when given, win over the presets QUICK and SWEEP.
 EXPLICIT = ("workers", "requests", "blocks", "box_s", "cold_starts", "window_s", "budget_s", "rows", "environments")
@@ -184,9 +185,16 @@ def run(args: argparse.Namespace) -> int:
         return 130
     assert options.output is not None
     write_result(result, options.output)
-    show(result)
-    print(f"\nwritten to {options.output}")
+    show_result(result, options.output, details=args.details)
     return 0
+
+
+def show_result(result: Result, path: Path, *, details: bool) -> None:
+    """The verdict on standard output, or the full tables."""
+    if not details and show_verdict(result, sys.stdout, path=str(path), colour=wants_colour(sys.stdout)):
+        return
+    show(result)
+    print(f"\nwritten to {path}")
 
 
 def needs_of(template: Path) -> Needs:

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 from warmfront.report import terminal
+from warmfront.report.terminal import wants_colour
+from warmfront.report.verdict import show_verdict
 from warmfront.results import Result, ResultError, read_result
 
 RESULTS = Path("results")
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write one self-contained page (beside the result if no name is given)",
     )
+    parser.add_argument("--details", action="store_true", help="all tables of a benchmark, not only its verdict")
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="write every picture as PNG")
     parser.add_argument(
         "--pictures", default="", metavar="NAME,...", help="only these of the PNGs, as knee or percentiles-product"
@@ -41,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"warmfront report: {error}", file=sys.stderr)
         return 2
     if args.html is None and args.png is None:
-        terminal.show(result)
+        if args.details or not show_verdict(result, sys.stdout, path=str(path), colour=wants_colour(sys.stdout)):
+            terminal.show(result)
         return 0
     try:
         for written in _write(result, path, args):

@@ -122,6 +122,17 @@ def machine_line(machine: dict[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+def short_machine_line(machine: dict[str, Any]) -> str:
+    """Processor, cores and memory: what fits half a line."""
+    memory = machine.get("memory_bytes")
+    parts = [
+        machine.get("cpu"),
+        f"{machine['cores_usable']} cores" if "cores_usable" in machine else None,
+        f"{memory / 2**30:.0f} GiB" if isinstance(memory, int | float) else None,
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
 def backing_line(backing: dict[str, Any]) -> str:
     """Where Postgres and Redis came from: a figure means little without it."""
     found = []

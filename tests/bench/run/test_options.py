@@ -17,10 +17,18 @@ def parse(*arguments: str) -> BenchOptions:
 
 
 def test_the_defaults_are_the_method() -> None:
-    options = parse()
+    options = parse("--full")
     assert (options.workers, options.requests, options.blocks, options.cold_starts) == (50, 10_000, 30, 30)
     assert options.loop == "closed"
     assert options.output == Path("results/bench-20260102-030405.json")
+
+
+def test_without_full_the_run_is_shorter_and_the_method_the_same() -> None:
+    short, full = parse(), parse("--full")
+    assert (short.workers, short.blocks, short.seed, short.loop) == (full.workers, full.blocks, full.seed, full.loop)
+    assert short.requests < full.requests
+    assert short.box_s < full.box_s
+    assert parse("--requests", "10000").requests == 10_000
 
 
 def test_quick_changes_what_was_not_said() -> None:

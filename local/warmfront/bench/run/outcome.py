@@ -46,7 +46,8 @@ def result_of(
         machine=results.machine(),
         versions=results.versions(),
         backing=measured.backing,
-        settings=_settings(options, measured, meter, floor),
+        settings=_settings(options, measured, meter, floor)
+        | {"descriptions": {own.name: own.description for own in workloads}},
         validity=Validity(all(check.passed for check in found), found),
         variants=tuple(
             results.Variant(v.name, v.prefix, v.function, v.description, v.complexity, v.best_for) for v in variants
