@@ -18,7 +18,7 @@ def main(command: list[str]) -> None:
         if os.read(ready_read, 1):
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{pid}/{name}").write_text("0 0 65536\n")
-        os.write(mapped_write, b"x")
+            os.write(mapped_write, b"x")
         os.close(mapped_write)
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     try:

@@ -49,6 +49,7 @@ def test_the_wheel_answers_as_the_version_it_says_it_is(postgres: Postgres) -> N
         "origin": "wheel",
         "version": postgres.version,
         "pid": postgres.pid,
+        "host": "127.0.0.1",
         "port": postgres.port,
     }
 
@@ -211,14 +212,14 @@ def test_a_port_lost_to_somebody_else_is_replaced(environ: Mapping[str, str], mo
 
 def test_it_starts_inside_a_running_event_loop(postgres: Postgres) -> None:
     async def start() -> str:
-        return Postgres.start({"DATABASE_URL": postgres.url("postgres")}).version
+        return Postgres.start({"DATABASE_URL": postgres.url("postgres")}, origin="url").version
 
     assert asyncio.run(start()) == postgres.version
 
 
 def test_database_url_is_used_as_it_is_and_left_running(postgres: Postgres) -> None:
     given = postgres.url("made_later")
-    with Postgres.start({"DATABASE_URL": given}) as external:
+    with Postgres.start({"DATABASE_URL": given}, origin="url") as external:
         assert (external.origin, external.version, external.pid) == ("url", postgres.version, None)
         assert (external.host, external.port) == (postgres.host, postgres.port)
         assert external.url("made_later") == given
@@ -230,7 +231,7 @@ def test_database_url_is_used_as_it_is_and_left_running(postgres: Postgres) -> N
 
 def test_parameters_of_database_url_are_kept(postgres: Postgres) -> None:
     given = postgres.url("postgres") + "?application_name=mine"
-    external = Postgres.start({"DATABASE_URL": given})
+    external = Postgres.start({"DATABASE_URL": given}, origin="url")
     assert ask(external.url("postgres"), "SHOW application_name") == "mine"
 
 
@@ -241,14 +242,14 @@ def test_origin_wheel_overrules_database_url(environ: Mapping[str, str]) -> None
 
 def test_an_unreachable_database_url_is_named_without_its_password() -> None:
     with pytest.raises(BackingError, match=r"DATABASE_URL: no connection to 127.0.0.1:1: ") as caught:
-        Postgres.start({"DATABASE_URL": "postgresql://app:verysecret@127.0.0.1:1/shop"})
+        Postgres.start({"DATABASE_URL": "postgresql://app:verysecret@127.0.0.1:1/shop"}, origin="url")
     assert "verysecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["mysql://127.0.0.1/x", "nonsense"])
 def test_a_database_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(BackingError, match="DATABASE_URL is not a postgresql:// address"):
-        Postgres.start({"DATABASE_URL": url})
+        Postgres.start({"DATABASE_URL": url}, origin="url")
 
 
 def test_origin_url_without_a_url_is_refused() -> None:

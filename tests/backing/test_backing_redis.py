@@ -26,6 +26,7 @@ def test_the_wheel_answers_as_the_version_it_says_it_is(redis_server: Redis) -> 
         "origin": "wheel",
         "version": redis_server.version,
         "pid": redis_server.pid,
+        "host": "127.0.0.1",
         "port": redis_server.port,
     }
 
@@ -111,7 +112,7 @@ def test_a_port_lost_to_somebody_else_is_replaced(environ: Mapping[str, str], mo
 
 def test_redis_url_is_used_as_it_is_and_left_running(redis_server: Redis) -> None:
     given = redis_server.url(2)
-    with Redis.start({"REDIS_URL": given}) as external:
+    with Redis.start({"REDIS_URL": given}, origin="url") as external:
         assert (external.origin, external.version, external.pid) == ("url", redis_server.version, None)
         assert (external.host, external.port) == (redis_server.host, redis_server.port)
         assert (external.url(), external.url(5)) == (given, redis_server.url(5))
@@ -128,10 +129,10 @@ def test_origin_wheel_overrules_redis_url(environ: Mapping[str, str]) -> None:
 
 def test_an_unreachable_redis_url_is_named_without_its_password() -> None:
     with pytest.raises(BackingError, match=r"REDIS_URL: no connection to 127.0.0.1:1: ") as caught:
-        Redis.start({"REDIS_URL": "redis://:verysecret@127.0.0.1:1"})
+        Redis.start({"REDIS_URL": "redis://:verysecret@127.0.0.1:1"}, origin="url")
     assert "verysecret" not in str(caught.value)
 
 
 def test_a_redis_url_of_another_kind_is_refused() -> None:
     with pytest.raises(BackingError, match="REDIS_URL is not a redis://"):
-        Redis.start({"REDIS_URL": "memcached://127.0.0.1"})
+        Redis.start({"REDIS_URL": "memcached://127.0.0.1"}, origin="url")

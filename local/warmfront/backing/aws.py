@@ -35,7 +35,9 @@ class Aws:
         self._watcher = watcher
 
     @classmethod
-    def start(cls, environ: Mapping[str, str] | None = None, *, watcher: Watcher | None = None) -> Self:
+    def start(
+        cls, environ: Mapping[str, str] | None = None, *, region: str = "us-east-1", watcher: Watcher | None = None
+    ) -> Self:
         """MOTO_* settings of `environ` reach the server; nothing else of it does, least of all real credentials."""
         environ = os.environ if environ is None else environ
         watcher = watcher or get_watcher()
@@ -43,7 +45,7 @@ class Aws:
         work = Path(tempfile.mkdtemp(prefix="warmfront-aws-"))
         watcher.remove_on_exit(work)
         try:
-            child, port = on_free_port(lambda port: (_serve(port, version, work, environ, watcher), port))
+            child, port = on_free_port(lambda port: (_serve(port, version, region, work, environ, watcher), port))
         except BaseException:
             _discard(work, watcher)
             raise
@@ -80,9 +82,9 @@ def _moto_version() -> str:
         ) from None
 
 
-def _serve(port: int, version: str, work: Path, environ: Mapping[str, str], watcher: Watcher) -> Child:
+def _serve(port: int, version: str, region: str, work: Path, environ: Mapping[str, str], watcher: Watcher) -> Child:
     settings = {name: value for name, value in environ.items() if name.startswith("MOTO_")}
-    fake = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "us-east-1"}
+    fake = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": region}
     child = Child.start(
         f"moto {version}",
         [sys.executable, "-P", "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .errors import BackingError
 from .identity import SELF, Identity
 
 type Origin = Literal["url", "system", "wheel"]
 type OriginChoice = Literal["auto", "url", "system", "wheel"]
+type OwnChoice = Literal["auto", "system", "wheel"]
+"""Where servers of our own come from; `auto`: the machine's programs before the wheels'."""
 
 VERSION_TIMEOUT_S = 10.0
 SCRIPT_READ_BYTES = 4096
@@ -26,6 +29,17 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
+
+
+def backing_of_shell(environ: Mapping[str, str]) -> OwnChoice:
+    """The setting WARMFRONT_BACKING. Raises BackingError for `url`: foreign servers are used only if the command says so."""
+    match environ.get("WARMFRONT_BACKING", "auto"):
+        case "auto" | "system" | "wheel" as choice:
+            return choice
+        case other:
+            raise BackingError(
+                f"WARMFRONT_BACKING={other}: must be auto, system or wheel; `--backing url` is for the command line"
+            )
 
 
 def on_path(program: str, environ: Mapping[str, str]) -> Iterator[Path]:

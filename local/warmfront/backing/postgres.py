@@ -1,7 +1,4 @@
-"""A Postgres to work against: somebody else's by DATABASE_URL, or one of our own, from start to stop.
-
-Knows nothing of the databases in it.
-"""
+"""A Postgres to work against: one of our own, from start to stop, or the one that DATABASE_URL names."""
 
 import asyncio
 import os
@@ -160,10 +157,13 @@ class Postgres:
         run_as: RunAsChoice = "auto",
         keep_open: tuple[int, ...] = (),
     ) -> Self:
-        """DATABASE_URL of `environ`, else the machine's server, else the wheel's; `origin` insists on one of them."""
+        """The machine's server, else the wheel's; `origin` insists on one of them, or on DATABASE_URL of `environ`.
+
+        A DATABASE_URL that happens to be in a shell may lead to anybody's data, so it is used with origin `url` only.
+        """
         environ = os.environ if environ is None else environ
         url = environ.get("DATABASE_URL", "")
-        if origin == "url" or (origin == "auto" and url):
+        if origin == "url":
             return cls._external(url)
         options = PostgresOptions(max_connections, shared_buffers, autovacuum, extra_settings or {}, run_as, keep_open)
         programs = find_programs(environ, system=origin != "wheel", wheel=origin != "system")
@@ -234,7 +234,13 @@ class Postgres:
         return _with_database(self._admin_url, database)
 
     def describe(self) -> dict[str, object]:
-        return {"origin": self.origin, "version": self.version, "pid": self.pid, "port": self.port}
+        return {
+            "origin": self.origin,
+            "version": self.version,
+            "pid": self.pid,
+            "host": self.host,
+            "port": self.port,
+        }
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """The same port, passwords and data."""

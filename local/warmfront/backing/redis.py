@@ -147,13 +147,13 @@ class Redis:
         keep_open: tuple[int, ...] = (),
         watcher: Watcher | None = None,
     ) -> Self:
-        """REDIS_URL of `environ`, else the machine's server, else the wheel's; `origin` insists on one of them.
+        """The machine's server, else the wheel's; `origin` insists on one of them, or on REDIS_URL of `environ`.
 
         Every command is logged to the folder `data`, which the next start reads; without it nothing is kept.
         """
         environ = os.environ if environ is None else environ
         url = environ.get("REDIS_URL", "")
-        if origin == "url" or (origin == "auto" and url):
+        if origin == "url":
             return cls._external(url)
         program = find_program(environ, system=origin != "wheel", wheel=origin != "system")
         settings = {"maxmemory": maxmemory, "maxmemory-policy": maxmemory_policy}
@@ -211,7 +211,13 @@ class Redis:
         return f"{parts.scheme}://{parts.netloc}{path}{query}"
 
     def describe(self) -> dict[str, object]:
-        return {"origin": self.origin, "version": self.version, "pid": self.pid, "port": self.port}
+        return {
+            "origin": self.origin,
+            "version": self.version,
+            "pid": self.pid,
+            "host": self.host,
+            "port": self.port,
+        }
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """The same port and password, and no keys."""

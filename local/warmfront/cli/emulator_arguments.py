@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from warmfront.backing.errors import BackingError
+from warmfront.backing.executables import backing_of_shell
 from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.template import TemplateError, parse_parameter_overrides
 
@@ -30,7 +31,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template (default: template.yaml)"
     )
-    parser.add_argument("--built", action="store_true", help="run what `sam build` left in .aws-sam/build")
+    parser.add_argument(
+        "--built",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="run what `sam build` left in .aws-sam/build, or the sources (default: the build where it is newer)",
+    )
     parser.add_argument(
         "--parameter-overrides",
         nargs="+",
@@ -58,10 +64,20 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backing",
-        choices=("auto", "system", "wheel"),
-        default=os.environ.get("WARMFRONT_BACKING", "auto"),
-        help="Postgres and Redis: DATABASE_URL and REDIS_URL, else the machine's, else the wheels' (auto), or one kind only",
+        choices=("auto", "system", "wheel", "url"),
+        default=None,
+        help="Postgres and Redis: the machine's, else the wheels' (auto, the default), one of these only, or the servers"
+        " of DATABASE_URL and REDIS_URL (url)",
     )
+    parser.add_argument(
+        "--seed-url",
+        action="store_true",
+        help="with --backing url: run the template's set-up invocations even if a server is on another machine",
+    )
+    parser.add_argument(
+        "--region", help="AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, the profile's, us-east-1)"
+    )
+    parser.add_argument("--profile", help="AWS profile whose region is taken, and whose credentials with --aws real")
     parser.add_argument(
         "--ephemeral", action="store_true", help="keep no data: start with an empty Postgres and Redis, and remove them"
     )
@@ -90,7 +106,10 @@ def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         node_client=args.node_client,
         env_vars=args.env_vars,
         state_dir=args.state_dir,
-        origin=args.backing,
+        origin=args.backing or backing_of_shell(os.environ),
+        seed_url=args.seed_url,
+        region=args.region,
+        profile=args.profile,
         max_connections=args.max_connections,
         aws=args.aws,
         data=None if args.ephemeral else args.template.absolute().parent / DATA_FOLDER,

@@ -1,13 +1,18 @@
 """Starts the Postgres, Redis and AWS that a template's functions ask for."""
 
 import asyncio
+import ipaddress
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from warmfront.backing.aws import Aws
+from warmfront.backing.executables import OriginChoice
 from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 from warmfront.emulator.data_directory import DataDirectory
-from warmfront.emulator.options import EmulatorOptions
+from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.template import SqsSource, Template
 
 DURABLE = {"fsync": "on", "full_page_writes": "on"}
@@ -40,6 +45,12 @@ class BackingServices:
         parts = {"postgres": self.postgres, "redis": self.redis, "aws": self.aws}
         return {name: part.describe() for name, part in parts.items() if part is not None}
 
+    @property
+    def remote(self) -> list[str]:
+        """HOST:PORT of the servers that somebody else runs on another machine."""
+        parts = [each for each in (self.postgres, self.redis) if each is not None and each.origin == "url"]
+        return [f"{each.host}:{each.port}" for each in parts if not is_loopback(each.host)]
+
     def stop(self) -> None:
         for part in (self.aws, self.redis, self.postgres):
             if part is not None:
@@ -47,16 +58,18 @@ class BackingServices:
 
 
 async def start_backing(
-    backing: BackingServices, template: Template, options: EmulatorOptions, data: DataDirectory | None
+    backing: BackingServices, template: Template, options: EmulatorOptions, data: DataDirectory | None, *, region: str
 ) -> None:
     """Start what any runnable function declares or the template holds, all at once."""
     declared = declared_urls(template)
 
     keep_open = (data.lock_fd,) if data is not None else ()
 
+    origins = choose_origins(options.origin, declared, os.environ)
+
     def start_postgres() -> None:
         backing.postgres = Postgres.start(
-            origin=options.origin,
+            origin=origins["DATABASE_URL"],
             max_connections=options.max_connections,
             autovacuum=data is not None,
             extra_settings=DURABLE if data is not None else None,
@@ -66,11 +79,11 @@ async def start_backing(
 
     def start_redis() -> None:
         backing.redis = Redis.start(
-            origin=options.origin, data=data.folder("redis") if data is not None else None, keep_open=keep_open
+            origin=origins["REDIS_URL"], data=data.folder("redis") if data is not None else None, keep_open=keep_open
         )
 
     def start_aws() -> None:
-        backing.aws = Aws.start()
+        backing.aws = Aws.start(region=region)
 
     starts = [
         start for name, start in (("DATABASE_URL", start_postgres), ("REDIS_URL", start_redis)) if name in declared
@@ -78,6 +91,42 @@ async def start_backing(
     if options.aws == "local" or (options.aws == "auto" and needs_aws(template)):
         starts.append(start_aws)
     await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
+
+
+def choose_origins(origin: OriginChoice, declared: set[str], environ: Mapping[str, str]) -> dict[str, OriginChoice]:
+    """For DATABASE_URL and REDIS_URL: where the server comes from.
+
+    With `url` a variable that is not set stands for a server of our own; raises StartError when none of those that
+    the template declares is set.
+    """
+    names = ("DATABASE_URL", "REDIS_URL")
+    if origin != "url":
+        return dict.fromkeys(names, origin)
+    if declared and not any(environ.get(name) for name in declared):
+        raise StartError(
+            f"--backing url: {' and '.join(sorted(declared))} not set; set the address of a server, or leave it out"
+        )
+    return {name: "url" if environ.get(name) else "auto" for name in names}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host name or address is this machine, without asking a name server."""
+    if host == "localhost" or host.startswith("/"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def unused_urls(backing: BackingServices, environ: Mapping[str, str]) -> list[str]:
+    """A line for each server that the shell names and this emulator does not use."""
+    found = {"DATABASE_URL": backing.postgres, "REDIS_URL": backing.redis}
+    return [
+        f"{name} of the shell ({urlsplit(environ[name]).hostname}) is not used; --backing url would"
+        for name, server in found.items()
+        if environ.get(name) and server is not None and server.origin != "url"
+    ]
 
 
 def declared_urls(template: Template) -> set[str]:

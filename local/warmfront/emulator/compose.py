@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -15,7 +15,15 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from warmfront.backing.watcher import get_watcher
-from warmfront.emulator.backing_services import BackingServices, declared_urls, needs_aws, start_backing
+from warmfront.emulator.aws_access import HostCredentials, choose_region, local_session
+from warmfront.emulator.backing_services import (
+    BackingServices,
+    declared_urls,
+    needs_aws,
+    start_backing,
+    unused_urls,
+)
+from warmfront.emulator.build_folder import compare_with_build
 from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.function_variables import local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, GatewayOptions, create_apps
@@ -25,11 +33,12 @@ from warmfront.emulator.lambda_service.aws_clients import AwsClients
 from warmfront.emulator.lambda_service.environments.node_client import find_node_client
 from warmfront.emulator.lambda_service.environments.reload import SourceWatch
 from warmfront.emulator.lambda_service.environments.staging import StagingError
-from warmfront.emulator.lambda_service.environments.variables import fake_credentials, host_credentials
+from warmfront.emulator.lambda_service.environments.variables import fake_credentials
 from warmfront.emulator.lambda_service.event_sources.sources import EventSources, SourceError, create_resources
 from warmfront.emulator.lambda_service.logs.sinks import LogSink, as_json, for_people
 from warmfront.emulator.lambda_service.service import LambdaService, ServiceOptions
 from warmfront.emulator.lambda_service.trace_header import Sampler
+from warmfront.emulator.no_aws import refusing_aws
 from warmfront.emulator.observe.access_log import AccessLog
 from warmfront.emulator.observe.dashboard import dashboard_routes
 from warmfront.emulator.observe.dashboard_guard import SameOriginOnly
@@ -40,8 +49,6 @@ from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.servers import bind, serving
 from warmfront.emulator.set_up import run_set_up
 from warmfront.emulator.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
-
-REGION = "us-east-1"
 
 
 @dataclass(slots=True)
@@ -66,16 +73,24 @@ class Emulator:
         ]
 
 
-def read_template(options: EmulatorOptions) -> Template:
+def read_template(options: EmulatorOptions, region: str | None = None) -> Template:
     """The template with samconfig.toml's local parameters under those of the command line."""
     from_file = read_parameter_overrides(options.template.parent / "samconfig.toml")
-    return load_template(options.template, parameters={**from_file, **options.parameters}, built=options.built)
+    parameters = {**from_file, **options.parameters}
+    template = load_template(options.template, parameters=parameters, built=options.built is True, region=region)
+    if options.built is not None:
+        return template
+    newer, line = compare_with_build(template)
+    if newer:
+        template = load_template(options.template, parameters=parameters, built=True, region=region)
+    return template if line is None else replace(template, warnings=(line, *template.warnings))
 
 
 @contextlib.asynccontextmanager
 async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIterator[Emulator]:
     """Start everything, yield it, and end everything that was started. Raises StartError, TemplateError and BackingError."""
-    template = read_template(options)
+    region = choose_region(options.region, os.environ, profile=options.profile)
+    template = read_template(options, region)
     async with contextlib.AsyncExitStack() as stack:
         sink = _sink(options)
         stack.callback(sink.close)
@@ -90,7 +105,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
             observatory = _observatory(options, template, sink) if gateway else None
             if observatory is not None:
                 stack.callback(observatory.close)
-            service_options = await _prepare(options, template, backing, data, urls, sink, stack, observatory)
+            service_options = await _prepare(options, template, region, backing, data, urls, sink, stack, observatory)
             async with LambdaService(template, service_options) as service:
                 switch = None if observatory is None else Switch(observatory, service)
                 internal = Starlette(
@@ -103,10 +118,11 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 )
                 if observatory is not None:
                     observatory.start(service)
-                apps = create_apps(template, service, _gateway_options(options, internal, sink, observatory))
+                apps = create_apps(template, service, _gateway_options(options, region, internal, sink, observatory))
                 if switch is not None:
                     switch.watch(apps)
-                emulator = Emulator(template, service, backing, apps, urls, [*template.warnings, *service.warnings])
+                warnings = [*unused_urls(backing, os.environ), *template.warnings, *service.warnings]
+                emulator = Emulator(template, service, backing, apps, urls, warnings)
                 async with (
                     serving(apps or [internal], sockets),
                     _attending(emulator, options, data, with_sources=gateway),
@@ -123,6 +139,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
 async def _prepare(
     options: EmulatorOptions,
     template: Template,
+    region: str,
     backing: BackingServices,
     data: DataDirectory | None,
     urls: list[str],
@@ -138,18 +155,28 @@ async def _prepare(
     if options.state_dir is None:
         watcher.remove_on_exit(state_dir)
         stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
-    await start_backing(backing, template, options, data)
-    aws = _aws_clients(options, backing)
+    await start_backing(backing, template, options, data, region=region)
+    real = HostCredentials(region, options.profile) if options.aws == "real" else None
+    if real is not None:
+        await asyncio.to_thread(real.variables)  # raises StartError now, not at the first cold start
+    aws = _aws_clients(region, real, backing)
     if aws is not None and backing.aws is not None:
         await create_resources(template, aws)
 
+    if real is not None:
+        aws_endpoint = None
+    elif backing.aws is not None:
+        aws_endpoint = backing.aws.endpoint_url
+    else:
+        aws_endpoint = await stack.enter_async_context(refusing_aws())
+
     def environment(config: FunctionConfig) -> Mapping[str, str]:
-        return {**local_variables(config, backing, urls), **overrides.get(config.logical_id, {})}
+        return {**local_variables(config, backing, urls, aws_endpoint), **overrides.get(config.logical_id, {})}
 
     return ServiceOptions(
         state_dir,
         sink,
-        region=REGION,
+        region=region,
         freeze=options.freeze,
         native_client=options.native_client,
         node_client=find_node_client(options.node_client) if options.node_client is not None else None,
@@ -161,7 +188,7 @@ async def _prepare(
         processes=options.processes,
         debug=debug,
         environment=environment,
-        credentials=host_credentials() if options.aws == "real" else fake_credentials(),
+        credentials=real.variables if real is not None else fake_credentials,
         aws=aws,
         note=_noting(sink),
         observer=observatory,
@@ -182,7 +209,8 @@ async def _attending(
         if with_sources:  # a single invocation starts what it needs itself
             await service.prepare()
         if options.set_up:
-            await run_set_up(emulator.template, service, data)
+            remote = [] if options.seed_url else emulator.backing.remote
+            await run_set_up(emulator.template, service, data, remote=remote)
         if options.warm:
             await service.warm(options.warm)
         if options.reload and with_sources:
@@ -274,12 +302,12 @@ def _debug_ports(wanted: Sequence[str], template: Template) -> dict[str, int]:
     return ports
 
 
-def _aws_clients(options: EmulatorOptions, backing: BackingServices) -> AwsClients | None:
-    if options.aws == "real":
-        return AwsClients(region=REGION, endpoint_url=None, credentials=host_credentials())
+def _aws_clients(region: str, real: HostCredentials | None, backing: BackingServices) -> AwsClients | None:
+    if real is not None:
+        return AwsClients(real.session, endpoint_url=None)
     if backing.aws is None:
         return None
-    return AwsClients(region=REGION, endpoint_url=backing.aws.endpoint_url, credentials=fake_credentials())
+    return AwsClients(lambda: local_session(region), endpoint_url=backing.aws.endpoint_url)
 
 
 def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) -> Observatory | None:
@@ -300,10 +328,11 @@ def _watching(
 
 
 def _gateway_options(
-    options: EmulatorOptions, internal: Starlette, sink: LogSink, observatory: Observatory | None
+    options: EmulatorOptions, region: str, internal: Starlette, sink: LogSink, observatory: Observatory | None
 ) -> GatewayOptions:
     return GatewayOptions(
         internal=internal,
+        region=region,
         enforce_auth=options.enforce_auth,
         jwks=options.jwks,
         trust_tokens=options.trust_tokens,

@@ -9,7 +9,13 @@ from warmfront.emulator.options import StartError
 from warmfront.emulator.template import FunctionConfig, Template
 
 
-def local_variables(config: FunctionConfig, backing: BackingServices, urls: list[str]) -> dict[str, str]:
+def local_variables(
+    config: FunctionConfig, backing: BackingServices, urls: list[str], aws_endpoint: str | None
+) -> dict[str, str]:
+    """The template's variables of a function, with the addresses of this machine in place of those it declares.
+
+    `aws_endpoint`: where clients of AWS go; None: to the real one.
+    """
     variables = dict(config.environment)
     if "DATABASE_URL" in variables and backing.postgres is not None:
         variables["DATABASE_URL"] = backing.postgres.url(
@@ -17,8 +23,8 @@ def local_variables(config: FunctionConfig, backing: BackingServices, urls: list
         )
     if "REDIS_URL" in variables and backing.redis is not None:
         variables["REDIS_URL"] = backing.redis.url(urlsplit(variables["REDIS_URL"]).path.lstrip("/") or None)
-    if backing.aws is not None:
-        variables.setdefault("AWS_ENDPOINT_URL", backing.aws.endpoint_url)
+    if aws_endpoint is not None:
+        variables.setdefault("AWS_ENDPOINT_URL", aws_endpoint)
     if urls:
         variables.setdefault("AWS_ENDPOINT_URL_LAMBDA", urls[0])
     return variables
@@ -47,5 +53,14 @@ def read_env_vars(path: Path | None, template: Template) -> dict[str, dict[str, 
     chosen: dict[str, dict[str, str]] = {}
     for logical_id, config in template.functions.items():
         wanted = {**shared, **document.get(config.function_name, {}), **document.get(logical_id, {})}
-        chosen[logical_id] = {name: str(value) for name, value in wanted.items() if name in config.environment}
+        chosen[logical_id] = {name: _as_text(value) for name, value in wanted.items() if name in config.environment}
     return chosen
+
+
+def _as_text(value: object) -> str:
+    """A JSON value as a variable, as SAM CLI has it (samcli/local/lambdafn/env_vars.py): lists, objects and null are blank."""
+    if value is None or isinstance(value, dict | list):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from warmfront.backing.executables import OriginChoice
 from warmfront.emulator.lambda_service.environments.start_modes import StartChoice
 from warmfront.emulator.lambda_service.service import ACCOUNT_CONCURRENCY
 
@@ -21,7 +22,8 @@ class EmulatorOptions:
 
     template: Path = Path("template.yaml")
     parameters: Mapping[str, str] = field(default_factory=dict)
-    built: bool = False
+    built: bool | None = False
+    """Serve what `sam build` left in .aws-sam/build; None: where it is newer than the sources."""
     host: str = "127.0.0.1"
     port: int = 3000
     freeze: bool = True
@@ -52,8 +54,14 @@ class EmulatorOptions:
     jwks: str | None = None
     trust_tokens: bool = False
     enforce_throttles: bool = False
-    origin: Literal["auto", "system", "wheel"] = "auto"
-    """Whose Postgres and Redis: the addresses of DATABASE_URL and REDIS_URL or the machine's before the wheels', or only one kind."""
+    origin: OriginChoice = "auto"
+    """Whose Postgres and Redis: the machine's before the wheels' (auto), one of these only, or those of DATABASE_URL and REDIS_URL."""
+    seed_url: bool = False
+    """Run the template's set-up invocations also against servers of DATABASE_URL and REDIS_URL that are not on this machine."""
+    region: str | None = None
+    """AWS region of ARNs, clients, the local AWS and handlers; None: as the shell and its AWS profile say."""
+    profile: str | None = None
+    """Profile of ~/.aws/config, for `--aws real` and the region."""
     data: Path | None = None
     """Folder that keeps the data of Postgres, Redis and the local AWS between runs; None: nothing is kept."""
     reset: bool = False

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.lambda_service.service import LambdaService, new_trace_id
@@ -12,12 +13,21 @@ from warmfront.emulator.template import Template
 ERROR_CHARACTERS_MAX = 400
 
 
-async def run_set_up(template: Template, service: LambdaService, data: DataDirectory | None) -> None:
+async def run_set_up(
+    template: Template, service: LambdaService, data: DataDirectory | None, *, remote: Sequence[str] = ()
+) -> None:
     """Invoke what the template names in Metadata.Warmfront.SetUp, in order, unless this data directory has had it.
 
+    `remote`: servers on other machines, HOST:PORT; nobody's data there are touched, so the set-up is left out.
     Raises StartError when one of them fails: the data would not be what the functions expect.
     """
     if not template.set_up or (data is not None and data.set_up_done(template.set_up)):
+        return
+    if remote:
+        where = " and ".join(remote)
+        print(
+            f"set-up     left out: {where} is not this machine; --seed-url runs it there", file=sys.stderr, flush=True
+        )
         return
     began = time.monotonic()
     for call in template.set_up:

@@ -54,7 +54,8 @@ def start_table(about: Mapping[str, Any], *, verbose: bool = False) -> list[str]
     """The lines for people. `verbose` lists every route, source and warning; else they are grouped and counted."""
     lines = []
     for name, server in about["backing"].items():
-        lines.append(_line(name, f"{server['version']} ({server['origin']}) on port {server['port']}"))
+        where = f"your server at {server['host']}:{server['port']}" if server["origin"] == "url" else None
+        lines.append(_line(name, f"{server['version']} {where or f'({server["origin"]}) on port {server["port"]}'}"))
     if about["data"] is not None and about["backing"]:
         lines.append(_line("data", f"kept in {_short(about['data'])} (--reset begins anew, --ephemeral keeps none)"))
     for function in about["functions"]:

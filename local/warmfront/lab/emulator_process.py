@@ -69,7 +69,8 @@ class EmulatorProcess:
     async def _start(self, template: Path) -> None:
         command = [sys.executable, "-m", "warmfront", "serve", "--port", "0", "--template", str(template)]
         command += ["--log-file", str(self.log_file), "--no-event-sources", "--no-reload", "--ephemeral", "--no-setup"]
-        command += ["--backing", "auto"]  # the servers of this stage, whatever WARMFRONT_BACKING says
+        command += ["--no-built"]
+        command += ["--backing", "url"]  # the servers of this stage, on loopback
         command += ["--aws", "local" if self.settings.aws else "none"]
         if self.settings.parameters:
             command += ["--parameter-overrides", *self.settings.parameters]

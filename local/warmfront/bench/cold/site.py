@@ -4,9 +4,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any
 
-from warmfront.backing.executables import OriginChoice
+from warmfront.backing.executables import backing_of_shell
 from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 from warmfront.bench.run.accounting import wait_until_quiet
@@ -37,7 +37,7 @@ class Sites:
 
     def _start_backing(self, phase: Callable[[str], None]) -> None:
         needs, options = self._options.needs, self._options
-        origin = cast(OriginChoice, os.environ.get("WARMFRONT_BACKING", "auto"))
+        origin = backing_of_shell(os.environ)
         if needs.postgres:
             phase("starting Postgres")
             most = (options.crowd + BESIDE_CROWD) * max(1, len(options.ways))
@@ -59,7 +59,7 @@ class Sites:
                 "--no-reload",
                 "--max-concurrency",
                 str(PROCESSES),
-                *(("--backing", "auto") if self._variables else ()),
+                *(("--backing", "url") if self._variables else ()),
             ),
             variables=self._variables | dict(variables or {}),
         )

@@ -183,6 +183,7 @@ class EmulatorProcess:
             "--idle",
             str(IDLE_S),
             "--ephemeral",
+            "--no-built",
             "--no-setup",  # the workload names its own
             "--no-event-sources",  # nothing may run in a timed block that no request set off
             "--no-observe",  # what is measured is the handlers; `make bench-observe` takes it back and measures observation

@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
-from warmfront.backing.executables import OriginChoice
+from warmfront.backing.executables import backing_of_shell
 from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 
@@ -54,7 +53,7 @@ class Servers:
 @contextmanager
 def servers(needs: Needs, *, rtt_s: float, max_connections: int) -> Iterator[Servers]:
     """Start what is needed, behind a relay where `rtt_s` is above 0, and stop it all at the end."""
-    origin = cast(OriginChoice, os.environ.get("WARMFRONT_BACKING", "auto"))
+    origin = backing_of_shell(os.environ)
     calibration = calibrate(rtt_s) if rtt_s else None
     urls: dict[str, str] = {}
     about: dict[str, dict[str, object]] = {}

@@ -33,7 +33,7 @@ from .rates import KNEE_STEPS, Pace, Rates
 from .servers import Needs, Servers, servers
 
 FLOOR = Path(__file__).with_name("floor")
-BENCH_SERVERS = ("--backing", "auto")  # the servers that the bench started, whatever WARMFRONT_BACKING says
+BENCH_SERVERS = ("--backing", "url")  # the servers that the bench started, on loopback
 RESERVE_CONNECTIONS = 20  # of Postgres, beside one for each environment of each variant
 WARM_ROUNDS = 4  # requests of each worker in one round of a warm-up; half of it where nothing had to be started
 

@@ -1,4 +1,4 @@
-"""boto3 clients for the emulator's own errands, each call in a thread of its own. Knows an endpoint, and no queue or topic.
+"""boto3 clients for the emulator's own calls to AWS, each call in a thread of its own.
 
 boto3 is imported by the first call: a template that needs no AWS does not pay for it.
 """
@@ -16,11 +16,11 @@ class AwsUnavailable(Exception):
 class AwsClients:
     """One client per AWS service, made when it is first needed."""
 
-    def __init__(self, *, region: str, endpoint_url: str | None, credentials: Mapping[str, str]) -> None:
-        """`endpoint_url`: the local AWS; None: the real one."""
-        self._region = region
+    def __init__(self, session: Callable[[], Any], *, endpoint_url: str | None) -> None:
+        """`session` makes the boto3 session, with region and credentials; `endpoint_url`: the local AWS, or None for the real one."""
+        self._make_session = session
+        self._session: Any = None
         self._endpoint_url = endpoint_url
-        self._credentials = credentials
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -38,17 +38,13 @@ class AwsClients:
         return answer
 
     def _client(self, service: str) -> Any:
-        import boto3
         from botocore.config import Config
 
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = boto3.Session(
-                    aws_access_key_id=self._credentials.get("AWS_ACCESS_KEY_ID"),
-                    aws_secret_access_key=self._credentials.get("AWS_SECRET_ACCESS_KEY"),
-                    aws_session_token=self._credentials.get("AWS_SESSION_TOKEN"),
-                    region_name=self._region,
-                ).client(
+                if self._session is None:
+                    self._session = self._make_session()
+                self._clients[service] = self._session.client(
                     service,
                     endpoint_url=self._endpoint_url,
                     # A long poll lasts 20 s; a local server that is gone should not be asked five times.

@@ -60,7 +60,8 @@ class ServiceOptions:
     """Logical id -> port on which its one environment waits for a debugger."""
     environment: Callable[[FunctionConfig], Mapping[str, str]] = field(default=lambda config: config.environment)
     """The template's variables of a function, with local addresses in place."""
-    credentials: Mapping[str, str] = field(default_factory=fake_credentials)
+    credentials: Callable[[], Mapping[str, str]] = fake_credentials
+    """Credentials of handlers, asked for whenever an environment starts."""
     aws: AwsClients | None = None
     """For destinations, dead letters and queues; None: there is no AWS here."""
     note: Callable[[str], None] = field(default=lambda _: None)

@@ -23,7 +23,8 @@ class Surroundings:
 
     state_dir: Path
     region: str
-    credentials: Mapping[str, str]
+    credentials: Callable[[], Mapping[str, str]]
+    """Asked for whenever an environment starts."""
     environment: Callable[[FunctionConfig], Mapping[str, str]]
     """The template's variables of a function, with local addresses in place."""
     xray_address: str
@@ -80,10 +81,12 @@ class Launcher:
             runtime_dir=self._runtime_dir,
             layers=tuple(layers),
             xray_address=self._surroundings.xray_address,
-            credentials=self._surroundings.credentials,
         )
+        credentials = self._surroundings.credentials
         if config.runtime.startswith("provided"):
-            return Launch((str(_find_bootstrap(root, layers)),), variables, root, own_bootstrap=False), warnings
+            return Launch(
+                (str(_find_bootstrap(root, layers)),), variables, root, credentials, own_bootstrap=False
+            ), warnings
         if config.runtime.startswith("nodejs"):
             return self._node_launch(config, variables, root, layers, warnings)
         if config.runtime != OWN_PYTHON:
@@ -94,7 +97,7 @@ class Launcher:
             variables["WARMFRONT_ANATOMY"] = folder
         if debug_port is not None:
             variables["WARMFRONT_DEBUG"] = f"{debug_port}{os.pathsep}{self._stage_debugger()}"
-        return Launch(staging.python_command(BOOTSTRAP), variables, root), warnings
+        return Launch(staging.python_command(BOOTSTRAP), variables, root, credentials), warnings
 
     def _node_launch(
         self, config: FunctionConfig, variables: dict[str, str], root: Path, layers: list[Path], warnings: list[str]
@@ -105,7 +108,9 @@ class Launcher:
             warnings.append(about)
         del variables["PYTHONPATH"]
         of_node = client.variables(config, root, layers)
-        return Launch(client.command(config), {**of_node, **variables}, root, own_bootstrap=False), warnings
+        return Launch(
+            client.command(config), {**of_node, **variables}, root, self._surroundings.credentials, own_bootstrap=False
+        ), warnings
 
     def watched(self, config: FunctionConfig) -> list[Path]:
         """Folders and files that a change in makes the launch stale."""

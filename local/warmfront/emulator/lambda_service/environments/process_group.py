@@ -29,6 +29,8 @@ class Launch:
     environ: Mapping[str, str]
     """Without AWS_LAMBDA_RUNTIME_API and the log stream, which belong to one environment."""
     working_directory: Path
+    credentials: Callable[[], Mapping[str, str]] = dict
+    """AWS credentials for a process that starts now: real ones expire."""
     own_bootstrap: bool = True
     """It begins in our bootstrap, which notes milestones; False for a `bootstrap` the function brought."""
 
@@ -71,7 +73,7 @@ def spawn(
     try:
         process = subprocess.Popen(
             launch.argv,
-            env={**launch.environ, **(environ if launch.own_bootstrap else _public(environ))},
+            env={**launch.credentials(), **launch.environ, **(environ if launch.own_bootstrap else _public(environ))},
             cwd=launch.working_directory,
             start_new_session=True,
             stdin=subprocess.DEVNULL,

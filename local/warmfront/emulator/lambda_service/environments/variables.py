@@ -3,7 +3,6 @@
 Names and values as recorded on AWS in 2026-02 (python3.14); paths are the local ones.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +31,6 @@ RESERVED = frozenset(
     }
 )
 """Lambda sets these; a template that does cannot be deployed (docs: lambda/latest/dg/configuration-envvars.html)."""
-PASSED_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 def lambda_variables(
@@ -44,15 +42,13 @@ def lambda_variables(
     runtime_dir: Path,
     layers: tuple[Path, ...],
     xray_address: str,
-    credentials: Mapping[str, str],
 ) -> dict[str, str]:
-    """All variables but AWS_LAMBDA_RUNTIME_API and the log stream name, which belong to one environment.
+    """All variables but AWS_LAMBDA_RUNTIME_API, the log stream name and credentials, which belong to one environment.
 
     `declared`: the template's, with local addresses in place; what Lambda reserves is not taken from it.
     """
     host, _, port = xray_address.partition(":")
     variables = {
-        **credentials,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{config.runtime}",
@@ -90,8 +86,3 @@ def lambda_variables(
 def fake_credentials() -> dict[str, str]:
     """Credentials that no AWS accepts: local calls sign with them, real ones fail."""
     return {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_SESSION_TOKEN": "local"}
-
-
-def host_credentials() -> dict[str, str]:
-    """The caller's own credentials, for `--aws real`."""
-    return {name: os.environ[name] for name in PASSED_CREDENTIALS if name in os.environ}
