@@ -1,4 +1,4 @@
-"""Payload format 2.0, both ways: HTTP request -> event, handler's result -> HTTP response. Pure functions, no I/O.
+"""Converts HTTP requests to events of payload format 2.0, and handlers' results to HTTP responses. Pure functions.
 
 docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 """
@@ -33,13 +33,39 @@ class MalformedResultError(Exception):
     """The handler's result is not what the format allows; says which part of it."""
 
 
-def build_event(call: Call, *, decode_path: bool = True) -> dict[str, object]:
-    """The event of payload format 2.0. Empty parts are absent, never null."""
+def build_event(call: Call) -> dict[str, object]:
+    """The event that an HTTP API sends for a route of payload format 2.0. Empty parts are absent, never null."""
+    return _event(call, http_api_path(call), _headers(call))
+
+
+def build_url_event(call: Call) -> dict[str, object]:
+    """The event of a function URL: the path as the client sent it, and cookies both in `cookies` and in their header.
+
+    Live observations of both: aws/aws-lambda-web-adapter issue 121, aws/aws-lambda-rust-runtime pull request 586,
+    middleapi/standard-server pull request 93.
+    """
+    headers = _headers(call)
+    if call.request.head.cookies is not None:
+        headers["cookie"] = "; ".join(call.request.head.cookies)
+    return _event(call, call.request.path, headers)
+
+
+def http_api_path(call: Call) -> str:
+    """The path as an HTTP API's events have it: decoded, cut at a decoded `?`, and below the stage's name.
+
+    Live captures: fastify/aws-lambda-fastify issue 169, aws-powertools/powertools-lambda-python issues 621 and 1098,
+    logandk/serverless-wsgi issue 191, dougmoscrop/serverless-http pull request 143 (format 1.0), hotsock/voker pull
+    request 8 (the question mark).
+    """
+    path, stage = call.request.path, call.context.stage
+    if stage != "$default" and path == call.path:  # the client left the stage out
+        path = f"/{stage}{path}"
+    return unquote(path).partition("?")[0] if "%" in path else path
+
+
+def _event(call: Call, path: str, headers: dict[str, str]) -> dict[str, object]:
     request, context = call.request, call.context
-    headers, cookies = _headers(call), request.head.cookies
-    # An HTTP API hands the path over decoded, a function URL as it was sent (live captures: fastify/aws-lambda-fastify
-    # issue 169, aws-powertools/powertools-lambda-python issue 1098, middleapi/standard-server pull request 93).
-    path = unquote(request.path) if decode_path and "%" in request.path else request.path
+    cookies = request.head.cookies
     host = headers.get("host", "")
     event: dict[str, object] = {
         "version": "2.0",

@@ -1,11 +1,10 @@
-"""Payload format 1.0, both ways, as REST APIs and HTTP APIs speak it. Pure functions, no I/O.
+"""Converts HTTP requests to events of payload format 1.0, and handlers' results to HTTP responses. Pure functions.
 
 docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import unquote
 
 import msgspec
 
@@ -19,7 +18,14 @@ from warmfront.emulator.gateway.exchange import (
     is_text,
     parse_query,
 )
-from warmfront.emulator.gateway.payload import JSON_TYPE, TEXT_TYPE, MalformedResultError, decode_body, encode_header
+from warmfront.emulator.gateway.payload import (
+    JSON_TYPE,
+    TEXT_TYPE,
+    MalformedResultError,
+    decode_body,
+    encode_header,
+    http_api_path,
+)
 
 # An HTTP API writes these with capitals and leaves the others as the client sent them (capture in
 # milliHQ/terraform-aws-next-js pull request 31).
@@ -66,7 +72,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 def build_http_event(call: Call) -> dict[str, object]:
     """The event of an HTTP API's route with PayloadFormatVersion 1.0."""
-    path = unquote(call.request.path) if "%" in call.request.path else call.request.path
+    path = http_api_path(call)
     event = _event(call, path, binary=None)
     context = _request_context(call, path)
     context["resourceId"] = call.route.key

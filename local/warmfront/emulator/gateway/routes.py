@@ -1,4 +1,4 @@
-"""Which route of an API a request takes. Knows paths, methods and stages; nothing of events or functions."""
+"""Finds the route of an API that a request takes, by its method and path below the stage."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,14 +33,15 @@ class Router[T]:
     """Finds the most specific route: a full match (static before {param}), then the longest {name+}, then $default.
 
     docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
-    REST APIs choose the resource by path alone and then look at the method (`path_first`), and ignore a trailing slash.
+    REST APIs (`rest`) choose the resource by path alone and then look at the method, ignore a trailing slash, and leave
+    path parameters percent-encoded (recorded on AWS: localstack's snapshot invocation-payload-with-path-encoded-email).
     """
 
-    def __init__(self, routes: Iterable[tuple[str, str, T]], *, path_first: bool = False) -> None:
+    def __init__(self, routes: Iterable[tuple[str, str, T]], *, rest: bool = False) -> None:
         self._root: _Node[T] = _Node()
         self._static: dict[str, dict[str, T]] = {}
         self._default: T | None = None
-        self._path_first = path_first
+        self._rest = rest
         for method, path, target in routes:
             if path == DEFAULT:
                 self._default = target
@@ -64,20 +65,25 @@ class Router[T]:
         node.leaves.setdefault(method, _Leaf(target, tuple(names)))
 
     def match(self, method: str, path: str) -> tuple[T, dict[str, str] | None] | None:
-        """The route and its path parameters (decoded), or None. `path` is as the client sent it, without a stage."""
+        """The route and its path parameters, or None.
+
+        Args:
+            method: The request's method, in capitals.
+            path: The path below the stage, as the client sent it. HTTP APIs decode what they match; REST APIs do not.
+        """
         static = self._static.get(path)
         if static is not None:
             target = static.get(method) or static.get(ANY)
             if target is not None:
                 return target, None
-        if self._path_first and len(path) > 1 and path.endswith("/"):
+        if self._rest and len(path) > 1 and path.endswith("/"):
             path = path.rstrip("/") or "/"
         segments = _segments(path)
-        if "%" in path:  # split first, decode after: an encoded slash is not a border
+        if not self._rest and "%" in path:  # split first, decode after: an encoded slash does not separate segments
             segments = [unquote(segment) for segment in segments]
         values: list[str] = []
         leaf = self._straight(method, segments, values) or self._full(self._root, method, segments, 0, values)
-        if leaf is None and not (self._path_first and self._names_resource(self._root, segments, 0)):
+        if leaf is None and not (self._rest and self._names_resource(self._root, segments, 0)):
             leaf = self._greedy(self._root, method, segments, 0, values)
         if leaf is not None:
             names = leaf.names
@@ -115,7 +121,7 @@ class Router[T]:
         child = node.static.get(segment)
         if child is not None:
             leaf = self._full(child, method, segments, at + 1, values)
-            if leaf is not None or (self._path_first and self._names_resource(child, segments, at + 1)):
+            if leaf is not None or (self._rest and self._names_resource(child, segments, at + 1)):
                 return leaf
         if node.param is not None and segment:
             values.append(segment)
@@ -159,16 +165,13 @@ def _segments(path: str) -> list[str]:
     return path[1:].split("/") if path != "/" else [""]
 
 
-def strip_stage(path: str, stage: str) -> tuple[str, bool]:
-    """The path below a named stage, and whether the request named it.
+def paths_below_stage(path: str, stage: str) -> tuple[str, ...]:
+    """Where a request may be looked for below a stage, in order.
 
-    Without the prefix the request is served as through a custom domain that maps its root to the stage.
+    AWS puts a named stage first in the path. The emulator also serves a request without it, as a custom domain that
+    maps its root to the stage would: so a stage may have the name of a route's first segment.
     """
-    if stage == DEFAULT:
-        return path, False
     prefix = f"/{stage}"
-    if path == prefix:
-        return "/", True
-    if path.startswith(prefix + "/"):
-        return path[len(prefix) :], True
-    return path, False
+    if stage == DEFAULT or not (path == prefix or path.startswith(prefix + "/")):
+        return (path,)
+    return (path[len(prefix) :] or "/", path)
