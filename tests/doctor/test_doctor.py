@@ -221,6 +221,24 @@ def test_cors_for_all_origins_with_credentials_is_found(tmp_path: Path) -> None:
     assert [finding.rule for finding in examined(tmp_path, document)] == ["cors-any-with-credentials"]
 
 
+@pytest.mark.parametrize(
+    ("auth", "found"),
+    [
+        ({"DefaultAuthorizer": "Pool"}, True),
+        ({"DefaultAuthorizer": "Pool", "AddDefaultAuthorizerToCorsPreflight": False}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_an_authorizer_before_preflights_is_found(tmp_path: Path, auth: dict[str, Any], found: bool) -> None:
+    template = good()
+    pool = {"UserPoolArn": "arn:aws:cognito-idp:eu-west-1:123456789012:userpool/eu-west-1_x"}
+    properties = {"StageName": "v1", "Cors": "'*'", "Auth": {"Authorizers": {"Pool": pool}, **auth}}
+    template["Resources"]["Api"] = {"Type": "AWS::Serverless::Api", "Properties": properties}
+    findings = [each for each in examined(tmp_path, template) if each.rule == "preflight-refused"]
+    assert [each.where for each in findings] == (["Api"] if found else [])
+
+
 def test_functions_of_one_server_share_its_connections(tmp_path: Path) -> None:
     document = good()
     document["Resources"]["Orders"]["Properties"]["ReservedConcurrentExecutions"] = 86

@@ -10,7 +10,7 @@ INSTEAD = {
     "--container-host-interface": PROCESSES,
     "--debug-args": "--debug NAME=PORT starts debugpy with the arguments that it needs",
     "--debugger-path": "install the extra `warmfront[debug]`, which brings debugpy, and use --debug NAME=PORT",
-    "--disable-authorizer": "tokens are checked only with --enforce-auth: leave it out",
+    "--disable-authorizer": "Lambda authorizers run as on AWS, and tokens are checked only with --enforce-auth: leave it out",
     "--docker-network": PROCESSES,
     "--docker-volume-basedir": PROCESSES,
     "--force-image-build": PROCESSES,

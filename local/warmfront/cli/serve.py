@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--idle", type=float, default=600.0, metavar="SECONDS", help="end environments idle for so long (default: 600)"
     )
     parser.add_argument(
-        "--enforce-auth", action="store_true", help="refuse what the template's authorizers would refuse"
+        "--enforce-auth",
+        action="store_true",
+        help="check JWT, Cognito and IAM authorizers too; Lambda authorizers always run",
     )
     parser.add_argument(
         "--jwks", metavar="FILE|URL", help="public keys that JWTs are verified with (with --enforce-auth)"

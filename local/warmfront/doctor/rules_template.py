@@ -114,6 +114,16 @@ def public_apis(template: Template, limits: Limits) -> Iterator[Finding]:
                 "CORS allows every origin and credentials: browsers refuse the pair, and what gets round them is open to all",
                 "name the origins",
             )
+        if api.preflight_authorizer is not None:
+            yield Finding(
+                "preflight-refused",
+                Severity.ERROR,
+                api.logical_id,
+                api.line,
+                f"DefaultAuthorizer {api.preflight_authorizer} stands before CORS preflights too, which carry no"
+                " credentials: browsers get 401 or 403",
+                "AddDefaultAuthorizerToCorsPreflight: false under Auth",
+            )
     for function in template.functions.values():
         url = function.function_url
         if url and url.auth_type.upper() == "NONE":

@@ -26,7 +26,8 @@ from warmfront.emulator.backing_services import (
 from warmfront.emulator.build_folder import compare_with_build
 from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.function_variables import local_variables, read_env_vars
-from warmfront.emulator.gateway.app import GatewayApp, GatewayOptions, create_apps
+from warmfront.emulator.gateway.app import GatewayApp, create_apps
+from warmfront.emulator.gateway.options import GatewayOptions
 from warmfront.emulator.lambda_service.api.control import control_routes
 from warmfront.emulator.lambda_service.api.invoke_api import invoke_routes
 from warmfront.emulator.lambda_service.aws_clients import AwsClients

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from warmfront.emulator.compose import Emulator
+from warmfront.emulator.gateway.authorizers import needs_enforcing
 from warmfront.emulator.options import EmulatorOptions
 
 ROUTES_NAMED_MAX = 2
@@ -90,9 +91,10 @@ def _not_enforced(emulator: Emulator, options: EmulatorOptions) -> list[str]:
         return []
     found = []
     for app in emulator.apps:
-        names = sorted({route.authorizer for route in app.routes if route.authorizer})
-        if names:
-            found.append(f"{app.api.logical_id}: {', '.join(names)} not enforced; --enforce-auth does")
+        named = {route.authorizer for route in app.routes if route.authorizer}
+        open_ = sorted(name for name in named if needs_enforcing(app.api.authorizers.get(name)))
+        if open_:
+            found.append(f"{app.api.logical_id}: {', '.join(open_)} not enforced; --enforce-auth does")
     return found
 
 

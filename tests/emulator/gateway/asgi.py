@@ -3,7 +3,7 @@
 from collections.abc import MutableMapping
 from typing import Any
 
-from warmfront.emulator.gateway.app import AsgiApp
+from warmfront.emulator.gateway.asgi import AsgiApp
 from warmfront.emulator.gateway.exchange import RAW_NAMES
 
 Answer = tuple[int, list[tuple[str, str]], bytes]

@@ -1,8 +1,11 @@
 """JWT authorizers with real signatures: which tokens pass, which do not, and where the keys come from."""
 
 import asyncio
+import http.server
 import json
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from warmfront.emulator.gateway import GatewayOptions, create_apps
 from warmfront.emulator.gateway.jwt_authorizer import KEYS_FOR_S, KeySource
+from warmfront.emulator.template import Template
 
 from tests.emulator.gateway.asgi import ask
 from tests.emulator.gateway.conftest import Recorder
@@ -156,3 +160,76 @@ def test_keys_are_kept_for_two_hours_and_then_read_again(tmp_path: Path) -> None
 
 def test_a_token_without_key_id_takes_the_only_key(keys: Path) -> None:
     assert status_of(keys, f"Bearer {token(kid=None)}")[0] == 200
+
+
+class Issuer:
+    """An issuer of tokens on loopback: its OpenID configuration and its keys."""
+
+    def __init__(self, jwks_uri: str | None = None) -> None:
+        issuer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                documents = {
+                    "/pool/.well-known/openid-configuration": json.dumps(
+                        {"jwks_uri": jwks_uri or f"{issuer.url}/keys"}
+                    ),
+                    "/pool/keys": jwks(k1=KEY),
+                }
+                body = documents.get(self.path, "").encode()
+                self.send_response(200 if body else 404)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/pool"
+
+    def __enter__(self) -> "Issuer":
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def discovered(template: Callable[[str], Template], issuer: str) -> int:
+    loaded = template(
+        f"""
+  Api:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      Auth:
+        DefaultAuthorizer: Jwt
+        Authorizers: {{Jwt: {{JwtConfiguration: {{issuer: "{issuer}", audience: [shop]}}}}}}
+  A:
+    Type: AWS::Serverless::Function
+    Properties: {{Events: {{Get: {{Type: HttpApi, Properties: {{Path: /a, Method: get, ApiId: !Ref Api}}}}}}}}
+"""
+    )
+    (app,) = create_apps(loaded, Recorder(), GatewayOptions(enforce_auth=True, note=lambda _: None))
+    headers = [("Authorization", f"Bearer {token(iss=issuer)}")]
+    return asyncio.run(ask(app, "GET", "/a", headers))[0]
+
+
+def test_keys_come_from_the_discovery_document_of_an_issuer_on_this_machine(
+    template: Callable[[str], Template], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a shell's proxy is not asked for loopback
+    with Issuer() as issuer:
+        assert discovered(template, issuer.url) == 200
+
+
+def test_a_discovery_document_that_points_elsewhere_is_not_followed(template: Callable[[str], Template]) -> None:
+    with Issuer(jwks_uri="https://keys.example/jwks.json") as issuer:
+        assert discovered(template, issuer.url) == 401
+
+
+def test_an_issuer_elsewhere_is_not_asked(template: Callable[[str], Template]) -> None:
+    assert discovered(template, "https://issuer.example") == 401

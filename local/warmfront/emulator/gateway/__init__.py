@@ -1,5 +1,6 @@
-"""HTTP in, invocations out: what API Gateway and function URLs do in front of Lambda. Knows no process and no SAM."""
+"""What API Gateway and function URLs do in front of Lambda: HTTP requests in, invocations out."""
 
-from warmfront.emulator.gateway.app import GatewayApp, GatewayOptions, create_apps
+from warmfront.emulator.gateway.app import GatewayApp, create_apps
+from warmfront.emulator.gateway.options import GatewayOptions
 
 __all__ = ["GatewayApp", "GatewayOptions", "create_apps"]

@@ -1,11 +1,11 @@
-"""Cross-origin answers of HTTP APIs, function URLs and REST APIs. Pure: headers in, headers out.
+"""Answers CORS preflights, and writes the CORS headers of HTTP APIs and function URLs.
 
 docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html: a configured API answers preflights
-itself, adds its headers to every answer of an integration and drops the integration's own. A REST API gets OPTIONS
+itself, adds its headers to every response of an integration and drops the integration's own. A REST API gets OPTIONS
 methods from SAM and nothing else: its handlers write their own headers.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Final
 
@@ -15,6 +15,7 @@ from warmfront.emulator.template import ApiKind, CorsConfig
 # HTTP APIs answer 204, function URLs and SAM's OPTIONS methods 200; AWS documents neither.
 PREFLIGHT_STATUS: Final = {"http": 204, "url": 200, "rest": 200}
 _REST_PREFLIGHT_BODY: Final = b"{}\n"
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 _NAME: Final = itemgetter(0)
 
@@ -39,15 +40,11 @@ class Cors:
         if config.max_age_s is not None:
             self._preflight.append((b"access-control-max-age", b"%d" % config.max_age_s))
 
-    def options(
-        self, fields: Mapping[str, str], *, route_method: str | None, methods: Callable[[], Iterable[str]]
-    ) -> Response | None:
-        """The answer to an OPTIONS request, or None where it belongs to a route (`route_method` is that route's).
+    def options(self, fields: Mapping[str, str], *, route_method: str | None) -> Response | None:
+        """The response of an HTTP API or function URL to OPTIONS, or None where it belongs to a route.
 
-        `methods` gives those that the path has, for REST APIs that do not list theirs.
+        `route_method` is the method of the route that would take the request.
         """
-        if self._kind == "rest":
-            return None if route_method == "OPTIONS" else self._rest_options(methods())
         if "origin" in fields and "access-control-request-method" in fields:
             return self._answer(fields["origin"])
         return Response(PREFLIGHT_STATUS[self._kind], [], b"") if route_method is None else None
@@ -58,19 +55,19 @@ class Cors:
         headers = [allowed, *self._fixed, *self._preflight] if allowed is not None else []
         return Response(PREFLIGHT_STATUS[self._kind], headers, b"")
 
-    def _rest_options(self, methods: Iterable[str]) -> Response | None:
-        found = sorted({*methods, "OPTIONS"} - {"ANY"})
-        if found == ["OPTIONS"]:
-            return None
+    def rest_options(self, methods: Iterable[str]) -> Response:
+        """The response of the OPTIONS method that SAM adds to a REST API's path, which has these methods."""
+        found = set(methods)
+        allowed = _METHODS if "ANY" in found else tuple(sorted(found | {"OPTIONS"}))
         headers: Headers = [(b"content-type", b"application/json")]
         headers += _joined(b"access-control-allow-origin", self._config.allow_origins[:1])
         headers += self._fixed + self._preflight
         if not self._config.allow_methods:
-            headers += _joined(b"access-control-allow-methods", tuple(found))
+            headers += _joined(b"access-control-allow-methods", allowed)
         return Response(PREFLIGHT_STATUS["rest"], headers, _REST_PREFLIGHT_BODY)
 
     def apply(self, response: Response, origin: str) -> Response:
-        """An integration's answer with our headers in place of its own."""
+        """An integration's response with the API's headers in place of its own."""
         if self._kind == "rest":
             return response
         names = b" ".join(map(_NAME, response.headers))

@@ -1,4 +1,4 @@
-"""JWT authorizers of HTTP APIs (and Cognito's of REST APIs): a token's signature, claims and scopes. Does not route.
+"""Verifies tokens for JWT authorizers of HTTP APIs and Cognito authorizers of REST APIs: signature, claims and scopes.
 
 docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
 """
@@ -11,10 +11,11 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from warmfront.emulator.gateway.credentials import DeniedError, identity_value
-from warmfront.emulator.gateway.dialects import Failure
+from warmfront.emulator.gateway.dialects import Failure, RefusedError
 from warmfront.emulator.gateway.exchange import Call
+from warmfront.emulator.gateway.variables import identity_value
 from warmfront.emulator.template import JwtAuthorizer
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512")
@@ -22,6 +23,7 @@ ALGORITHMS: Final = ("RS256", "RS384", "RS512")
 FETCH_LIMIT_S: Final = 1.5
 KEYS_FOR_S: Final = 7200.0
 """API Gateway keeps public keys for two hours."""
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 _TIMES: Final = {
     "exp": "the token has expired",
@@ -33,13 +35,24 @@ _SIGNATURE_ONLY: Final[Any] = {f"verify_{claim}": False for claim in ("exp", "au
 
 
 class KeySource:
-    """A JWKS in a file or at a URL, read when first wanted and kept for two hours."""
+    """A JWKS in a file or at a URL, read when first needed and kept for two hours."""
 
-    def __init__(self, location: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, location: str, *, discovery: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        """`discovery`: the location is an issuer's OpenID configuration, which names the JWKS."""
         self.location = location
+        self._discovery = discovery
         self._clock = clock
         self._keys: dict[str, Any] = {}
         self._fetched_s: float | None = None
+
+    @classmethod
+    def of(cls, jwks: str | None, issuer: str) -> "KeySource | None":
+        """The keys of --jwks, else those of an issuer on this machine. None: no other issuer is asked."""
+        if jwks is not None:
+            return cls(jwks)
+        if urlsplit(issuer).hostname in LOOPBACK:
+            return cls(f"{issuer.rstrip('/')}/.well-known/openid-configuration", discovery=True)
+        return None
 
     async def key(self, key_id: str | None) -> Any:
         """The signing key of that id (or the only one), None if there is none."""
@@ -52,10 +65,22 @@ class KeySource:
         return self._keys.get(key_id or "")
 
     def _read(self) -> bytes:
-        if self.location.startswith(("http://", "https://")):
-            with urllib.request.urlopen(self.location, timeout=FETCH_LIMIT_S) as answer:
-                return bytes(answer.read())
-        return Path(self.location).read_bytes()
+        if not self._discovery:
+            return _fetch(self.location)
+        location = json.loads(_fetch(self.location))["jwks_uri"]
+        if urlsplit(location).hostname not in LOOPBACK:
+            raise ValueError(f"jwks_uri {location} is not on this machine; give --jwks")
+        return _fetch(location)
+
+
+def _fetch(location: str) -> bytes:
+    if not location.startswith(("http://", "https://")):
+        return Path(location).read_bytes()
+    # No proxy of the shell's: a proxy elsewhere cannot reach this machine's loopback.
+    proxies: dict[str, str] | None = {} if urlsplit(location).hostname in LOOPBACK else None
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    with opener.open(location, timeout=FETCH_LIMIT_S) as response:
+        return bytes(response.read())
 
 
 def _signing_keys(document: bytes) -> dict[str, Any]:
@@ -89,16 +114,31 @@ class JwtCheck:
         self._rest = rest
 
     async def __call__(self, call: Call) -> dict[str, object]:
-        """`requestContext.authorizer` for the event. Raises DeniedError."""
+        """`requestContext.authorizer` for the event. Raises RefusedError."""
         token = self._token(call)
         claims = await self._claims(token)
         self._check(claims)
-        return {"claims": _texts(claims)} if self._rest else self._context(claims, call)
+        if self._rest:
+            self._check_cognito(claims, call)
+            return {"claims": _texts(claims)}
+        return self._context(claims, call)
+
+    @staticmethod
+    def _check_cognito(claims: Mapping[str, Any], call: Call) -> None:
+        """A method with scopes takes access tokens that have one of them; a method without takes identity tokens.
+
+        docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-enable-cognito-user-pool.html
+        """
+        wanted, use = call.route.scopes, claims.get("token_use")
+        if not wanted and use == "access":
+            raise RefusedError(Failure.UNAUTHORIZED, "an access token, but the method has no AuthorizationScopes")
+        if wanted and (use == "id" or not set(_scopes(claims)) & set(wanted)):
+            raise RefusedError(Failure.UNAUTHORIZED, f"the token has none of the scopes {', '.join(wanted)}")
 
     def _token(self, call: Call) -> str:
         value = identity_value(call, self._config.identity_source)
         if not value:
-            raise DeniedError(Failure.UNAUTHORIZED, "no token", _challenge())
+            raise RefusedError(Failure.UNAUTHORIZED, "no token", _challenge())
         scheme, _, rest = value.partition(" ")
         return rest.strip() if scheme.lower() == "bearer" else value
 
@@ -106,53 +146,60 @@ class JwtCheck:
         if not self._verify:
             claims = read_claims(token)
             if claims is None:
-                raise DeniedError(Failure.UNAUTHORIZED, "it is not a token", _challenge("the token is not valid"))
+                raise RefusedError(Failure.UNAUTHORIZED, "it is not a token", _challenge("the token is not valid"))
             return claims
         if self._keys is None:
-            raise DeniedError(Failure.UNAUTHORIZED, "there are no keys to verify it with; give --jwks FILE or URL")
+            raise RefusedError(
+                Failure.UNAUTHORIZED,
+                f"no keys to verify tokens of {self._config.issuer or 'this issuer'}: give --jwks FILE or URL",
+            )
         import jwt  # PyJWT, only where a signature is verified
 
         try:
             header = jwt.get_unverified_header(token)
             key = await self._keys.key(header.get("kid"))
             if key is None:
-                raise DeniedError(Failure.UNAUTHORIZED, "its key is unknown", _challenge("the token has no known key"))
+                raise RefusedError(Failure.UNAUTHORIZED, "its key is unknown", _challenge("the token has no known key"))
             return dict(jwt.decode(token, key, algorithms=list(ALGORITHMS), options=_SIGNATURE_ONLY))
         except jwt.PyJWTError as error:
-            raise DeniedError(Failure.UNAUTHORIZED, str(error), _challenge("the token is not valid")) from None
+            raise RefusedError(Failure.UNAUTHORIZED, str(error), _challenge("the token is not valid")) from None
         except (OSError, TimeoutError, ValueError, KeyError) as error:
             location = self._keys.location
-            raise DeniedError(Failure.UNAUTHORIZED, f"the keys at {location} cannot be read: {error!r}") from None
+            raise RefusedError(Failure.UNAUTHORIZED, f"the keys at {location} cannot be read: {error!r}") from None
 
     def _check(self, claims: Mapping[str, Any]) -> None:
         """iss, aud or client_id, exp, nbf, iat, as the authorizer's documentation lists them."""
         config, now = self._config, self._clock()
         if config.issuer and claims.get("iss") != config.issuer:
-            raise DeniedError(
+            raise RefusedError(
                 Failure.UNAUTHORIZED, f"iss is {claims.get('iss')!r}", _challenge("the issuer is invalid")
             )
         if config.audience:
             named = claims.get("aud", claims.get("client_id"))
             audiences = named if isinstance(named, list) else [named]
             if not set(audiences) & set(config.audience):
-                raise DeniedError(Failure.UNAUTHORIZED, f"aud is {named!r}", _challenge("the audience is invalid"))
+                raise RefusedError(Failure.UNAUTHORIZED, f"aud is {named!r}", _challenge("the audience is invalid"))
         for claim, text in _TIMES.items():
             at = claims.get(claim)
             if at is None and claim != "exp":
                 continue
             if not isinstance(at, int | float) or not (at > now if claim == "exp" else at <= now):
-                raise DeniedError(Failure.UNAUTHORIZED, f"{claim} is {at!r}", _challenge(text))
+                raise RefusedError(Failure.UNAUTHORIZED, f"{claim} is {at!r}", _challenge(text))
 
     def _context(self, claims: Mapping[str, Any], call: Call) -> dict[str, object]:
         wanted = call.route.scopes
         if not wanted:
             return {"jwt": {"claims": _texts(claims), "scopes": None}}
-        granted = claims.get("scope", claims.get("scp", ""))
-        granted = granted if isinstance(granted, list) else str(granted).split()
+        granted = _scopes(claims)
         if not set(granted) & set(wanted):
             challenge = f'Bearer scope="{" ".join(wanted)}" error="insufficient_scope"'
-            raise DeniedError(Failure.FORBIDDEN, f"the token has none of the scopes {', '.join(wanted)}", challenge)
-        return {"jwt": {"claims": _texts(claims), "scopes": list(granted)}}
+            raise RefusedError(Failure.FORBIDDEN, f"the token has none of the scopes {', '.join(wanted)}", challenge)
+        return {"jwt": {"claims": _texts(claims), "scopes": granted}}
+
+
+def _scopes(claims: Mapping[str, Any]) -> list[str]:
+    granted = claims.get("scope", claims.get("scp", ""))
+    return list(map(str, granted)) if isinstance(granted, list) else str(granted).split()
 
 
 def _challenge(description: str = "") -> str:
@@ -192,4 +239,5 @@ def unverified_context(call: Call, config: JwtAuthorizer, *, rest: bool) -> dict
     claims = read_claims(rest_of_value.strip() if scheme.lower() == "bearer" else value)
     if claims is None:
         return None
-    return {"claims": _texts(claims)} if rest else {"jwt": {"claims": _texts(claims), "scopes": None}}
+    scopes = _scopes(claims) if call.route.scopes else None
+    return {"claims": _texts(claims)} if rest else {"jwt": {"claims": _texts(claims), "scopes": scopes}}

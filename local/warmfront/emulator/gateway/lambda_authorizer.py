@@ -1,4 +1,4 @@
-"""Lambda authorizers of HTTP and REST APIs: their events, what their answers mean, and how long those are remembered.
+"""Runs Lambda authorizers of HTTP and REST APIs: builds their events, judges their answers and caches them.
 
 docs.aws.amazon.com/apigateway/latest/developerguide/http-api-lambda-authorizer.html
 docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from warmfront.emulator.gateway.credentials import DeniedError, identity_value
-from warmfront.emulator.gateway.dialects import Failure
+from warmfront.emulator.gateway.dialects import Failure, RefusedError
 from warmfront.emulator.gateway.exchange import Call, encode_json
+from warmfront.emulator.gateway.variables import identity_value
 from warmfront.emulator.lambda_service.types import InvocationResult, ServiceError
 from warmfront.emulator.template import LambdaAuthorizer
 
@@ -46,7 +46,7 @@ class LambdaCheck:
         self._cache: dict[tuple[str, ...], tuple[float, dict[str, Any]]] = {}
 
     async def __call__(self, call: Call) -> dict[str, object]:
-        """`requestContext.authorizer` for the event. Raises DeniedError."""
+        """`requestContext.authorizer` for the event. Raises RefusedError."""
         values = self._identity(call)
         answer = self._remembered(values)
         if answer is None:
@@ -61,10 +61,10 @@ class LambdaCheck:
         for source in self._config.identity_sources:
             value = identity_value(call, source)
             if value is None:
-                raise DeniedError(Failure.UNAUTHORIZED, f"{source} is missing")
+                raise RefusedError(Failure.UNAUTHORIZED, f"{source} is missing")
             values.append(value)
         if self._pattern is not None and not self._pattern.fullmatch(values[0]):
-            raise DeniedError(Failure.UNAUTHORIZED, "the token does not match ValidationExpression")
+            raise RefusedError(Failure.UNAUTHORIZED, "the token does not match ValidationExpression")
         return tuple(values)
 
     def _remembered(self, values: tuple[str, ...]) -> dict[str, Any] | None:
@@ -85,13 +85,15 @@ class LambdaCheck:
     async def _ask(self, call: Call, values: tuple[str, ...]) -> dict[str, Any]:
         config = self._config
         if config.function is None:
-            raise DeniedError(Failure.AUTHORIZER_FAILED, f"authorizer {config.name} names no function of this template")
+            raise RefusedError(
+                Failure.AUTHORIZER_FAILED, f"authorizer {config.name} names no function of this template"
+            )
         event = encode_json(self.event(call, values))
         try:
             async with asyncio.timeout(LIMIT_S):
                 result = await self._invoke(config.function, event, call.trace_id)
         except (TimeoutError, ServiceError) as error:
-            raise DeniedError(Failure.AUTHORIZER_FAILED, f"authorizer {config.name}: {error!r}") from None
+            raise RefusedError(Failure.AUTHORIZER_FAILED, f"authorizer {config.name}: {error!r}") from None
         if result.function_error is not None:
             raise self._error(result.payload)
         try:
@@ -99,18 +101,18 @@ class LambdaCheck:
         except msgspec.DecodeError:
             answer = None
         if not isinstance(answer, dict):
-            raise DeniedError(Failure.AUTHORIZER_FAILED, f"authorizer {config.name} did not return an object")
+            raise RefusedError(Failure.AUTHORIZER_MISCONFIGURED, f"authorizer {config.name} did not return an object")
         return answer
 
-    def _error(self, payload: bytes) -> DeniedError:
+    def _error(self, payload: bytes) -> RefusedError:
         """A REST authorizer says "Unauthorized" by raising exactly that; any other error is a failure."""
         try:
             message = _decode(payload).get("errorMessage")
         except (msgspec.DecodeError, AttributeError):
             message = None
         if message == "Unauthorized" and self._rest:
-            return DeniedError(Failure.UNAUTHORIZED, "the authorizer raised Unauthorized")
-        return DeniedError(Failure.AUTHORIZER_FAILED, f"authorizer {self._config.name} failed: {message}")
+            return RefusedError(Failure.UNAUTHORIZED, "the authorizer raised Unauthorized")
+        return RefusedError(Failure.AUTHORIZER_FAILED, f"authorizer {self._config.name} failed: {message}")
 
     def event(self, call: Call, values: tuple[str, ...]) -> dict[str, object]:
         """What the authorizer's function gets."""
@@ -136,15 +138,19 @@ class LambdaCheck:
     def _judge(self, answer: Mapping[str, Any], call: Call) -> dict[str, object]:
         extra = answer.get("context") or {}
         if not isinstance(extra, dict):
-            raise DeniedError(Failure.AUTHORIZER_FAILED, f"authorizer {self._config.name}: context is not an object")
+            raise RefusedError(
+                Failure.AUTHORIZER_MISCONFIGURED, f"authorizer {self._config.name}: context is not an object"
+            )
         if self._config.simple_responses:
             if answer.get("isAuthorized") is not True:
-                raise DeniedError(Failure.FORBIDDEN, f"authorizer {self._config.name} said isAuthorized is not true")
+                raise RefusedError(
+                    Failure.FORBIDDEN, f"authorizer {self._config.name} did not return isAuthorized: true"
+                )
         else:
             self._judge_policy(answer, call)
         if self._rest or call.route.payload_format == "1.0":
-            texts = {key: _text(value) for key, value in extra.items()} if self._rest else extra
-            return {**texts, "principalId": answer.get("principalId", ""), "integrationLatency": 0}
+            values = {key: self._context_text(key, value) for key, value in extra.items()} if self._rest else extra
+            return {**values, "principalId": answer.get("principalId", ""), "integrationLatency": 0}
         return {"lambda": extra or None}
 
     def _judge_policy(self, answer: Mapping[str, Any], call: Call) -> None:
@@ -153,8 +159,9 @@ class LambdaCheck:
         if isinstance(statements, dict):
             statements = [statements]
         if not isinstance(statements, list) or (self._rest and not answer.get("principalId")):
-            raise DeniedError(
-                Failure.AUTHORIZER_FAILED, f"authorizer {self._config.name} returned no principalId and policyDocument"
+            raise RefusedError(
+                Failure.AUTHORIZER_MISCONFIGURED,
+                f"authorizer {self._config.name} returned no principalId and policyDocument",
             )
         arn = self._arn(call)
         effects = {
@@ -162,8 +169,26 @@ class LambdaCheck:
             for statement in statements
             if isinstance(statement, dict) and _covers(statement, arn)
         }
-        if "Deny" in effects or "Allow" not in effects:
-            raise DeniedError(Failure.FORBIDDEN, f"authorizer {self._config.name}'s policy does not allow {arn}")
+        if "Deny" in effects:
+            raise RefusedError(Failure.FORBIDDEN, f"authorizer {self._config.name}'s policy denies {arn}")
+        if "Allow" not in effects:
+            raise RefusedError(Failure.IMPLICIT_DENY, f"authorizer {self._config.name}'s policy does not allow {arn}")
+
+    def _context_text(self, key: str, value: object) -> str:
+        """REST APIs pass an authorizer's context on as strings, and refuse values that are no scalar.
+
+        docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-lambda-authorizer-output.html; the status is from
+        a comparison with AWS in dherault/serverless-offline pull request 1376.
+        """
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool | int | float):
+            return encode_json(value).decode()
+        raise RefusedError(
+            Failure.AUTHORIZER_MISCONFIGURED,
+            f"authorizer {self._config.name}: context {key} is {type(value).__name__}; a REST API takes strings, numbers"
+            " and booleans only",
+        )
 
 
 def _covers(statement: Mapping[str, Any], arn: str) -> bool:
@@ -177,8 +202,3 @@ def _any_matches(patterns: Any, value: str) -> bool:
         isinstance(pattern, str) and fnmatch.fnmatchcase(value.lower(), pattern.lower().replace("[", "[[]"))
         for pattern in patterns
     )
-
-
-def _text(value: object) -> str:
-    """REST APIs hand the authorizer's context on as strings."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from warmfront.emulator.gateway.app import event_builder
+from warmfront.emulator.gateway.endpoints import event_builder
 from warmfront.emulator.gateway.exchange import Call, Request, Stamps, api_context, read_head
 from warmfront.emulator.template import Api, Route, Template
 

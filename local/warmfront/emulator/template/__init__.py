@@ -22,6 +22,17 @@ from warmfront.emulator.template.config import (
     Throttle,
     UnsupportedAuthorizer,
 )
+from warmfront.emulator.template.integrations import (
+    ApiKey,
+    GatewayResponse,
+    HttpIntegration,
+    Integration,
+    IntegrationResponse,
+    MockIntegration,
+    ParameterMapping,
+    RequestValidation,
+    UsagePlan,
+)
 from warmfront.emulator.template.reader import load_template
 from warmfront.emulator.template.samconfig import parse_parameter_overrides, read_parameter_overrides
 from warmfront.emulator.template.source import TemplateError
@@ -30,6 +41,7 @@ from warmfront.emulator.template.values import ACCOUNT_ID, api_id
 __all__ = [
     "ACCOUNT_ID",
     "Api",
+    "ApiKey",
     "ApiKind",
     "Authorizer",
     "CorsConfig",
@@ -38,10 +50,17 @@ __all__ = [
     "EventSource",
     "FunctionConfig",
     "FunctionUrlConfig",
+    "GatewayResponse",
+    "HttpIntegration",
+    "Integration",
+    "IntegrationResponse",
     "JwtAuthorizer",
     "LambdaAuthorizer",
     "LayerConfig",
+    "MockIntegration",
+    "ParameterMapping",
     "QueueConfig",
+    "RequestValidation",
     "Route",
     "ScheduleSource",
     "SetUpCall",
@@ -50,6 +69,7 @@ __all__ = [
     "TemplateError",
     "Throttle",
     "UnsupportedAuthorizer",
+    "UsagePlan",
     "api_id",
     "load_template",
     "parse_parameter_overrides",

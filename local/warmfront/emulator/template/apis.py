@@ -1,5 +1,6 @@
 """HTTP APIs, REST APIs and function URLs of a template: their routes, authorizers, CORS and stages."""
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -102,7 +103,10 @@ class ApiReader:
         properties = Properties(raw, self._resolver, logical_id)
         auth = properties.section("Auth")
         authorizers = self._authorizers(kind, auth)
-        routes = self._definition_routes(kind, properties)
+        if kind == "rest" and any(_names_iam(event) for event in events):  # needs no declaration, unlike an HTTP API's
+            authorizers["AWS_IAM"] = UnsupportedAuthorizer("AWS_IAM", "IAM (signature version 4)")
+        default = _DefaultAuthorizer(auth, authorizers)
+        routes = [default.applied(route) for route in self._definition_routes(kind, properties)]
         known = {(route.method, route.path) for route in routes}
         for event in events:
             route = self._event_route(event, auth, authorizers)
@@ -111,17 +115,19 @@ class ApiReader:
                 known.add((route.method, route.path))
             elif "DefinitionBody" not in properties and "DefinitionUri" not in properties:
                 raise event.properties.error("Path", f"gives {logical_id} the route {route.key} a second time")
+        cors = read_cors(properties, "CorsConfiguration") if kind == "http" else _rest_cors(properties)
         return Api(
             logical_id=logical_id,
             kind=kind,
             name=properties.text("Name", logical_id),
             stage=properties.text("StageName", "$default" if kind == "http" else "Prod"),
             routes=tuple(routes),
-            cors=read_cors(properties, "CorsConfiguration") if kind == "http" else _rest_cors(properties),
+            cors=cors,
             authorizers=authorizers,
             stage_variables=_texts(properties.section("StageVariables" if kind == "http" else "Variables")),
             throttle=_throttle(properties.section("DefaultRouteSettings")),
             route_throttles=_route_throttles(properties, kind),
+            preflight_authorizer=default.of_preflights if kind == "rest" and cors is not None else None,
             binary_media_types=tuple(entry.replace("~1", "/") for entry in properties.texts("BinaryMediaTypes")),
             line=resource.line,
         )
@@ -227,7 +233,7 @@ class ApiReader:
         if function is None:
             self._resolver.warn(f"{where.owner} integrates a function that is not in this template", operation.line)
             return []
-        authorizer, scopes = _operation_security(operation)
+        authorizer, scopes = _operation_security(operation)  # NONE is kept: it wins over a DefaultAuthorizer
         payload = self._payload_format(where, where.text("payloadFormatVersion", "1.0")) if kind == "http" else "1.0"
         return [
             Route(
@@ -307,6 +313,37 @@ class ApiReader:
         )
 
 
+def _names_iam(event: ApiEvent) -> bool:
+    return event.properties.section("Auth").text("Authorizer") == "AWS_IAM"
+
+
+class _DefaultAuthorizer:
+    """SAM's DefaultAuthorizer, which stands before every operation that names no authorizer of its own.
+
+    Follows aws-sam-translator, swagger/swagger.py set_path_default_authorizer: NONE opens an operation, OPTIONS is left
+    out where AddDefaultAuthorizerToCorsPreflight is false.
+    """
+
+    def __init__(self, auth: Properties, authorizers: Mapping[str, Authorizer]) -> None:
+        self._name = auth.text("DefaultAuthorizer")
+        self._name = "" if self._name == "NONE" else self._name
+        self._authorizers = authorizers
+        preflights = auth.boolean("AddDefaultAuthorizerToCorsPreflight", True)
+        self.of_preflights = self._name if self._name and preflights else None
+
+    def applied(self, route: Route) -> Route:
+        """A route of an OpenAPI document with the authorizer that really stands before it."""
+        if route.authorizer == "NONE":
+            return dataclasses.replace(route, authorizer=None, scopes=())
+        if not self._name or route.authorizer in self._authorizers:
+            return route
+        if route.method == "OPTIONS" and self.of_preflights is None:
+            return route
+        configured = self._authorizers.get(self._name)
+        scopes = configured.scopes if isinstance(configured, JwtAuthorizer) else ()
+        return dataclasses.replace(route, authorizer=self._name, scopes=scopes)
+
+
 def _cognito(name: str, properties: Properties) -> JwtAuthorizer:
     """A user pool's tokens are JWTs; its issuer follows from its ARN, where that is known."""
     arns = properties.texts("UserPoolArn")
@@ -341,7 +378,7 @@ def _operation_security(operation: Node) -> tuple[str | None, tuple[str, ...]]:
     security = operation.get("security")
     for entry in security if isinstance(security, list) else ():
         for name, scopes in entry.items() if isinstance(entry, Node) else ():
-            return (None, ()) if name == "NONE" else (name, tuple(map(text, scopes or ())))
+            return name, tuple(map(text, scopes or ()))
     return None, ()
 
 

@@ -5,6 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from warmfront.emulator.template.integrations import (
+    GatewayResponse,
+    Integration,
+    ParameterMapping,
+    RequestValidation,
+    UsagePlan,
+)
+
 ApiKind = Literal["http", "rest", "url"]
 PayloadFormat = Literal["1.0", "2.0"]
 
@@ -123,10 +131,17 @@ class Route:
     path: str
     """/products/{id}, /files/{proxy+}, or $default."""
     function: str
-    """Logical id."""
+    """Logical id; empty where `integration` is something else."""
     payload_format: PayloadFormat = "2.0"
     authorizer: str | None = None
     scopes: tuple[str, ...] = ()
+    integration: Integration | None = None
+    """None: the function."""
+    api_key_required: bool = False
+    validation: RequestValidation | None = None
+    """REST APIs only."""
+    mapping: ParameterMapping | None = None
+    """HTTP APIs only."""
     timeout_ms: int = 30_000
     line: int = 0
     key: str = field(init=False, repr=False, compare=False)
@@ -197,6 +212,12 @@ class Api:
     route_throttles: Mapping[str, Throttle] = field(default_factory=dict)
     binary_media_types: tuple[str, ...] = ()
     """REST only: the media types that travel as base64."""
+    preflight_authorizer: str | None = None
+    """REST only: the authorizer that SAM puts in front of the OPTIONS methods it adds for Cors."""
+    api_key_source: Literal["HEADER", "AUTHORIZER"] = "HEADER"
+    usage_plans: tuple[UsagePlan, ...] = ()
+    gateway_responses: Mapping[str, GatewayResponse] = field(default_factory=dict)
+    """REST only: by response type, such as UNAUTHORIZED or DEFAULT_4XX."""
     line: int = 0
 
 
