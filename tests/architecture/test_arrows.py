@@ -17,6 +17,7 @@ _BENCH = "warmfront.bench"
 MAY_IMPORT: dict[str, set[str]] = {
     "warmfront.backing": set(),
     "warmfront.results": set(),
+    "warmfront.provenance": set(),
     "warmfront.report": {"warmfront.results"},
     "warmfront.doctor": {f"{_EMULATOR}.template"},
     "warmfront.lab": {_BENCH, "warmfront.results", "warmfront.backing"},
@@ -40,11 +41,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     f"{_BENCH}.run": {
         *(f"{_BENCH}.{part}" for part in ("load", "statistics", "sizing")),
         "warmfront.results",
+        "warmfront.provenance",
         "warmfront.backing",
     },
     f"{_BENCH}.cold": {
         *(f"{_BENCH}.{part}" for part in ("load", "statistics", "run")),
         "warmfront.results",
+        "warmfront.provenance",
         "warmfront.backing",
     },
     f"{_BENCH}.overhead": {f"{_BENCH}.{part}" for part in ("load", "statistics", "run")},

@@ -6,17 +6,17 @@ import jsonschema
 import msgspec
 import numpy as np
 import pytest
-from warmfront import results
+from warmfront import provenance, results
 from warmfront.results import Block, Result, ResultError, Validity, decode_result, read_result, write_result
 
 
 def small_result(**changes: Any) -> Result:
     values: dict[str, Any] = {
         "kind": "bench",
-        "created": results.now_iso(),
+        "created": provenance.now_iso(),
         "command": "warmfront bench --quick",
-        "machine": results.machine(),
-        "versions": results.versions(),
+        "machine": provenance.machine(),
+        "versions": provenance.versions(),
         "blocks": (
             Block(
                 workload="product",
@@ -98,7 +98,7 @@ def test_parts_and_fields_a_reader_does_not_know_do_not_stop_it() -> None:
 
 
 def test_the_machine_is_described_without_its_name() -> None:
-    machine = results.machine()
+    machine = provenance.machine()
     assert machine["cores_usable"] >= 1
     assert machine["memory_bytes"] > 2**20
     assert machine["cpu"]
@@ -106,6 +106,6 @@ def test_the_machine_is_described_without_its_name() -> None:
 
 
 def test_a_package_that_is_not_there_has_no_version() -> None:
-    found = results.versions(["numpy", "no-such-package-at-all"])
+    found = provenance.versions(["numpy", "no-such-package-at-all"])
     assert found["numpy"]
     assert found["no-such-package-at-all"] is None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from warmfront import results
+from warmfront import provenance, results
 from warmfront.backing.errors import BackingError
 from warmfront.lab.emulator_process import EmulatorError
 from warmfront.lab.engine import Engine, ExperimentReport, SubjectReport, jsonable, with_operations
@@ -183,10 +183,10 @@ def result_of(repeats: Sequence[Repeats], *, backing: dict[str, Any], seed: int)
     reports = [each.reports[0] for each in repeats]
     return results.Result(
         kind="lab",
-        created=results.now_iso(),
+        created=provenance.now_iso(),
         command=shlex.join(["warmfront", *sys.argv[1:]]),
-        machine=results.machine(),
-        versions=results.versions(),
+        machine=provenance.machine(),
+        versions=provenance.versions(),
         backing=backing,
         settings={
             "seed": seed,

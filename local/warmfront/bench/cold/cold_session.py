@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TextIO
 
-from warmfront import results
+from warmfront import provenance, results
 from warmfront.bench.run import cold_stages as stages
 from warmfront.bench.run.accounting import pss_bytes
 from warmfront.bench.run.emulator_process import Control, EmulatorError
@@ -152,10 +152,10 @@ class Session:
         checks = self._checks()
         return Result(
             kind="cold",
-            created=results.now_iso(),
+            created=provenance.now_iso(),
             command=self.options.command,
-            machine=results.machine(),
-            versions=results.versions(),
+            machine=provenance.machine(),
+            versions=provenance.versions(),
             backing={name: about for name, about in sites.backing.items() if about},
             settings=self._settings(),
             validity=Validity(all(check.passed for check in checks), checks),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from warmfront import results
+from warmfront import provenance, results
 from warmfront.bench.load.workloads import Variant, Workload
 from warmfront.bench.statistics import summary
 from warmfront.results import Check, Result, Summary, Validity
@@ -41,10 +41,10 @@ def result_of(
         measured.warnings.append("--quick: few samples and wide intervals; leave it out for figures to quote")
     return Result(
         kind="bench",
-        created=results.now_iso(),
+        created=provenance.now_iso(),
         command=options.command,
-        machine=results.machine(),
-        versions=results.versions(),
+        machine=provenance.machine(),
+        versions=provenance.versions(),
         backing=measured.backing,
         settings=_settings(options, measured, meter, floor)
         | {"descriptions": {own.name: own.description for own in workloads}},
