@@ -1,0 +1,1 @@
+"""A lab bench for API handlers on AWS Lambda: emulator, benchmark, failure lab."""

@@ -303,7 +303,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     validity: Validity = Validity()
     variants: tuple[Variant, ...] = ()
     blocks: tuple[Block, ...] = ()
-    set_aside: tuple[Block, ...] = ()  # what the machine stalled in; each was measured again, and only that counts
+    # Blocks in which the machine stalled; each was measured again, and only that counts.
+    rerun: tuple[Block, ...] = msgspec.field(default=(), name="set_aside")
     summaries: tuple[Summary, ...] = ()
     cold: tuple[Cold, ...] = ()
     comparisons: tuple[Comparison, ...] = ()

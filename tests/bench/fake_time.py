@@ -1,4 +1,4 @@
-"""A loop whose time is simulated, and a server on it: seconds of load in a moment, the same every time. Knows no load generator."""
+"""A loop whose time is simulated, and a server on it: seconds of load in a moment, the same every time."""
 
 import asyncio
 import selectors

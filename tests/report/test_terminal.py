@@ -54,7 +54,7 @@ def test_ratios_stand_above_the_aim_with_their_intervals(bench: Result) -> None:
     assert line(text, "A/A product pooled").count("–") == 6
 
 
-def test_what_was_set_aside_stands_beside_what_counts(bench: Result) -> None:
+def test_a_rerun_block_stands_beside_what_counts(bench: Result) -> None:
     assert "stalled blocks too" not in terminal.render(bench)
     first = figures.Index.of(bench).warm_workloads()[0]
     rows = [row for row in bench.comparisons if row.workload == first and not row.same_variant]

@@ -1,0 +1,1 @@
+"""Measures an API: load generation, interleaved blocks, statistics, sizing, cold starts, the emulator's own overhead."""

@@ -1,4 +1,4 @@
-"""`warmfront cold` as the command line composes it: the template gives events, the bench measures, the report shows."""
+"""`warmfront cold`: breaks cold starts down by way to start and by stage."""
 
 import argparse
 import re

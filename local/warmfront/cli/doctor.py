@@ -1,4 +1,4 @@
-"""`warmfront doctor` on the command line: a template in, findings and an exit status out. Knows no rule."""
+"""`warmfront doctor`: finds dangerous defaults and contradictions in a template."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`warmfront lab`: lists the experiments, runs them, prints the verdicts and writes them as a result. Breaks nothing itself."""
+"""`warmfront lab`: lists experiments, runs them, prints the verdicts and writes them as a result."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""`warmfront report`: a saved result on the terminal, as a page, as pictures. Measures nothing."""
+"""`warmfront report`: shows a saved result on the terminal, as a page or as pictures."""
 
 import argparse
 import sys

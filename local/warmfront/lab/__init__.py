@@ -1,0 +1,1 @@
+"""Injects faults into an API's servers and processes, and judges which variant withstands them."""

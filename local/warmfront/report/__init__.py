@@ -1,0 +1,1 @@
+"""Shows saved results: the verdict, tables on a terminal, a page, pictures."""

@@ -8,9 +8,9 @@ from warmfront.bench.run.checks import (
     LATENESS_SHARE,
     all_checks,
     is_stalled,
+    rerun_warnings,
     slow_share,
     sweep_checks,
-    told_of_set_aside,
 )
 from warmfront.bench.run.options import BenchOptions
 from warmfront.results import Block, Check, Cold, LoadPoint, Sweep
@@ -55,13 +55,13 @@ def check(
     cold: int = 30,
     options: BenchOptions = OPTIONS,
     late_ns: Sequence[int] = (),
-    set_aside: Sequence[Block] = (),
+    rerun: Sequence[Block] = (),
 ) -> Check:
     samples = tuple({"spawn_to_first_byte": 100.0} for _ in range(cold))
     found = all_checks(
         options,
         blocks,
-        set_aside=set_aside,
+        rerun=rerun,
         baseline="naive",
         counted=["product"],
         cold=[Cold("Naive", "naive", cold, samples)],
@@ -176,13 +176,13 @@ def test_a_block_is_stalled_beyond_a_tenth_of_its_time(share: float | None, stal
     assert is_stalled(block("pooled", 0, stalled=share)) is stalled
 
 
-def test_an_error_in_what_was_set_aside_is_not_lost() -> None:
-    failed = check("errors", run(), set_aside=[block("pooled", 3, errors=1, stalled=0.5)])
+def test_an_error_in_a_rerun_block_is_not_lost() -> None:
+    failed = check("errors", run(), rerun=[block("pooled", 3, errors=1, stalled=0.5)])
     assert (failed.passed, failed.figure) == (False, 1)
-    assert check("errors", run(), set_aside=[block("pooled", 3, stalled=0.5)]).passed
+    assert check("errors", run(), rerun=[block("pooled", 3, stalled=0.5)]).passed
 
 
-def test_what_was_set_aside_is_told_with_its_number() -> None:
-    assert told_of_set_aside([]) == []
-    (told,) = told_of_set_aside([block("pooled", 1), block("naive", 1), block("pooled", 4)])
-    assert told.startswith("3 blocks were measured again (product pooled 2, product naive 1)")
+def test_rerun_blocks_are_counted_in_a_warning() -> None:
+    assert rerun_warnings([]) == []
+    (told,) = rerun_warnings([block("pooled", 1), block("naive", 1), block("pooled", 4)])
+    assert told.startswith("3 blocks re-run (product pooled 2, product naive 1)")

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
-from warmfront.bench.statistics.summary import MIB, figures_of, summarise, summarise_cold, with_set_aside
+from warmfront.bench.statistics.summary import MIB, figures_of, summarise, summarise_cold, with_reruns
 from warmfront.results import Block, Cold, Comparison, Summary
 
 BOTH = ("naive", "pooled")
@@ -115,9 +115,9 @@ def test_rounds_that_are_no_pairs_have_no_row_of_their_own() -> None:
     assert not [row for row in summarise(run(rounds=1), BOTH)[1] if row.metric.endswith("_rounds")]
 
 
-def test_what_was_set_aside_has_comparisons_of_its_own() -> None:
+def test_a_rerun_block_has_comparisons_of_its_own() -> None:
     slow = block("pooled", 2, [90_000] * 5)
-    rows = with_set_aside(run(), [slow], BOTH)
+    rows = with_reruns(run(), [slow], BOTH)
     _, counted = summarise(run(), BOTH)
     assert {row.metric for row in rows} >= {"p50_all", "p99_all", "throughput_all"}
     assert {(row.baseline, row.candidate) for row in rows} == {("naive", "pooled")}
@@ -126,9 +126,9 @@ def test_what_was_set_aside_has_comparisons_of_its_own() -> None:
     assert against(rows, "naive", "pooled", "p50_all").ratio == pytest.approx(10.0)
 
 
-def test_where_nothing_was_set_aside_nothing_is_repeated() -> None:
-    assert with_set_aside(run(), [], BOTH) == ()
-    assert with_set_aside(run(), [block("hello-world", 0, [1000])], BOTH) == (), "the floor is compared with nothing"
+def test_where_nothing_was_rerun_nothing_is_repeated() -> None:
+    assert with_reruns(run(), [], BOTH) == ()
+    assert with_reruns(run(), [block("hello-world", 0, [1000])], BOTH) == (), "the floor is compared with nothing"
 
 
 def test_every_variant_is_compared_with_itself() -> None:

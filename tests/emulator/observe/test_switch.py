@@ -110,4 +110,4 @@ def test_the_cost_is_measured_off_beside_on_and_over_the_limit_it_says_so(
     assert cost.show(modes) == 1
     shown = capsys.readouterr().out.splitlines()
     assert "9.8" in shown[-3]
-    assert "set aside because the machine stalled: 4" in shown[-1]
+    assert "left out because the machine stalled: 4" in shown[-1]

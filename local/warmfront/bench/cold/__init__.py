@@ -1,1 +1,1 @@
-"""Cold starts taken apart and compared: ways to start, imports, ramps, thaws. Reaches the emulator over HTTP alone."""
+"""Measures cold starts: ways to start, imports, ramps and thaws, through an emulator over HTTP."""

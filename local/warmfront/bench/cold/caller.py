@@ -1,4 +1,4 @@
-"""One invocation after another over one kept connection, each with its times. Knows the Invoke API's bytes and no function."""
+"""Invokes one function again and again over one kept connection, and times each invocation."""
 
 import json
 import socket

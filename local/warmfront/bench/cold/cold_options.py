@@ -1,4 +1,4 @@
-"""What was asked of `warmfront cold`. Knows no emulator, no template and no load."""
+"""The options of `warmfront cold`."""
 
 from dataclasses import dataclass
 from pathlib import Path

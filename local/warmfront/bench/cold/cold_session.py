@@ -1,4 +1,4 @@
-"""A whole run of `warmfront cold` in its order: set up, cold starts in turns, crowds, anatomies, verdict. Shows nothing."""
+"""Runs `warmfront cold` in its order: set-up, cold starts in turns, crowds, import trees, validity."""
 
 import os
 import random

@@ -1,6 +1,6 @@
-"""Connections seen from the servers' side: how many were ever opened, and closing those that idle, as a network between does.
+"""Counts connections on the servers' side, and closes idle ones as a network between would.
 
-Knows Postgres' statistics and Redis' CLIENT KILL, and nothing of who connects.
+Postgres' statistics and Redis' CLIENT KILL do it.
 """
 
 import asyncio

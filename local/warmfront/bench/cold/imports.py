@@ -1,4 +1,4 @@
-"""From what a process noted of its imports to a tree by package and the import to look at first. Pure; starts nothing.
+"""Builds a tree of imports by package from what one process recorded, and finds the import to improve first.
 
 A module's own time is what its import took less the imports it set off. Several processes are noted; each module counts with the
 median of its times, so that one disturbed process draws no false picture.

@@ -1,6 +1,6 @@
-"""One function's init from inside: runs an emulator that takes processes apart, and reads what they noted. Times nothing itself.
+"""Records one function's init from inside its process: imports, module code and the first invocation's waits.
 
-Its environments are slower than others and nobody's figures but their own tree come from them.
+Recording slows these environments down, so only the import tree comes from them and no other figure.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""A jump of load from nothing to many callers at once, followed through time: for each way to start and each function.
+"""Follows a jump of load from nothing to many callers through time, for each way to start and each function.
 
 Closed loop: each caller asks again as soon as it is answered, so there are as many requests under way as callers.
 """

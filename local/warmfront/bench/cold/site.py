@@ -1,4 +1,4 @@
-"""The emulators of one run, one for each way to start, over one set of backing services. Measures nothing."""
+"""Starts the emulators of one run, one for each way to start, over one set of backing services."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The first invocation after a pause, beside a warm one: pauses that are waited for, and long ones whose effect is brought about.
+"""Measures the first invocation after a pause beside a warm one: short pauses by waiting, long ones by their effect.
 
 After 350 s AWS drops idle flows. Here that is done to the connections themselves, so that nobody has to wait ten minutes.
 """

@@ -1,4 +1,4 @@
-"""One HTTP connection with at most one exchange in flight on it. Knows nothing of schedules, samples or variants."""
+"""One HTTP connection with at most one exchange in flight."""
 
 import asyncio
 import json

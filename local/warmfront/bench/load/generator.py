@@ -1,4 +1,4 @@
-"""The load generator's two loops: closed (N workers) and open (a schedule). Knows nothing of variants or statistics.
+"""The load generator's two loops: closed (N workers) and open (a schedule).
 
 Every exchange that was begun becomes one sample, whatever became of it. Latency is counted from the time it was due: in
 the closed loop that is when it was sent.

@@ -1,6 +1,6 @@
-"""The load generator as a process of its own: what the session says to it over a pipe, and what runs behind the pipe.
+"""Runs the load generator in a process of its own, controlled over a pipe.
 
-Commands and answers are JSON lines; samples follow their answer as plain 64-bit integers. Knows nothing of statistics.
+Commands and answers are JSON lines; samples follow their answer as plain 64-bit integers.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""When the exchanges of an open loop are due, and waiting for that moment. Knows nothing of requests or connections."""
+"""Computes when the requests of an open loop are due, and waits for those moments."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Requests as bytes: values drawn from a seed fill a workload's templates. Knows nothing of sockets or clocks."""
+"""Renders requests as bytes: values drawn from a seed fill a workload's templates."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""A block of load: what is planned and what was recorded. Knows nothing of sockets or of statistics."""
+"""A block of load: its plan and its recording."""
 
 from array import array
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The scheduler's time slice of this process. Knows one system call, and nothing of load.
+"""Sets this process's time slice in Linux' scheduler.
 
 A task that asks for shorter slices is served sooner when it wakes, and gets no more of the processor for it: since Linux
 6.12 anybody may ask (docs.kernel.org/scheduler/sched-eevdf.html; sched_setattr(2), `sched_runtime`). Older kernels take

@@ -1,4 +1,4 @@
-"""The workload file: what is asked of which variant, read from TOML and checked. Knows no sockets and no shop."""
+"""Reads and checks a workload file: TOML that says which requests each variant gets."""
 
 import re
 from dataclasses import dataclass, field

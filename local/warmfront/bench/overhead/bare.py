@@ -1,4 +1,4 @@
-"""A bare Starlette route under uvicorn with the emulator's own server settings: what the emulator is measured against."""
+"""A bare Starlette route under uvicorn with the emulator's server settings, for comparison."""
 
 import socket
 

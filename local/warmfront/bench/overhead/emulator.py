@@ -1,7 +1,6 @@
-"""`make bench-emulator`: the emulator's own cost per warm invocation beside a bare Starlette route, interleaved in one run, and
-how long it takes to start.
+"""`warmfront overhead emulator`: what a warm invocation costs the emulator, beside a bare Starlette route in one run.
 
-`make bench-peer` adds the fastest peer known to the same run.
+It also times the start. `make bench-peer` adds the fastest peer known to the same run.
 """
 
 import random

@@ -113,7 +113,7 @@ class Mode:
     errors: int = 0
     usual: Usual = field(default_factory=Usual)
     stalled: int = 0
-    """Pairs that were set aside."""
+    """Pairs left out because the machine stalled."""
 
     def run(
         self,
@@ -252,7 +252,7 @@ def show(modes: list[Mode]) -> int:
             )
             over = over or percent > LIMITS_PERCENT[mode.name]
     print(
-        f"errors: {sum(mode.errors for mode in modes)}; pairs set aside because the machine stalled:"
+        f"errors: {sum(mode.errors for mode in modes)}; pairs left out because the machine stalled:"
         f" {sum(mode.stalled for mode in modes)}; CPU us: what an invocation costs the emulator's process more;"
         " scrape: CPU time of one, right after the load"
     )

@@ -1,4 +1,4 @@
-"""The peer: serverless-offline on osls with the same two handlers, installed by `make bench-peer` and by nothing else."""
+"""Starts serverless-offline on osls with the same two handlers, as `make bench-peer` installs it."""
 
 import os
 import shutil

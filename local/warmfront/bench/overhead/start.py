@@ -1,4 +1,4 @@
-"""How long `warmfront serve` takes from nothing to its first answer, a cold start included. Knows no load and no peers."""
+"""Times `warmfront serve` from its start to its first answer, a cold start included."""
 
 import http.client
 import statistics

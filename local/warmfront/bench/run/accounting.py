@@ -1,4 +1,4 @@
-"""CPU seconds and memory of the processes behind an API, by part. Knows pids and /proc, nothing of load or variants."""
+"""Reads CPU seconds and memory of the processes behind an API, by part."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""One block, one cold start: load and accounts of one variant, brought together. Knows no order of things and no verdict."""
+"""Measures one block or one cold start: load on one variant, with the CPU and memory it took."""
 
 from dataclasses import dataclass, field, replace
 from typing import Self

@@ -1,4 +1,4 @@
-"""How long a run may take, and who may have how much of that. Knows nothing of what is run."""
+"""Shares a run's time budget among its parts."""
 
 import math
 import time

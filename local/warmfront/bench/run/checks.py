@@ -1,4 +1,4 @@
-"""Whether a run may be believed: each condition with its figure, its limit and what to do. Knows only what was recorded."""
+"""Checks whether a run is valid: each condition with its figure, its limit and what to do."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,15 +22,15 @@ def all_checks(
     options: BenchOptions,
     blocks: Sequence[Block],
     *,
-    set_aside: Sequence[Block] = (),
+    rerun: Sequence[Block] = (),
     baseline: str,
     counted: Sequence[str],
     cold: Sequence[Cold],
     late_ns: Sequence[int],
 ) -> tuple[Check, ...]:
-    """`counted`: the workloads that are split into `options.blocks` blocks. An error in what is set aside is one too."""
+    """`counted`: the workloads that are split into `options.blocks` blocks. Errors in blocks that were re-run count too."""
     main = [block for block in blocks if block.workload in counted]
-    checks = [errors([*blocks, *set_aside], baseline), stationary(main), spins(main), stalls(main)]
+    checks = [errors([*blocks, *rerun], baseline), stationary(main), spins(main), stalls(main)]
     checks.append(block_count(main, options))
     if options.rate is None and any(block.environments is not None for block in blocks):
         checks.append(environments(blocks, options.workers))
@@ -111,14 +111,14 @@ def stalls(blocks: Sequence[Block]) -> Check:
     return Check("stalled blocks", round(share, 4), STALLED_BLOCKS, "of blocks", passed, advice)
 
 
-def told_of_set_aside(blocks: Sequence[Block]) -> list[str]:
+def rerun_warnings(blocks: Sequence[Block]) -> list[str]:
     if not blocks:
         return []
     counts = Counter(f"{block.workload} {block.variant}" for block in blocks)
     where = ", ".join(f"{name} {count}" for name, count in counts.items())
     return [
-        f"{len(blocks)} blocks were measured again ({where}): for more than {STALLED:.0%} of each the machine ran at less"
-        " than a third of its speed; a pulse beside the load decides, never a latency"
+        f"{len(blocks)} blocks re-run ({where}): the machine stalled for more than {STALLED:.0%} of each"
+        " (detected by a CPU heartbeat, independent of latency)"
     ]
 
 

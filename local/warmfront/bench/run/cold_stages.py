@@ -1,4 +1,4 @@
-"""A cold start as stages that follow each other, from milestones taken by three processes. Pure; knows no emulator.
+"""Splits a cold start into stages that follow each other, from milestones recorded by three processes.
 
 Milestones are CLOCK_MONOTONIC nanoseconds of the emulator (spawned, ready, first invoke and response), of the environment
 itself (bootstrap, client, imports done, spans) and of the caller (sent, first byte). A stage is what lies between two of them.

@@ -1,4 +1,4 @@
-"""An emulator as a child process, and its control surface. Knows HTTP and a pid, and nothing of what is emulated."""
+"""Starts an emulator as a child process and controls it over HTTP."""
 
 import collections
 import http.client

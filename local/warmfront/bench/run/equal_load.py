@@ -1,4 +1,4 @@
-"""Environments, memory and dollars of variants that are offered the same rate. Knows stretches of load, and no order of a run.
+"""Compares environments, memory and cost of variants that are offered the same rate.
 
 Concurrency is rate times latency: whoever answers slowly needs more environments, each with its memory and its connection.
 """

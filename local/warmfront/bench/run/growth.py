@@ -1,4 +1,4 @@
-"""The same reads over more rows and beside more environments, and the order each figure grows in. Knows no table."""
+"""Measures the same reads over more rows and beside more environments, and fits how each figure grows."""
 
 import random
 import tempfile

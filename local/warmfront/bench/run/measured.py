@@ -10,11 +10,11 @@ from .servers import Distance
 
 @dataclass(slots=True)
 class Measured:
-    """Filled while a session runs; `set_aside` were hit by a machine stall and measured again."""
+    """Filled while a session runs; `rerun` were hit by a machine stall and measured again."""
 
     blocks: list[Block] = field(default_factory=list)
     floor_blocks: list[Block] = field(default_factory=list)
-    set_aside: list[Block] = field(default_factory=list)
+    rerun: list[Block] = field(default_factory=list)
     cold: list[Cold] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     backing: dict[str, object] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a load at an offered rate did: one point of a curve, the knee, the models' curves. Knows no process and no variant."""
+"""Evaluates load at an offered rate: one point of a curve, the knee, and the models' curves."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -26,14 +26,14 @@ def result_of(
     floor = _floor(measured)
     names = [variant.name for variant in variants]
     summaries, comparisons = summary.summarise(measured.blocks, names, floor=floor, seed=options.seed)
-    comparisons += summary.with_set_aside(measured.blocks, measured.set_aside, names, seed=options.seed)
+    comparisons += summary.with_reruns(measured.blocks, measured.rerun, names, seed=options.seed)
     floor_names = list({block.variant: None for block in measured.floor_blocks})
     floor_rows, _ = summary.summarise(measured.floor_blocks, floor_names, seed=options.seed)
     cold_rows, cold_comparisons = summary.summarise_cold(measured.cold, seed=options.seed)
     equal = measured.equal
     found = _checks(options, measured, meter, workloads, names[0])
     measured.warnings += _failures(meter)
-    measured.warnings += checks.told_of_set_aside(measured.set_aside)
+    measured.warnings += checks.rerun_warnings(measured.rerun)
     if (slow := checks.slow_share(measured.blocks)) > 0:
         told = f"{slow:.0%} of the blocks ran while the machine was {checks.SLOW_SPIN} times slower than at its best"
         measured.warnings.append(f"{told}: ratios hold, absolute figures are worse than they need be")
@@ -53,7 +53,7 @@ def result_of(
             results.Variant(v.name, v.prefix, v.function, v.description, v.complexity, v.best_for) for v in variants
         ),
         blocks=(*measured.blocks, *measured.floor_blocks),
-        set_aside=tuple(measured.set_aside),
+        rerun=tuple(measured.rerun),
         summaries=(
             *summaries,
             *_reported(options, measured, workloads[0], names),
@@ -87,7 +87,7 @@ def _checks(
     return checks.all_checks(
         options,
         measured.blocks,
-        set_aside=measured.set_aside,
+        rerun=measured.rerun,
         baseline=baseline,
         counted=[workload.name for workload in workloads if workload.counted],
         cold=measured.cold,

@@ -1,4 +1,4 @@
-"""The machine's own pulse: one small computation over and over on every processor while a block runs. Knows no load.
+"""Detects machine stalls by a CPU heartbeat: one small computation repeated on every processor during a block.
 
 A hypervisor that takes processors away, or lets them run at a tenth of their speed, need not tell its guest: steal in
 /proc/stat is a courtesy. It shows in the processor time that a computation takes which is always the same. Waiting for

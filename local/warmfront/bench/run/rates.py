@@ -1,4 +1,4 @@
-"""The part of a run that offers rates: capacity, knee, sweep, equal load. Knows the order of its stretches, and no verdict."""
+"""Runs the parts of a benchmark that offer rates: capacity, knee, sweep, equal load."""
 
 import os
 import random

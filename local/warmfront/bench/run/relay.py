@@ -1,7 +1,6 @@
-"""A network round trip between handlers and backing services, without root: bytes pass through a process that holds them
-back. Knows sockets and a delay, and nothing of what is said through them.
+"""Adds a network round trip between handlers and backing services, without root: a process holds bytes back.
 
-Its own loop on epoll and a timerfd: event loops round their timers to whole milliseconds, more than the round trip itself.
+It has a loop of its own on epoll and a timerfd: event loops round their timers to whole milliseconds, more than the round trip itself.
 """
 
 import contextlib

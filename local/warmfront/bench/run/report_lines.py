@@ -1,4 +1,4 @@
-"""Lambda's REPORT lines, as text or as JSON, from a log of CloudWatch or of the emulator. Knows text, and no function."""
+"""Reads Lambda's REPORT lines, as text or JSON, from a log of CloudWatch or of the emulator."""
 
 import json
 import re

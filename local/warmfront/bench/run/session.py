@@ -223,8 +223,8 @@ class Session:
         """
         expected = self._expected(entry)
         block = meter.block(entry.site, entry.workload, entry.variant, plan, index=index, expected=expected)
-        while checks.is_stalled(block) and sum(map(entry.names, self.measured.set_aside)) < count // 2:
-            self.measured.set_aside.append(block)
+        while checks.is_stalled(block) and sum(map(entry.names, self.measured.rerun)) < count // 2:
+            self.measured.rerun.append(block)
             plan = replace(plan, seed=f"{plan.seed} again")  # what was written once is not written anew
             block = meter.block(entry.site, entry.workload, entry.variant, plan, index=index, expected=expected)
         return block

@@ -1,0 +1,1 @@
+"""Queueing formulas, capacity plans and Lambda prices."""

@@ -1,4 +1,4 @@
-"""What a rate and service times ask for: concurrency, connections, time-outs. Knows the formulas, and no command line."""
+"""Works out concurrency, connections and timeouts from a rate and service times."""
 
 import math
 from dataclasses import dataclass, replace

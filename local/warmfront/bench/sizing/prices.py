@@ -1,4 +1,4 @@
-"""What an invocation costs at the prices of a dated file. Knows durations and gigabytes, and nothing of how they were measured."""
+"""Computes what Lambda bills for a duration and a memory size, at the prices of a dated file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

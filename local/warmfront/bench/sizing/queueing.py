@@ -1,4 +1,4 @@
-"""Queueing formulas and the simulation they are held against. Knows rates and times, and nothing of Lambda or Postgres.
+"""Queueing formulas, and the simulation that checks them.
 
 Kleinrock, Queueing Systems (1975); Allen, Probability, Statistics and Queueing Theory (1990); Harchol-Balter, Performance
 Modeling and Design (2013); Gunther, Guerrilla Capacity Planning (2007).

@@ -1,0 +1,1 @@
+"""Percentiles, intervals, comparisons of variants and of results."""

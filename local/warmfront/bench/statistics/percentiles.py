@@ -1,4 +1,4 @@
-"""Percentiles and their intervals from blocks of samples. Knows nothing of workloads, results or clocks.
+"""Percentiles and their confidence intervals from blocks of samples.
 
 A percentile here is the nearest rank (the inverse of the empirical distribution): the smallest sample that at least the
 share q of all samples do not exceed. So every printed latency is one that some request had.

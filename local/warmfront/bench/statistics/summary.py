@@ -1,4 +1,4 @@
-"""Blocks and cold starts in, summaries and comparisons out. Knows the result's records, not how they were measured."""
+"""Turns blocks and cold starts into summaries and comparisons with intervals."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,12 +69,12 @@ def summarise(
     return tuple(summaries), tuple(comparisons)
 
 
-def with_set_aside(
-    blocks: Sequence[Block], set_aside: Sequence[Block], variants: Sequence[str], *, seed: int = 0
+def with_reruns(
+    blocks: Sequence[Block], rerun: Sequence[Block], variants: Sequence[str], *, seed: int = 0
 ) -> tuple[Comparison, ...]:
-    """The comparisons as they would be had nothing been set aside, as `<metric>_all`; only where something was."""
-    touched = {block.workload for block in set_aside if block.variant in variants}
-    every = [block for block in (*blocks, *set_aside) if block.workload in touched and block.variant in variants]
+    """The comparisons with the blocks that were re-run included, as `<metric>_all`; only for workloads that had some."""
+    touched = {block.workload for block in rerun if block.variant in variants}
+    every = [block for block in (*blocks, *rerun) if block.workload in touched and block.variant in variants]
     _, comparisons = summarise(every, variants, seed=seed)
     return tuple(
         replace(row, metric=f"{row.metric}_all")

@@ -49,8 +49,8 @@ def measured(session: Session, meter: Meter, *, variant: str = "pooled", count: 
 def test_the_first_calm_block_counts_and_the_others_are_kept(session: Session) -> None:
     meter = Meter(0.4, 0.2, 0.05)
     assert measured(session, meter).order == 2
-    assert [block.order for block in session.measured.set_aside] == [0, 1]
-    assert {block.index for block in session.measured.set_aside} == {3}
+    assert [block.order for block in session.measured.rerun] == [0, 1]
+    assert {block.index for block in session.measured.rerun} == {3}
 
 
 def test_what_is_asked_again_is_asked_with_values_of_its_own(session: Session) -> None:
@@ -68,14 +68,14 @@ def test_a_calm_block_and_one_of_which_nothing_is_known_are_measured_once(
     meter = Meter(stalled)
     measured(session, meter)
     assert len(meter.plans) == 1
-    assert session.measured.set_aside == []
+    assert session.measured.rerun == []
 
 
 def test_half_as_many_again_is_the_most_and_each_variant_has_its_own(session: Session) -> None:
     meter = Meter(*[0.9] * 20)
     assert measured(session, meter, count=6).stalled == 0.9
-    assert len(session.measured.set_aside) == 3
+    assert len(session.measured.rerun) == 3
     measured(session, meter, count=6)
-    assert len(session.measured.set_aside) == 3, "what is left stalled is a matter for the checks"
+    assert len(session.measured.rerun) == 3, "what is left stalled is a matter for the checks"
     measured(session, meter, variant="naive", count=6)
-    assert len(session.measured.set_aside) == 6
+    assert len(session.measured.rerun) == 6
