@@ -72,6 +72,9 @@ _KINDS = {name: {"Unit": unit.value, "StorageResolution": 60} for name, unit in 
 _DEFINITIONS = {name: {"Name": name, "Unit": unit.value} for name, unit in UNITS.items()}
 
 DIRECTIVES_MAX = 200
+# Of one metric in one line; CloudWatch discards a line with more. docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/
+# CloudWatch_Embedded_Metric_Format_Specification.html, "Metric values" (read 2026-12-01)
+VALUES_MAX = 100
 
 
 class Emf(AmazonCloudWatchEMFProvider):
@@ -152,15 +155,20 @@ metrics = Metrics(provider=emf)
 
 
 def measure(name: str, value: float) -> None:
-    """One value for the EMF line of this invocation.
+    """One value for the EMF line of this invocation, or for one of several: a line takes 100 values of each metric.
 
     What Metrics.add_metric would do, without checking a name and a unit of ours each time: 0.4 us instead of 5.
     """
     metric = emf.metric_set.get(name)
     if metric is None:
         emf.metric_set[name] = {**_KINDS[name], "Value": [value]}
+        return
+    values = metric["Value"]
+    if len(values) == VALUES_MAX:
+        metrics.flush_metrics()
+        emf.metric_set[name] = {**_KINDS[name], "Value": [value]}
     else:
-        metric["Value"].append(value)
+        values.append(value)
 
 
 def describe(**facts: object) -> None:
