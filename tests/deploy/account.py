@@ -72,7 +72,8 @@ class Account:
         """Without SAM CLI, a packaged template: for the many ways in which parameters can be combined."""
         client = self.client("cloudformation")
         given = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
-        names = {"StackName": stack, "ChangeSetName": "made"}
+        # moto finds a change set by its name alone, whatever the stack.
+        names = {"StackName": stack, "ChangeSetName": f"made-{stack}"}
         body = json.dumps(template)
         client.create_change_set(**names, ChangeSetType="CREATE", TemplateBody=body, Parameters=given)
         client.execute_change_set(**names)

@@ -1,7 +1,6 @@
 """What an operator expects of the deployed stack: who may do what, where it logs, what it costs when it goes wrong."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,52 +159,7 @@ def test_the_api_is_throttled_and_logs_one_line_of_json_per_request(deployment: 
     line = stage["AccessLogSettings"]["Format"]
     assert "\n" not in line
     assert {"requestId", "route", "status", "latencyMs", "invocation"} <= json.loads(line).keys()
-    assert unknown_variables(line) == set()
     assert set(stage["RouteSettings"]) <= set(operations(deployment))
-
-
-# docs.aws.amazon.com/apigateway/latest/developerguide/http-api-logging-variables.html, as far as one could want them
-LOGGED = {
-    *(
-        "requestTime",
-        "requestId",
-        "routeKey",
-        "path",
-        "protocol",
-        "httpMethod",
-        "stage",
-        "status",
-        "apiId",
-        "domainName",
-    ),
-    *(
-        "responseLatency",
-        "responseLength",
-        "dataProcessed",
-        "error.message",
-        "error.messageString",
-        "error.responseType",
-    ),
-    *(
-        "integrationLatency",
-        "integrationStatus",
-        "integrationErrorMessage",
-        "integration.requestId",
-        "integration.error",
-    ),
-    *("integration.integrationStatus", "integration.latency", "integration.status"),
-    *("authorizer.error", "identity.sourceIp", "identity.userAgent"),
-}
-
-
-def unknown_variables(line: str) -> set[str]:
-    used = set(re.findall(r"\$context\.([A-Za-z.]+)", line))
-    return {name for name in used if name not in LOGGED and not name.startswith("authorizer.claims.")}
-
-
-def test_a_variable_that_only_rest_apis_have_is_found() -> None:
-    """It is logged as "-", for ever."""
-    assert unknown_variables('{"trace":"$context.xrayTraceId","route":"$context.routeKey"}') == {"xrayTraceId"}
 
 
 def test_the_api_gives_up_after_its_functions_do(deployment: Deployment) -> None:

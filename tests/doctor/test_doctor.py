@@ -131,6 +131,10 @@ VARIABLE_MISTAKES: list[tuple[dict[str, str | None], str]] = [
     ({"DATABASE_URL": "postgresql://app:hunter2@db.internal/orders"}, "secret-in-environment"),
     ({"PAYMENT_API_KEY": "sk-12345"}, "secret-in-environment"),
     ({"DATABASE_URL": "postgresql://db.internal/orders?sslmode=disable"}, "no-tls"),
+    ({"DB_SSL": "disable"}, "no-tls"),
+    ({"PGSSLMODE": "prefer"}, "no-tls"),
+    ({"DATABASE_SSLMODE": "require"}, "tls-unverified"),
+    ({"REDIS_URL": "redis://cache.internal:6379"}, "no-tls"),
 ]
 
 
@@ -301,13 +305,81 @@ def test_units_are_read_from_names(tmp_path: Path, name: str, value: str, second
     assert (acquire.value if acquire else None) == seconds
 
 
-@pytest.mark.parametrize("environment", ["local", "prod"])
+OWN = {
+    "CursorKey": "a key of the test's own",
+    "JwtIssuer": "https://id.example",
+    "JwtAudience": "shop",
+    "DatabaseEndpoint": "db.example:5432",
+    "RedisUrl": "rediss://cache.example:6379/0",
+}
+PROXY = {"ReservedConcurrency": "0", "DatabaseProxy": "proxy", "DatabaseProxyId": "prx-1"}
+
+
+def own_mistakes(environment: str, **parameters: str) -> list[str]:
+    given = OWN if environment == "local" else {**OWN, "DatabaseLogin": "arn:secret"}
+    from_file = read_parameter_overrides(ROOT / "samconfig.toml", environment)
+    template = load_template(ROOT / "template.yaml", parameters={**given, **from_file, **parameters})
+    return [each.rule for each in examine(template, Limits()) if each.severity is not Severity.ADVICE]
+
+
+@pytest.mark.parametrize("environment", ["local", "default", "prod"])
 def test_our_own_template_has_no_mistake(environment: str) -> None:
-    asked_for = {"CursorKey": "a key of the test's own", "JwtIssuer": "https://id.example", "JwtAudience": "shop"}
-    given = read_parameter_overrides(ROOT / "samconfig.toml", environment)
-    template = load_template(ROOT / "template.yaml", parameters={**asked_for, **given})
-    mistakes = [finding for finding in examine(template, Limits()) if finding.severity is not Severity.ADVICE]
-    assert mistakes == []
+    assert own_mistakes(environment) == []
+    assert own_mistakes(environment, **PROXY) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rules"),
+    [
+        ({"ReservedConcurrency": "0"}, {"concurrency-unbounded"}),
+        ({"ReservedConcurrency": "60"}, {"connections-over-limit"}),
+        ({"DatabaseTls": "disable"}, {"no-tls"}),
+        ({"RedisUrl": "redis://cache.example:6379/0"}, {"no-tls"}),
+    ],
+)
+def test_a_mistake_in_the_parameters_of_prod_is_found(parameters: dict[str, str], rules: set[str]) -> None:
+    assert set(own_mistakes("prod", **parameters)) == rules
+
+
+def test_an_unbounded_function_is_worse_in_production_and_bounded_by_a_proxy(tmp_path: Path) -> None:
+    document = good()
+    del document["Resources"]["Orders"]["Properties"]["ReservedConcurrentExecutions"]
+    variables(document)["APP_ENV"] = "production"
+    (finding,) = examined(tmp_path, document)
+    assert (finding.rule, finding.severity) == ("concurrency-unbounded", Severity.WARNING)
+    proxy = "postgresql://app@shop.proxy-abc123.eu-central-1.rds.amazonaws.com:5432/orders"
+    variables(document)["DATABASE_URL"] = proxy
+    assert examined(tmp_path, document) == []
+
+
+def with_api(**properties: Any) -> dict[str, Any]:
+    document = good()
+    document["Resources"]["Api"] = {"Type": "AWS::Serverless::HttpApi", "Properties": properties}
+    document["Resources"]["Orders"]["Properties"]["Events"]["Get"]["Properties"]["ApiId"] = {"Ref": "Api"}
+    return document
+
+
+def test_a_variable_of_rest_apis_in_an_http_apis_access_log_is_found(tmp_path: Path) -> None:
+    line = '{"id":"$context.requestId","sub":"$context.authorizer.claims.sub","ip":"$context.identity.sourceIp"'
+    settings = {"DestinationArn": "arn:aws:logs:us-east-1:123456789012:log-group:api"}
+    document = with_api(AccessLogSettings={**settings, "Format": line + ',"trace":"$context.xrayTraceId"}'})
+    (finding,) = examined(tmp_path, document)
+    assert finding.rule == "access-log-variable"
+    assert "$context.xrayTraceId," in finding.message
+    assert examined(tmp_path, with_api(AccessLogSettings={**settings, "Format": line + "}"})) == []
+
+
+def test_a_change_that_any_token_may_make_is_worth_a_thought(tmp_path: Path) -> None:
+    configuration = {"issuer": "https://id.example", "audience": ["shop"]}
+    jwt = {"JwtConfiguration": configuration, "IdentitySource": "$request.header.Authorization"}
+    document = with_api(Auth={"DefaultAuthorizer": "Jwt", "Authorizers": {"Jwt": jwt}})
+    event = document["Resources"]["Orders"]["Properties"]["Events"]["Get"]["Properties"]
+    assert examined(tmp_path, document) == []  # a GET
+    event["Method"] = "PATCH"
+    (finding,) = examined(tmp_path, document)
+    assert (finding.rule, finding.severity) == ("no-scope", Severity.ADVICE)
+    event["Auth"] = {"AuthorizationScopes": ["orders/write"]}
+    assert examined(tmp_path, document) == []
 
 
 def run(*arguments: str) -> int:

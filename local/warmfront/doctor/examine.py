@@ -1,4 +1,4 @@
-"""All rules over one template, worst first. Knows the rules' order and nothing of what they look for."""
+"""Applies every rule to one template and sorts the findings, worst first."""
 
 from warmfront.doctor import rules_function, rules_template
 from warmfront.doctor.finding import Finding, Limits

@@ -1,4 +1,4 @@
-"""What the doctor found and what it was told. Knows no rule and no template."""
+"""A finding of the doctor, and the limits of the account and the database that it assumes."""
 
 from dataclasses import dataclass
 from enum import StrEnum

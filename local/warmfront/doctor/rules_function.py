@@ -1,11 +1,19 @@
-"""Rules that one function's settings decide. Knows no other function, no API and no queue."""
+"""Rules that look at one function by itself: its timeouts, pool, concurrency, start, logs, secrets and TLS."""
 
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
 from warmfront.doctor.finding import Finding, Severity
-from warmfront.doctor.waits import REDIS_WORDS, Setting, Waits, credentials, read_waits, unencrypted
+from warmfront.doctor.waits import (
+    REDIS_WORDS,
+    Setting,
+    Waits,
+    credentials,
+    database_tls,
+    read_waits,
+    unencrypted_redis,
+)
 from warmfront.emulator.template import FunctionConfig
 
 type Rule = Callable[[FunctionConfig], Iterator[Finding]]
@@ -251,9 +259,20 @@ def secrets(function: FunctionConfig) -> Iterator[Finding]:
             f"{name} holds a secret in clear: everybody who may describe the function reads it",
             "keep it in Secrets Manager and pass its ARN",
         )
-    if unencrypted(function):
-        message = "DATABASE_URL has an sslmode that does without TLS, to a host that is not this one"
-        yield _at(function, "no-tls", Severity.WARNING, message, "sslmode=verify-full, at least require")
+
+
+def encryption(function: FunctionConfig) -> Iterator[Finding]:
+    tls = database_tls(function)
+    if tls and tls.mode in ("disable", "allow", "prefer"):
+        message = f"{tls.name} is {tls.mode}: the connection to the database may be made without TLS"
+        yield _at(function, "no-tls", Severity.WARNING, message, "verify-full, at least require")
+    elif tls and tls.mode == "require":
+        message = f"{tls.name} is require: encrypted, but to whoever answers at that address"
+        fix = "verify-full, with RDS' certificates in the package"
+        yield _at(function, "tls-unverified", Severity.ADVICE, message, fix)
+    if unencrypted_redis(function):
+        message = "REDIS_URL is redis://: keys, values and the password cross the network in clear"
+        yield _at(function, "no-tls", Severity.WARNING, message, "rediss://")
 
 
 def cache_waits(function: FunctionConfig) -> Iterator[Finding]:
@@ -281,5 +300,6 @@ RULES: tuple[Rule, ...] = (
     logs,
     runtime,
     secrets,
+    encryption,
     cache_waits,
 )

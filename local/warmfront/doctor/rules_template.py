@@ -1,11 +1,13 @@
-"""Rules between resources: functions and their database, APIs, queues and schedules. Knows no single function's rules."""
+"""Rules between resources: functions that share a database, APIs, queues and schedules."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from warmfront.doctor.finding import Finding, Limits, Severity
-from warmfront.doctor.waits import database, read_waits
-from warmfront.emulator.template import FunctionConfig, QueueConfig, ScheduleSource, SqsSource, Template
+from warmfront.doctor.waits import behind_proxy, database, in_production, read_waits
+from warmfront.emulator.template import FunctionConfig, JwtAuthorizer, QueueConfig, ScheduleSource, SqsSource, Template
 
 type Rule = Callable[[Template, Limits], Iterator[Finding]]
 
@@ -18,10 +20,11 @@ def connections(template: Template, limits: Limits) -> Iterator[Finding]:
     for function in template.functions.values():
         if (server := database(function)) is not None:
             servers.setdefault(server, []).append(function)
+    served = {route.function for api in template.apis for route in api.routes}
     for own in servers.values():
         yield from _reserved_connections(own, limits)
         for function in own:
-            yield from _unreserved_connections(function, limits)
+            yield from _unreserved_connections(function, limits, in_demand=function.logical_id in served)
             yield from _budget(function)
 
 
@@ -32,7 +35,7 @@ def _pool(function: FunctionConfig) -> int:
 
 
 def _reserved_connections(functions: list[FunctionConfig], limits: Limits) -> Iterator[Finding]:
-    bounded = [function for function in functions if function.reserved_concurrency]
+    bounded = [each for each in functions if each.reserved_concurrency and not behind_proxy(each)]
     needed = {function.logical_id: (function.reserved_concurrency or 0) * _pool(function) for function in bounded}
     whole = sum(needed.values())
     if whole <= limits.connections:
@@ -52,15 +55,17 @@ def _reserved_connections(functions: list[FunctionConfig], limits: Limits) -> It
     )
 
 
-def _unreserved_connections(function: FunctionConfig, limits: Limits) -> Iterator[Finding]:
+def _unreserved_connections(function: FunctionConfig, limits: Limits, *, in_demand: bool) -> Iterator[Finding]:
+    """`in_demand`: an API calls it, so that requests decide how many environments there are; a schedule needs one."""
     pool = _pool(function)
-    if function.reserved_concurrency is not None or limits.account_concurrency * pool <= limits.connections:
+    bounded = function.reserved_concurrency is not None or behind_proxy(function)
+    if bounded or limits.account_concurrency * pool <= limits.connections:
         return
     fits = limits.connections // pool
-    # With one connection per environment a proxy or the account's own limit may well hold; with more nothing was weighed.
+    # With one connection per environment the account's own limit may well hold, but prod should not depend on it.
     yield Finding(
         "concurrency-unbounded",
-        Severity.WARNING if pool > 1 else Severity.ADVICE,
+        Severity.WARNING if pool > 1 or (in_demand and in_production(function)) else Severity.ADVICE,
         function.logical_id,
         function.line,
         f"no ReservedConcurrentExecutions: up to {limits.account_concurrency:,} environments x {pool} connection(s) "
@@ -130,6 +135,60 @@ def public_apis(template: Template, limits: Limits) -> Iterator[Finding]:
             message = "the function URL has AuthType NONE: anybody may invoke it, past the API and its throttles"
             yield Finding(
                 "url-public", Severity.WARNING, function.logical_id, function.line, message, "AuthType: AWS_IAM"
+            )
+
+
+def scopes(template: Template, limits: Limits) -> Iterator[Finding]:
+    """A JWT authorizer without scopes lets every token of its issuer and audience do what the route does."""
+    del limits
+    for api in template.apis:
+        open_to_all = [
+            route
+            for route in api.routes
+            if route.method in ("PUT", "PATCH", "DELETE")
+            and isinstance(api.authorizers.get(route.authorizer or ""), JwtAuthorizer)
+            and not route.scopes
+        ]
+        if open_to_all:
+            yield Finding(
+                "no-scope",
+                Severity.ADVICE,
+                api.logical_id,
+                open_to_all[0].line or api.line,
+                f"{', '.join(route.key for route in open_to_all)}: any token of the issuer may change things",
+                "AuthorizationScopes on the route, unless the function checks whose token it is",
+            )
+
+
+# apigateway/latest/developerguide/http-api-logging-variables.html
+LOGGED: Final = {
+    *("accountId", "apiId", "awsEndpointRequestId", "awsEndpointRequestId2", "customDomain.basePathMatched"),
+    *("dataProcessed", "domainName", "domainPrefix", "error.message", "error.messageString", "error.responseType"),
+    *("extendedRequestId", "httpMethod", "integration.error", "integration.integrationStatus", "integration.latency"),
+    *("integration.requestId", "integration.status", "integrationErrorMessage", "integrationLatency"),
+    *("integrationStatus", "path", "protocol", "requestId", "requestTime", "requestTimeEpoch", "responseLatency"),
+    *("responseLength", "routeKey", "stage", "status"),
+}
+LOGGED_GROUPS: Final = ("authorizer.", "identity.")
+_VARIABLE: Final = re.compile(r"\$context\.([A-Za-z0-9]+(?:\.[A-Za-z0-9_-]+)*)")
+
+
+def access_logs(template: Template, limits: Limits) -> Iterator[Finding]:
+    """An HTTP API logs a variable that it does not have as "-", and the deployment says nothing."""
+    del limits
+    for api in template.apis:
+        if api.kind != "http":
+            continue
+        used = dict.fromkeys(_VARIABLE.findall(api.access_log_format))
+        unknown = [name for name in used if name not in LOGGED and not name.startswith(LOGGED_GROUPS)]
+        if unknown:
+            yield Finding(
+                "access-log-variable",
+                Severity.WARNING,
+                api.logical_id,
+                api.line,
+                f"the access log has $context.{', $context.'.join(unknown)}, which HTTP APIs do not have",
+                "take it out; for the invocation's log lines use $context.integration.requestId",
             )
 
 
@@ -215,4 +274,12 @@ def lost_events(template: Template, limits: Limits) -> Iterator[Finding]:
             )
 
 
-RULES: tuple[Rule, ...] = (connections, api_timeouts, public_apis, queues, lost_events)
+RULES: tuple[Rule, ...] = (
+    connections,
+    api_timeouts,
+    public_apis,
+    scopes,
+    access_logs,
+    queues,
+    lost_events,
+)

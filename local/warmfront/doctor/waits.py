@@ -1,4 +1,4 @@
-"""The limits a function's environment variables set, whoever named them. Knows names and units, and no rule.
+"""Reads timeouts, pool sizes, TLS modes and secrets from a function's environment variables, by the words of their names.
 
 Templates call the same thing SHOP_POOL_MAX, DB_POOL_SIZE or MAX_POOL_SIZE: a variable is recognised by the words of its
 name, and its unit by the last of them.
@@ -24,6 +24,8 @@ _UNITS: Final = {
 }
 UNITLESS_MS_FROM: Final = 100.0  # a time-out without a unit: 30 are seconds, 500 are milliseconds
 REDIS_WORDS: Final = {"REDIS", "CACHE", "VALKEY", "ELASTICACHE"}
+SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_DATABASE_WORDS: Final = {"DB", "DATABASE", "POSTGRES", "PG"}
 _CONNECTING: Final = {"CONNECT", "CONNECTION"}
 _POOL_MOST: Final = ({"POOL", "MAX"}, {"POOL", "SIZE"}, {"MAX", "POOLSIZE"})
 _CREDENTIAL: Final = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|APIKEY)$")
@@ -35,6 +37,14 @@ class Setting:
 
     name: str
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The variable that says how a database connection is encrypted, and one of libpq's modes."""
+
+    name: str
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +177,52 @@ def database(function: FunctionConfig) -> str | None:
     return parts.netloc.rpartition("@")[2] or None if parts.scheme.startswith("postgres") else None
 
 
-def unencrypted(function: FunctionConfig) -> bool:
-    parts = _split(function.environment.get("DATABASE_URL", ""))
-    off = parse_qs(parts.query).get("sslmode", [""])[0] in ("disable", "allow", "prefer")
-    return off and (parts.hostname or "localhost") not in ("localhost", "127.0.0.1", "::1")
+def database_tls(function: FunctionConfig) -> Tls | None:
+    """How the connection to a database elsewhere is encrypted, by its URL or a variable such as PGSSLMODE; None: not said."""
+    url = function.environment.get("DATABASE_URL", "")
+    if _is_here(url):
+        return None
+    said = {"sslmode in DATABASE_URL": _query(url).get("sslmode", [""])[0]}
+    said |= {name: value for name, value in function.environment.items() if _names_database_tls(name)}
+    return next((Tls(name, value) for name, value in said.items() if value in SSL_MODES), None)
+
+
+def _names_database_tls(name: str) -> bool:
+    words = set(name.upper().split("_"))
+    return name.upper() == "PGSSLMODE" or bool(words & _DATABASE_WORDS and words & {"SSL", "SSLMODE", "TLS"})
+
+
+def unencrypted_redis(function: FunctionConfig) -> bool:
+    url = function.environment.get("REDIS_URL", "")
+    return url.startswith("redis://") and not _is_here(url)
+
+
+def behind_proxy(function: FunctionConfig) -> bool:
+    """Whether RDS Proxy is between: by its host name (NAME.proxy-ID.REGION.rds.amazonaws.com) or a variable DB_MODE=proxy."""
+    host = _host(function.environment.get("DATABASE_URL", "")) or ""
+    return ".proxy-" in host or any(
+        value.lower() == "proxy" and {"DB", "MODE"} <= set(name.upper().split("_"))
+        for name, value in function.environment.items()
+    )
+
+
+def in_production(function: FunctionConfig) -> bool:
+    """By a variable such as STAGE, APP_ENV or ENVIRONMENT."""
+    return any(
+        value.lower() in ("prod", "production") and set(name.upper().split("_")) & {"STAGE", "ENV", "ENVIRONMENT"}
+        for name, value in function.environment.items()
+    )
+
+
+def _is_here(url: str) -> bool:
+    return (_host(url) or "localhost") in ("localhost", "127.0.0.1", "::1")
+
+
+def _host(url: str) -> str | None:
+    try:
+        return _split(url).hostname
+    except ValueError:
+        return None
 
 
 def credentials(function: FunctionConfig) -> list[str]:

@@ -129,6 +129,7 @@ class ApiReader:
             route_throttles=_route_throttles(properties, kind),
             preflight_authorizer=default.of_preflights if kind == "rest" and cors is not None else None,
             binary_media_types=tuple(entry.replace("~1", "/") for entry in properties.texts("BinaryMediaTypes")),
+            access_log_format=properties.section(f"AccessLogSetting{'s' if kind == 'http' else ''}").text("Format"),
             line=resource.line,
         )
 

@@ -211,6 +211,8 @@ class Api:
     throttle: Throttle | None = None
     route_throttles: Mapping[str, Throttle] = field(default_factory=dict)
     binary_media_types: tuple[str, ...] = ()
+    access_log_format: str = ""
+    """With its $context variables; empty: no access log."""
     """REST only: the media types that travel as base64."""
     preflight_authorizer: str | None = None
     """REST only: the authorizer that SAM puts in front of the OPTIONS methods it adds for Cors."""
