@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from shared.kit.secrets import Logins
 
 if os.environ.get("SHOP_DB_LOGIN", "url") != "url":
-    import shared.kit.secrets  # noqa: F401 - boto3's import (half a second) is for init to pay, not for the first request
+    import shared.kit.secrets  # noqa: F401 - botocore's import (60 ms) is for init to pay, not for the first request
 
 type Connection = Any  # asyncpg.Connection; the driver is not annotated
 type Connect = Callable[[float], Awaitable[Connection]]
