@@ -92,7 +92,7 @@ def test_a_page_stays_far_below_a_megabyte() -> None:
 
 def test_every_part_of_a_full_result_has_its_section(full: str) -> None:
     assert headings(full) == [
-        "Verdict",
+        "Requests",
         "Latency by percentile",
         "Cold starts",
         "Load and the knee",
