@@ -179,8 +179,8 @@ def test_the_templates_set_up_makes_every_variants_database() -> None:
     nowhere = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/postgres", "SHOP_CURSOR_KEY": "a key of the test's own"}
     module = load("migrate", "functions.migrate.app", nowhere).module
     events = [msgspec.convert(event, module.Event) for event in given]
-    assert [event.action for event in events] == ["apply", "seed"]
+    assert [event.action for event in events] == ["seed"]
     for event in events:
         module._check(event)
         assert set(event.databases) == set(VARIANTS)
-    assert events[-1].products >= 42  # the product that README.md asks for
+        assert event.products >= 42  # the product that README.md asks for
