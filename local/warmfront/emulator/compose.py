@@ -347,7 +347,8 @@ def _aws_clients(region: str, real: HostCredentials | None, backing: BackingServ
 def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) -> Observatory | None:
     if not options.observe:
         return None
-    return Observatory(template, access=AccessLog(sink, as_objects=options.log_format == "json"))
+    access = AccessLog(sink, as_objects=options.log_format == "json")
+    return Observatory(template, access=access, note=_noting(sink))
 
 
 def _watching(

@@ -52,7 +52,7 @@ KINDS = [
 def state(found: Emf) -> dict[str, Any]:
     return {
         "series": {
-            key: (each.unit, each.histogram.counts, each.histogram.total, each.last)
+            key: (key.unit, each.histogram.counts, each.histogram.total, each.last)
             for key, each in found.series.items()
         },
         "open": found._open,

@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from warmfront.emulator.lambda_service.environments.environment import Environment
 from warmfront.emulator.observe import emf as emf_module
-from warmfront.emulator.observe.emf import Emf, Key
-from warmfront.emulator.observe.metrics import label_name, metric_name
+from warmfront.emulator.observe.emf import Emf
+from warmfront.emulator.observe.exposition_names import ExpositionNames
 from warmfront.emulator.observe.observatory import BATCH, CHUNK_BYTES_MAX, Observatory
 from warmfront.emulator.observe.processes import use_of
 from warmfront.emulator.observe.recorder import BUCKETS_S, RECORDS_MAX, Ended, FunctionBook, Histogram, Seconds
@@ -257,11 +257,11 @@ def test_percentiles_of_a_minute_weigh_each_second_with_its_requests() -> None:
     ],
 )
 def test_names_are_made_fit_for_prometheus(namespace: str, name: str, unit: str, expected: str) -> None:
-    assert metric_name(Key("F", namespace, name, ()), unit) == expected
+    assert ExpositionNames().family(namespace, name, unit) == expected
 
 
 def test_a_dimension_takes_no_name_of_ours() -> None:
-    assert [label_name(name) for name in ("service", "function", "le", "1st", "a-b")] == [
+    assert [ExpositionNames().label("N", name) for name in ("service", "function", "le", "1st", "a-b")] == [
         "service", "dimension_function", "dimension_le", "dimension_1st", "a_b",
     ]  # fmt: skip
 

@@ -1,99 +1,53 @@
-"""Embedded-metric lines of any function into series with their distribution. Knows lines, and neither processes nor Prometheus.
-
-Form: docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
-"""
+"""Collects the EMF metrics that functions print: series with their distribution, connection pools and circuit breakers."""
 
 import itertools
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from warmfront.emulator.observe.recorder import BUCKETS_S, Histogram
+from warmfront.emulator.observe.emf_plans import (
+    COUNT_MAX,
+    About,
+    Bundle,
+    Counted,
+    Part,
+    Plan,
+    dropped_of,
+    read_directives,
+    values_of,
+)
+from warmfront.emulator.observe.emf_rules import (
+    LINE_BYTES_MAX,
+    VALUE_MAX,
+    VALUES_MAX,
+    EmfError,
+    check_dimensions,
+    check_values,
+)
+from warmfront.emulator.observe.emf_series import Key, Pool, Series, bounds_for
+from warmfront.emulator.observe.recorder import Histogram
+
+__all__ = ["ALIKE_MIN", "CIRCUIT_MARK", "COUNT_MAX", "METRICS_MARK", "Emf", "Key", "Pool", "Series"]
 
 METRICS_MARK = b'"_aws"'
 CIRCUIT_MARK = b'"to_state"'
-"""A log line with `circuit` and `to_state` says that a circuit breaker moved."""
+"""A log line with `circuit` and `to_state` says that a circuit breaker changed its state."""
 OPEN, BUDGET, WAIT, REJECTED = "ConnectionsOpen", "ConnectionBudget", "AcquireWait", "CircuitRejected"
-"""What `pool utilisation` is made of: connections of one environment, and what all of them may open together."""
+"""Metrics that pool utilisation is computed from: one environment's connections, and what all may open together."""
 
 SERIES_MAX = 2000
 SERIES_OF_A_METRIC_MAX = 200
-LABEL_CHARACTERS_MAX = 200
 PLANS_MAX = 500
-COUNT_MAX = 10_000
-"""One value stands for no more; what it says beyond that is dropped, and counted as such."""
+NOTES_MAX = 100
+"""Different reasons for refusing lines that are explained; more are only counted."""
 
 ALIKE_MIN = 4
 """Fewer lines are taken one by one: preparing to take them together costs as much."""
 _CIRCUIT = CIRCUIT_MARK.strip(b'"')  # found in a third of the time
 _function_of: Callable[[tuple[str, str, bytes]], str] = operator.itemgetter(0)
-_directives_of: Callable[["_About"], msgspec.Raw] = operator.attrgetter("directives")
-
-_SECONDS_PER = {"Seconds": 1.0, "Milliseconds": 1e-3, "Microseconds": 1e-6}
-_BYTES = tuple(float(4**power) for power in range(3, 14))
-_ANY = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 1e4, 1e5, 1e6)
-
-
-def bounds_for(unit: str) -> tuple[float, ...]:
-    """1 ms to 1 s, in the metric's own unit, for times; round steps for anything else."""
-    if unit in _SECONDS_PER:
-        return tuple(round(bound / _SECONDS_PER[unit], 9) for bound in BUCKETS_S)
-    return _BYTES if unit == "Bytes" else _ANY
-
-
-class Key(NamedTuple):
-    """One series: a metric of a function with one set of dimensions."""
-
-    function: str
-    namespace: str
-    name: str
-    dimensions: tuple[tuple[str, str], ...]
-
-
-class Series:
-    """Every value of one key."""
-
-    __slots__ = ("histogram", "last", "unit")
-
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
-        self.histogram = Histogram(bounds_for(unit))
-        self.last = 0.0
-
-    def add_all(self, values: list[float]) -> None:
-        self.histogram.add_all(values)
-        self.last = values[-1]
-
-
-class Pool(NamedTuple):
-    """A function's connections over all its living environments."""
-
-    open: int
-    budget: int | None
-    wait_p99_ms: float | None
-
-    @property
-    def utilisation(self) -> float | None:
-        return self.open / self.budget if self.budget else None
-
-
-class _About(msgspec.Struct):
-    directives: msgspec.Raw = msgspec.field(name="CloudWatchMetrics")
-
-
-class _Head(msgspec.Struct):
-    """What of a line says which of its members are metrics."""
-
-    about: _About | msgspec.UnsetType = msgspec.field(name="_aws", default=msgspec.UNSET)
-
-
-class _Counted(msgspec.Struct):
-    """Several values with how often each came."""
-
-    values: list[float] = msgspec.field(name="Values")
-    counts: list[float] | None = msgspec.field(name="Counts", default=None)
+_directives_of: Callable[[About], msgspec.Raw] = operator.attrgetter("directives")
 
 
 class _Moved(msgspec.Struct):
@@ -103,77 +57,25 @@ class _Moved(msgspec.Struct):
     to_state: Any = msgspec.UNSET
 
 
-_Metric = float | list[float] | _Counted | None
-_decode_head = msgspec.json.Decoder(_Head).decode
 _decode_moved = msgspec.json.Decoder(_Moved).decode
 
 
-class _Bundle:
-    """The metrics of a directive with one set of values for its dimensions, and what came of each since they were last entered."""
-
-    __slots__ = ("columns", "waiting")
-
-    def __init__(self, columns: list[tuple[str, list[Series], list[float]]]) -> None:
-        self.columns = columns
-        """Name, series, values."""
-        self.waiting = False
-
-
-class _Part:
-    """One directive, read."""
-
-    __slots__ = ("bundles", "dimension_names", "metrics", "namespace", "sets")
-
-    def __init__(self, directive: dict[str, Any]) -> None:
-        self.namespace = str(directive["Namespace"])
-        units = {str(each["Name"]): str(each.get("Unit") or "None") for each in directive["Metrics"]}
-        self.metrics = list(units.items())
-        self.sets: list[list[str]] = directive.get("Dimensions") or [[]]
-        self.dimension_names = sorted({name for names in self.sets for name in names})
-        self.bundles: dict[tuple[Any, ...], _Bundle] = {}
-        """By function and values of the dimensions."""
-
-
-class _Plan:
-    """The directives that a handler prints, the same ones every time: read once, with a decoder of what they name and nothing else."""
-
-    __slots__ = ("decode", "decode_all", "directives", "opened", "parts")
-
-    def __init__(self, directives: bytes) -> None:
-        self.directives = directives
-        parts = [_Part(each) for each in msgspec.json.decode(directives)]
-        dimensions = {name for part in parts for name in part.dimension_names}
-        metrics = {name for part in parts for name, _ in part.metrics} - dimensions
-        kinds: dict[str, Any] = {**dict.fromkeys(dimensions, Any), **dict.fromkeys(metrics, _Metric)}
-        members = [
-            (f"member_{index}", kind, msgspec.field(name=name, default=None if kind is not Any else msgspec.UNSET))
-            for index, (name, kind) in enumerate(kinds.items())
-        ]
-        line = msgspec.defstruct("_Line", [("about", _About, msgspec.field(name="_aws")), *members])
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(line).decode
-        self.decode_all: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[line]).decode  # type: ignore[valid-type]
-        places = {name: index + 1 for index, name in enumerate(kinds)}
-        self.parts = [
-            (part, [places[name] for name in part.dimension_names], [places[name] for name, _ in part.metrics])
-            for part in parts
-        ]
-        """Each with where its dimensions and its metrics are in a line that `decode` gave."""
-        self.opened = places[OPEN] if OPEN in metrics else None
-
-
 class Emf:
-    """Series, pools and circuits of all functions, from chunks of their output, which are cheapest to `read` several at a time."""
+    """Series, pools and circuits of all functions. Reading several chunks of output at a time is cheapest."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[str], None] | None = None) -> None:
+        """`note` takes a line that says why CloudWatch would refuse an EMF document, once for each reason."""
+        self._note = note
+        self._noted: set[tuple[str, str]] = set()
         self._open: dict[str, dict[str, float]] = {}
         self._budget: dict[str, float] = {}
         self._wait: dict[str, Histogram] = {}
         self._circuits: dict[str, dict[str, dict[str, str]]] = {}
         self._of_metric: dict[tuple[str, str], int] = {}
-        self._plans: dict[bytes, _Plan] = {}
-        self._likely: dict[str, _Plan] = {}
+        self._plans: dict[bytes, Plan] = {}
+        self._likely: dict[str, Plan] = {}
         """By function: the plan of its last line, which is most likely that of its next."""
-        self._touched: list[tuple[str, _Bundle]] = []
+        self._touched: list[tuple[str, Bundle]] = []
         self.rejected: dict[str, float] = {}
         self.series: dict[Key, Series] = {}
         self.dropped_values = 0
@@ -206,50 +108,73 @@ class Emf:
         ):
             return False
         try:
-            rows = plan.decode_all(b"[%b]" % together)
+            rows = plan.members_of_all(b"[%b]" % together)
         except msgspec.DecodeError:
             return False
-        members = list(zip(*map(msgspec.structs.astuple, rows), strict=True))
+        members = list(zip(*rows, strict=True))
         directives = list(map(bytes, map(_directives_of, members[0])))
         if len(rows) != len(printed) or directives.count(plan.directives) != len(rows):
             return False
-        columns: list[tuple[list[float], tuple[list[float], ...]]] = []
-        bundles: list[_Bundle] = []
+        columns: list[tuple[list[float], list[float]]] = []
+        bundles: list[Bundle] = []
         for part, dimensions, metrics in plan.parts:
             if any(members[place].count(members[place][0]) != len(rows) for place in dimensions):
                 return False
             try:
                 bundles.append(self._bundle_of(function, part, [members[place][0] for place in dimensions]))
-            except (KeyError, TypeError):  # a dimension that is not there, or no word
+            except (KeyError, TypeError, EmfError):  # a dimension that is not there, or no word
                 return False
             for (_, _, column), place in zip(bundles[-1].columns, metrics, strict=True):
-                if members[place].count(None) != len(rows):
-                    columns.append((column, members[place]))
-        if any(list(map(type, values)).count(list) != len(rows) for _, values in columns):
-            return False
+                if members[place].count(None) == len(rows):
+                    continue
+                if list(map(type, members[place])).count(list) != len(rows):
+                    return False
+                if max(map(len, members[place])) > VALUES_MAX:
+                    return False
+                values = list(itertools.chain.from_iterable(members[place]))
+                if values and not (max(values) <= VALUE_MAX and min(values) >= -VALUE_MAX):
+                    return False
+                columns.append((column, values))
         for column, values in columns:
-            column += itertools.chain.from_iterable(values)
+            column += values
         self._touch(function, bundles)
-        if plan.opened is not None:
-            opened = zip(printed, members[plan.opened], strict=True)
-            self._open.setdefault(function, {}).update({each: values[-1] for (each, _), values in opened if values})
+        self._note_open(function, plan, printed, members)
         return True
+
+    def _note_open(
+        self, function: str, plan: Plan, printed: list[tuple[str, bytes]], members: list[tuple[Any, ...]]
+    ) -> None:
+        place = _place_of_open(plan)
+        if place is not None:
+            opened = zip(printed, members[place], strict=True)
+            self._open.setdefault(function, {}).update({each: values[-1] for (each, _), values in opened if values})
 
     def _take_output(self, function: str, environment: str, output: bytes) -> None:
         alone = output.startswith(b"{") and output.find(b"\n", 0, -1) < 0
         for line in (output,) if alone else _marked(output):
             try:
                 self._take(function, environment, line if alone else line[line.find(b"{") :])
-            except Exception:  # no JSON, no metric, or stranger: what a handler prints costs no other its answer
+            except Exception as error:  # no JSON, no metric, or stranger: it must not cost other lines their values
                 self.unreadable_lines += 1
+                self._explain(function, error)
 
-    def _touch(self, function: str, bundles: list["_Bundle"]) -> None:
+    def _explain(self, function: str, error: Exception) -> None:
+        reason = str(error) if isinstance(error, EmfError | TypeError) else f"it cannot be read ({error})"
+        known = (function, type(error).__name__ if not isinstance(error, EmfError) else reason)
+        if self._note is None or known in self._noted or len(self._noted) >= NOTES_MAX:
+            return
+        self._noted.add(known)
+        self._note(f"{function}: an EMF line is refused, as CloudWatch would: {reason}")
+
+    def _touch(self, function: str, bundles: list[Bundle]) -> None:
         for bundle in bundles:
             if not bundle.waiting:
                 bundle.waiting = True
                 self._touched.append((function, bundle))
 
     def _take(self, function: str, environment: str, line: bytes) -> None:
+        if len(line) > LINE_BYTES_MAX:
+            raise EmfError(f"the line has {len(line):,} bytes, and {LINE_BYTES_MAX:,} are allowed")
         if CIRCUIT_MARK in line:
             moved = _decode_moved(line)
             if moved.to_state is not msgspec.UNSET:
@@ -262,20 +187,19 @@ class Emf:
             return
         plan, members = read
         columns: list[tuple[list[float], list[float]]] = []
-        bundles: list[_Bundle] = []
+        bundles: list[Bundle] = []
         dropped = 0
         for part, dimensions, metrics in plan.parts:
             bundle = self._bundle_of(function, part, [members[place] for place in dimensions])
             bundles.append(bundle)
-            for (_, _, column), place in zip(bundle.columns, metrics, strict=True):
+            for (name, _, column), place in zip(bundle.columns, metrics, strict=True):
                 value = members[place]
-                if type(value) is list:
-                    columns.append((column, value))
-                elif value is not None:
-                    columns.append((column, _values(value)))
-                    dropped += _beyond_most(value)
-        opened = None if plan.opened is None else members[plan.opened]
-        last = [] if opened is None else opened if type(opened) is list else _values(opened)
+                if value is not None:
+                    columns.append((column, _checked_values(name, value)))
+                    dropped += dropped_of(value)
+        open_place = _place_of_open(plan)
+        opened = None if open_place is None else members[open_place]
+        last = [] if opened is None else opened if type(opened) is list else values_of(opened)
         # From here on nothing can fail: a line counts whole or not at all.
         for column, values in columns:
             column += values
@@ -284,50 +208,49 @@ class Emf:
         if last:
             self._open.setdefault(function, {})[environment] = last[-1]
 
-    def _read_line(self, function: str, line: bytes) -> tuple[_Plan, tuple[Any, ...]] | None:
+    def _read_line(self, function: str, line: bytes) -> tuple[Plan, tuple[Any, ...]] | None:
         """The plan of a line, and what it names of the line; None: a log line that quotes a metric somewhere."""
         plan = self._likely.get(function)
         if plan is not None:
             try:
-                members = msgspec.structs.astuple(plan.decode(line))
+                members = plan.members(line)
             except msgspec.DecodeError:
                 pass  # whatever it is, it is not that
             else:
                 if bytes(members[0].directives) == plan.directives:
                     return plan, members
-        about = _decode_head(line).about
-        if about is msgspec.UNSET:
+        directives = read_directives(line)
+        if directives is None:
             return None
-        plan = self._likely[function] = self._plan(bytes(about.directives))
-        return plan, msgspec.structs.astuple(plan.decode(line))
+        plan = self._likely[function] = self._plan(directives)
+        return plan, plan.members(line)
 
-    def _plan(self, directives: bytes) -> _Plan:
+    def _plan(self, directives: bytes) -> Plan:
         plan = self._plans.get(directives)
         if plan is None:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
-            plan = self._plans[directives] = _Plan(directives)
+            plan = self._plans[directives] = Plan(directives)
         return plan
 
-    def _bundle_of(self, function: str, part: _Part, values: list[Any]) -> _Bundle:
+    def _bundle_of(self, function: str, part: Part, values: list[Any]) -> Bundle:
         """Each metric of a directive, with its series for these values of the dimensions."""
         return part.bundles.get((function, *values)) or self._new_bundle(function, part, values)
 
-    def _new_bundle(self, function: str, part: _Part, values: list[Any]) -> _Bundle:
-        if msgspec.UNSET in values:
-            raise KeyError("a dimension that the line does not have")
+    def _new_bundle(self, function: str, part: Part, values: list[Any]) -> Bundle:
         named = dict(zip(part.dimension_names, values, strict=True))
-        sets = [tuple((name, str(named[name])[:LABEL_CHARACTERS_MAX]) for name in names) for names in part.sets]
+        check_dimensions({name: None if value is msgspec.UNSET else value for name, value in named.items()})
+        sets = [tuple((name, named[name]) for name in names) for names in part.sets]
         columns: list[tuple[str, list[Series], list[float]]] = []
         for name, unit in part.metrics:
-            found = [self._series(Key(function, part.namespace, name, dimensions), unit) for dimensions in sets]
+            found = [self._series(Key(function, part.namespace, name, dimensions, unit)) for dimensions in sets]
             columns.append((name, [series for series in found if series is not None], []))
         if len(part.bundles) >= PLANS_MAX:
             part.bundles.clear()
-        bundle = part.bundles[(function, *values)] = _Bundle(columns)
+        bundle = part.bundles[(function, *values)] = Bundle(columns)
         return bundle
 
-    def _series(self, key: Key, unit: str) -> Series | None:
+    def _series(self, key: Key) -> Series | None:
         """None where there are too many already."""
         series = self.series.get(key)
         if series is None:
@@ -336,10 +259,10 @@ class Emf:
             if len(self.series) >= SERIES_MAX or count >= SERIES_OF_A_METRIC_MAX:
                 return None
             self._of_metric[metric] = count + 1
-            series = self.series[key] = Series(unit)
+            series = self.series[key] = Series(key.unit)
         return series
 
-    def _enter(self, function: str, bundle: _Bundle) -> None:
+    def _enter(self, function: str, bundle: Bundle) -> None:
         """What came since the last time goes into the series, and where its name says so into the function's pool or circuit."""
         bundle.waiting = False
         for name, all_series, values in bundle.columns:
@@ -395,19 +318,18 @@ def _marked(output: bytes) -> Iterator[bytes]:
     return (line for line in output.split(b"\n") if METRICS_MARK in line or CIRCUIT_MARK in line)
 
 
-def _values(value: float | _Counted) -> list[float]:
-    if isinstance(value, float):
-        return [value]
-    if not isinstance(value, _Counted):  # a dimension that is a metric too
-        raise TypeError(f"{value!r} is no value of a metric")
-    if value.counts is None:
-        return value.values
-    pairs = zip(value.values, value.counts, strict=False)
-    return [each for each, count in pairs for _ in range(min(int(count), COUNT_MAX))]
+def _place_of_open(plan: Plan) -> int | None:
+    """Where a line has its ConnectionsOpen, if that is a metric of it."""
+    if any(name == OPEN for part, _, _ in plan.parts for name, _ in part.metrics):
+        return plan.places[OPEN]
+    return None
 
 
-def _beyond_most(value: float | _Counted) -> int:
-    """How many values `_values` leaves away."""
-    if not isinstance(value, _Counted) or value.counts is None:
-        return 0
-    return sum(max(0, int(count) - COUNT_MAX) for _, count in zip(value.values, value.counts, strict=False))
+def _checked_values(name: str, value: Any) -> list[float]:
+    if type(value) is list:
+        check_values(name, value)
+        return value
+    values = values_of(value)
+    given = value.values if isinstance(value, Counted) else None
+    check_values(name, given if given is not None else values[:2] + values[-1:])
+    return values

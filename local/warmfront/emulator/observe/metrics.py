@@ -1,7 +1,6 @@
-"""The observatory in Prometheus' terms, collected when it is scraped. Knows the names of metrics, and no HTTP."""
+"""Exposes what the observatory knows as Prometheus metrics, collected at each scrape."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
@@ -15,23 +14,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from warmfront.emulator.lambda_service.environments.phases import Phase
-from warmfront.emulator.observe.emf import Key, Series
+from warmfront.emulator.observe.emf import Series
+from warmfront.emulator.observe.exposition_names import ExpositionNames
 from warmfront.emulator.observe.observatory import Observatory
 from warmfront.emulator.observe.processes import Use, use_of
 from warmfront.emulator.observe.recorder import Histogram
-
-_UNFIT = re.compile(r"[^a-zA-Z0-9_]+")
-_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_UNITS = {
-    "Seconds": "seconds",
-    "Milliseconds": "milliseconds",
-    "Microseconds": "microseconds",
-    "Bytes": "bytes",
-    "Kilobytes": "kilobytes",
-    "Megabytes": "megabytes",
-    "Percent": "percent",
-}
-_RESERVED = frozenset({"function", "le", "quantile"})
 
 
 def registry_of(observatory: Observatory) -> CollectorRegistry:
@@ -45,6 +32,7 @@ class ObservatoryCollector(Collector):
 
     def __init__(self, observatory: Observatory) -> None:
         self._observatory = observatory
+        self._names = ExpositionNames()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing ahead of the first scrape: which metrics there are depends on what handlers print."""
@@ -161,18 +149,26 @@ class ObservatoryCollector(Collector):
 
     def _emf(self) -> Iterator[Metric]:
         """Each metric of a handler as a histogram in its own unit, and its last value (for what is no distribution)."""
-        families: dict[str, tuple[Metric, Metric]] = {}
+        families: dict[str, tuple[Metric, Metric, Metric]] = {}
         for key, series in self._observatory.emf.series.items():
-            name = metric_name(key, series.unit)
+            name = self._names.family(key.namespace, key.name, key.unit)
             if name not in families:
-                about = f"{key.name} of namespace {key.namespace}, in {series.unit}"
+                about = " ".join(f"{key.name} of namespace {key.namespace}, in {key.unit}".split())
                 families[name] = (
                     Metric(name, about, "histogram"),
                     UntypedMetricFamily(f"{name}_last", f"The last value of {about}"),
+                    UntypedMetricFamily(f"{name}_signed_sum", f"The sum of {about}, where it is negative"),
                 )
-            _add_series(*families[name], name, key, series)
-        for pair in families.values():
-            yield from pair
+            labels = {
+                "function": key.function,
+                **{self._names.label(key.namespace, name): value for name, value in key.dimensions},
+            }
+            _add_series(families[name], name, labels, series)
+        for histogram, last, signed_sum in families.values():
+            yield histogram
+            yield last
+            if signed_sum.samples:
+                yield signed_sum
 
     def _own(self) -> Iterator[Metric]:
         observatory = self._observatory
@@ -196,35 +192,17 @@ def use_of_self() -> Use:
     return Use(times.user + times.system, use_of(os.getpid(), children=False).resident_bytes)
 
 
-def metric_name(key: Key, unit: str) -> str:
-    """`emf_<namespace>_<metric>[_<unit>]`."""
-    parts = ["emf", _fit(key.namespace), _fit(key.name)]
-    suffix = _UNITS.get(unit)
-    if suffix is not None and not parts[-1].endswith(suffix):
-        parts.append(suffix)
-    return "_".join(part for part in parts if part)
-
-
-def _fit(text: str) -> str:
-    """ConnectionsOpen and `connections open` are both connections_open."""
-    return _UNFIT.sub("_", _WORDS.sub("_", text)).strip("_").lower()
-
-
-def label_name(dimension: str) -> str:
-    """A dimension's name as a label; ours are never taken."""
-    name = _UNFIT.sub("_", dimension)
-    if not name or name[0].isdigit() or name.startswith("__") or name in _RESERVED:
-        return f"dimension_{name.lstrip('_')}"
-    return name
-
-
-def _add_series(histogram: Metric, last: Metric, name: str, key: Key, series: Series) -> None:
-    labels = {"function": key.function, **{label_name(dimension): value for dimension, value in key.dimensions}}
+def _add_series(families: tuple[Metric, Metric, Metric], name: str, labels: dict[str, str], series: Series) -> None:
+    """A negative sum is no sample of a histogram (OpenMetrics: counter-like), so it has a family of its own."""
+    histogram, last, signed_sum = families
     buckets, total = _histogram(series.histogram)
     for bound, count in buckets:
         histogram.add_sample(f"{name}_bucket", {**labels, "le": bound}, count)
-    histogram.add_sample(f"{name}_count", labels, buckets[-1][1])
-    histogram.add_sample(f"{name}_sum", labels, total)
+    if total < 0:
+        signed_sum.add_sample(f"{name}_signed_sum", labels, total)
+    else:
+        histogram.add_sample(f"{name}_count", labels, buckets[-1][1])
+        histogram.add_sample(f"{name}_sum", labels, total)
     last.add_sample(f"{name}_last", labels, series.last)
 
 

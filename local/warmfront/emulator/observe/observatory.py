@@ -63,13 +63,14 @@ class Observatory:
         template: Template,
         *,
         access: AccessLog | None = None,
+        note: Callable[[str], None] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.template = template
         self.functions = {name: FunctionBook() for name in template.functions}
         self.routes: dict[tuple[str, str, str], RouteBook] = {}
         """By API, route key and function; the latter two are empty for requests that no route took."""
-        self.emf = Emf()
+        self.emf = Emf(note)
         self.segments = SegmentReceiver()
         self.service: LambdaService | None = None
         self._access = access
