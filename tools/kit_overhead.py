@@ -107,17 +107,17 @@ def steps(server: Postgres, daemon: tuple[str, int]) -> list[Step]:
         return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": body}
 
     async def bare_query(event: Event) -> Any:
-        return await connection.fetchrow(catalog._BY_ID, int(event["pathParameters"]["id"]))
+        return await connection.fetchrow(catalog.BY_ID, int(event["pathParameters"]["id"]))
 
     def bare(event: Event, _: Any) -> Any:
         return answer(environment.run(bare_query(event)))
 
     async def fetch(connection: Any, product_id: int) -> Any:
-        return await connection.fetchrow(catalog._BY_ID, product_id)
+        return await connection.fetchrow(catalog.BY_ID, product_id)
 
     async def guarded_query(event: Event, context: Any) -> Any:
         deadline = Deadline.of(context, reserve_ms=app.SETTINGS.deadline_reserve_ms)
-        return await app.database().read(deadline, fetch, int(event["pathParameters"]["id"]))
+        return await app.database().run_idempotent(deadline, fetch, int(event["pathParameters"]["id"]))
 
     def guarded(event: Event, context: Any) -> Any:
         return answer(environment.run(guarded_query(event, context)))
@@ -131,7 +131,7 @@ def steps(server: Postgres, daemon: tuple[str, int]) -> list[Step]:
                 {ROUTE: app.get_product},
                 run=environment.run,
                 reserve_ms=app.SETTINGS.deadline_reserve_ms,
-                body_max_bytes=app.SETTINGS.body_max_bytes,
+                body_max_bytes=app.contract.BODY_MAX_BYTES,
             )
         finally:
             endpoint._observed = as_it_is

@@ -9,21 +9,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from shared.shop.settings import KNOBS, Knob
+from shared.shop.settings import VARIABLES, Variable
 from tools.blocks import replace_block
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "settings.md"
 BLOCK: Final = "settings"
-UNITS: Final = {"_MS": "ms", "_S": "s", "_H": "h", "_BYTES": "bytes", "_PERCENT": "%"}
+UNITS: Final = {"_MS": "ms", "_S": "s"}
 COUNTS: Final = {
     "SHOP_POOL_MAX": "connections",
-    "SHOP_POOL_QUEUE_MAX": "requests",
     "SHOP_CONNECTION_BUDGET": "connections",
     "SHOP_BREAKER_CALLS_MIN": "calls",
     "SHOP_RATE_LIMIT": "requests",
-    "SHOP_PAGE_LIMIT_DEFAULT": "rows",
-    "SHOP_PAGE_LIMIT_MAX": "rows",
-    "SHOP_PURGE_BATCH": "rows",
 }
 # Section -> setting -> what it does. A setting of the code that is missing here, or one here that the code does not
 # have, raises in `render`.
@@ -40,21 +36,17 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "Connection pool": {
         "SHOP_POOL_MAX": "Connections per execution environment: as many as one handler uses at the same time.",
-        "SHOP_POOL_QUEUE_MAX": "Requests that may wait for a connection. One more is rejected at once.",
         "SHOP_CONNECTION_BUDGET": "Connections of all environments together, for metric and alarm. 0: unknown, no metric.",
         "SHOP_ACQUIRE_TIMEOUT_MS": "Longest wait for a connection from the pool.",
         "SHOP_CONNECT_TIMEOUT_MS": "Longest time for opening a connection.",
         "SHOP_STATEMENT_TIMEOUT_MS": "Longest time for a statement, enforced by Postgres. The client gives up a little later.",
-        "SHOP_IDLE_IN_TRANSACTION_TIMEOUT_MS": "Postgres ends a transaction that its client leaves idle for this long.",
         "SHOP_CONNECTION_IDLE_MAX_S": "A connection idle for longer is replaced. AWS drops idle flows after 350 s, silently.",
     },
     "Circuit breaker": {
         "SHOP_BREAKER_MODE": "`observe` counts but rejects nothing; `forced_open` rejects everything; `disabled` does nothing.",
         "SHOP_BREAKER_WINDOW_S": "Period over which failures and slow calls are counted.",
         "SHOP_BREAKER_CALLS_MIN": "Calls in the window before the breaker may open.",
-        "SHOP_BREAKER_FAILURE_PERCENT": "Share of failed calls that opens the breaker.",
         "SHOP_BREAKER_SLOW_MS": "A call that takes longer counts as slow. At most `SHOP_STATEMENT_TIMEOUT_MS`.",
-        "SHOP_BREAKER_SLOW_PERCENT": "Share of slow calls that opens the breaker.",
         "SHOP_BREAKER_OPEN_MS": "First time in the open state. It doubles after each failed probe.",
         "SHOP_BREAKER_OPEN_MAX_MS": "Longest time in the open state.",
     },
@@ -63,10 +55,6 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "SHOP_REDIS_CONNECT_TIMEOUT_MS": "Longest time for connecting to Redis.",
         "SHOP_REDIS_TIMEOUT_MS": "Longest wait for a reply. After it, the request continues without the cache.",
         "SHOP_CACHE_TTL_S": "How long an entry is fresh.",
-        "SHOP_CACHE_STALE_S": "How long after that an entry may be served when the database fails.",
-        "SHOP_CACHE_NEGATIVE_TTL_S": 'How long "there is no such row" is cached.',
-        "SHOP_CACHE_LEASE_MS": "How long one environment may load an entry before another one tries as well.",
-        "SHOP_CACHE_WAIT_MS": "How long a request waits for another one's load before it loads by itself.",
     },
     "API": {
         "SHOP_STAGE": "Where this runs. In `prod`, `Migrate` refuses to seed or reset data.",
@@ -74,15 +62,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "SHOP_RATE_LIMIT": "Requests of one client per window. 0: no limit.",
         "SHOP_RATE_WINDOW_S": "Length of that window.",
         "SHOP_SERVER_TIMING": "`on`: responses say where the time went, in a `Server-Timing` header.",
-        "SHOP_PAGE_LIMIT_DEFAULT": "Rows per page without `limit`. At most `SHOP_PAGE_LIMIT_MAX`.",
-        "SHOP_PAGE_LIMIT_MAX": "Largest accepted `limit`.",
-        "SHOP_BODY_MAX_BYTES": "Largest accepted request body.",
         "SHOP_CURSOR_KEY": "Signs page cursors. A new key invalidates every cursor in use.",
     },
-    "Writes and events": {
-        "SHOP_IDEMPOTENCY_TTL_H": "How long an `Idempotency-Key` is remembered.",
-        "SHOP_OUTBOX_KEEP_H": "How long a published event stays in the outbox table.",
-        "SHOP_PURGE_BATCH": "Rows per deletion of old keys and events. Small, because a deletion locks its rows.",
+    "Events": {
         "SHOP_EVENTS_QUEUE_URL": "The SQS queue that `Relay` sends order events to.",
     },
 }
@@ -97,7 +79,7 @@ def render() -> str:
         ValueError: a setting has no description, or a description has no setting.
     """
     described = [name for settings in SECTIONS.values() for name in settings]
-    if difference := sorted(set(KNOBS) ^ set(described)):
+    if difference := sorted(set(VARIABLES) ^ set(described)):
         raise ValueError(f"tools/settings.py and shared/shop/settings.py differ in {', '.join(difference)}")
     lines: list[str] = []
     for section, settings in SECTIONS.items():
@@ -109,7 +91,7 @@ def render() -> str:
             _row(*["---"] * 5),
         ]
         lines += [
-            _row(f"`{name}`", about, _default(KNOBS[name]), accepted(KNOBS[name].accepts), unit(name))
+            _row(f"`{name}`", about, _default(VARIABLES[name]), accepted(VARIABLES[name].accepts), unit(name))
             for name, about in settings.items()
         ]
     return "\n".join([*lines, ""])
@@ -130,10 +112,16 @@ def accepted(text: str) -> str:
     return text
 
 
-def _default(knob: Knob) -> str:
-    if knob.default is None:
+def _default(variable: Variable) -> str:
+    if variable.default is None:
         return "must be set"
-    return f"{int(knob.default):,}" if knob.default.isdecimal() else f"`{knob.default}`" if knob.default else "none"
+    return (
+        f"{int(variable.default):,}"
+        if variable.default.isdecimal()
+        else f"`{variable.default}`"
+        if variable.default
+        else "none"
+    )
 
 
 def _row(*cells: str) -> str:

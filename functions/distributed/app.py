@@ -1,57 +1,48 @@
-"""The shop behind a cache that may fail, its orders told to the world once they are committed. Knows no SQL."""
+"""The shop behind a cache that may fail, with an event in the outbox for each order."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
-from shared.kit import cache, cursor, environment
-from shared.kit.cache import Cache
+from shared.kit import cursor, environment
+from shared.kit.cache import Cache, RedisStore
 from shared.kit.endpoint import Request, Response, endpoint, json
 from shared.kit.idempotency import Claim
 from shared.kit.postgres import Database
 from shared.kit.problems import VersionMismatch, VersionRequired
 from shared.kit.redis import Redis
+from shared.kit.requests import encode, etag, idempotency_key, if_match_versions, none_match
 from shared.shop import catalog, contract, orders, settings
-from shared.shop.contract import ProductPage, encode
+from shared.shop.contract import ProductPage
 
 SETTINGS = settings.current()  # at init: a wrong setting must not wait for the first customer
 PLACED = 1  # the only version of an order: once placed it does not change
 
 
+@environment.resource
 def database() -> Database:
-    return environment.keep(open_database)
+    return Database(SETTINGS.postgres)
 
 
-def open_database() -> Database:
-    return Database(SETTINGS)
-
-
-def copies() -> Cache:
-    return environment.keep(open_cache)
-
-
-def open_cache() -> Cache:
-    return cache.open_cache(SETTINGS, redis())
-
-
+@environment.resource
 def redis() -> Redis:
-    return environment.keep(open_redis)
-
-
-def open_redis() -> Redis:
-    return Redis(settings.redis(SETTINGS))
+    return Redis(SETTINGS.required_redis())
 
 
 redis()  # at init: imports redis-py, checks the URL and makes the TLS context; connects with the first request
 
 
+@environment.resource
+def copies() -> Cache:
+    return Cache(SETTINGS.cache, RedisStore(redis(), SETTINGS.namespace))
+
+
+@environment.resource
 def limiter() -> Any:
-    return environment.keep(open_limiter)
-
-
-def open_limiter() -> Any:
     from shared.kit.limiter import Limiter  # only where there is a limit
 
-    return Limiter(SETTINGS, redis(), cache.namespace_of(SETTINGS.database_url))
+    assert SETTINGS.limiter is not None
+    return Limiter(SETTINGS.limiter, redis(), SETTINGS.namespace)
 
 
 async def admit(request: Request) -> Mapping[str, str]:
@@ -60,50 +51,53 @@ async def admit(request: Request) -> Mapping[str, str]:
 
 
 async def get_product(request: Request) -> Response:
-    product_id = contract.resource_id(request.id)
+    product_id = contract.resource_id(request.parameters["id"])
 
     async def load() -> tuple[int, str]:
-        product = await database().read(request.deadline, catalog.product, product_id)
+        product = await database().run_idempotent(request.deadline, catalog.product, product_id)
         return product.version, encode(product).decode()
 
     found = await copies().read(request.deadline, f"product:{product_id}", load)
-    headers = {"etag": contract.etag(found.version), "cache-control": "no-cache", "cache-status": found.status}
-    if contract.none_match(request.headers.get("if-none-match"), headers["etag"]):
+    headers = {"etag": etag(found.version), "cache-control": "no-cache", "cache-status": found.status}
+    if none_match(request.headers.get("if-none-match"), headers["etag"]):
         return Response(304, headers=headers)
     return Response(200, found.text, headers)
 
 
 async def list_products(request: Request) -> Response:
-    limit = contract.page_limit(
-        request.query.get("limit"), default=SETTINGS.page_limit_default, at_most=SETTINGS.page_limit_max
-    )
+    limit = contract.page_limit(request.query.get("limit"))
     sealed = request.query.get("cursor")
     after_id = 0 if sealed is None else cursor.open_sealed("products", sealed, SETTINGS.cursor_key)
-    products, more = await database().read(request.deadline, catalog.page, after_id, limit)
+    products, more = await database().run_idempotent(request.deadline, catalog.page, after_id, limit)
     following = cursor.seal("products", products[-1].id, SETTINGS.cursor_key) if more else None
     return json(200, ProductPage(products, following))
 
 
+def order_key(subject: str, order_id: int | str) -> str:
+    """A copy of one subject's: whoever else asks finds what SQL says, that there is none."""
+    return f"order:{order_id}:{sha256(subject.encode()).hexdigest()[:32]}"
+
+
 async def get_order(request: Request) -> Response:
-    order_id = contract.resource_id(request.id)
+    order_id = contract.resource_id(request.parameters["id"])
 
     async def load() -> tuple[int, str]:
-        return PLACED, await database().read(request.deadline, orders.order, order_id)
+        return PLACED, await database().run_idempotent(request.deadline, orders.order, order_id, request.subject)
 
-    found = await copies().read(request.deadline, f"order:{order_id}", load)
+    found = await copies().read(request.deadline, order_key(request.subject, order_id), load)
     return Response(200, found.text, {"cache-status": found.status})
 
 
 async def place_order(request: Request) -> Response:
     order = contract.new_order(request.body)
-    key = contract.idempotency_key(request.headers.get("idempotency-key"))
-    claim = Claim.of(request.scope, key, encode(order), ttl_h=SETTINGS.idempotency_ttl_h)
-    # With a key it is safe to ask again after a broken connection: the key knows whether it was done.
-    attempt = database().write if key is None else database().read
-    answer, versions = await attempt(request.deadline, orders.place_and_tell, claim, order)
+    key = idempotency_key(request.headers.get("idempotency-key"))
+    claim = Claim.of(request.idempotency_scope, key, encode(order), ttl_h=orders.KEEP_ANSWERS_H)
+    answer, versions = await database().run_with_key(
+        request.deadline, orders.place_with_event, claim, request.subject, order
+    )
     outdated = {f"product:{product_id}": version for product_id, version in versions.items()}
     # The order too: somebody may have asked for its number before it was there.
-    await copies().invalidate({f"order:{answer.resource}": PLACED, **outdated})
+    await copies().invalidate({order_key(request.subject, answer.resource): PLACED, **outdated})
     headers = {"location": f"{request.path}/{answer.resource}"}
     if answer.replayed:
         headers["idempotent-replayed"] = "true"
@@ -111,31 +105,33 @@ async def place_order(request: Request) -> Response:
 
 
 async def update_product(request: Request) -> Response:
-    product_id = contract.resource_id(request.id)
+    request.require_scope(contract.WRITE_PRODUCTS)
+    product_id = contract.resource_id(request.parameters["id"])
     change = contract.product_change(request.body)
     if (if_match := request.headers.get("if-match")) is None:
         raise VersionRequired("Send the ETag that the change is based on; `*` changes whatever is there.")
     try:
-        product = await database().write(
-            request.deadline, catalog.change, product_id, contract.versions(if_match), change
+        product = await database().run_once(
+            request.deadline, catalog.change, product_id, if_match_versions(if_match), change
         )
     except VersionMismatch as mismatch:
         # Its ETag may have come from a copy that nobody managed to invalidate; the next read must not give it again.
         await copies().invalidate({f"product:{product_id}": mismatch.version})
         raise
     await copies().invalidate({f"product:{product_id}": product.version})
-    return json(200, product, {"etag": contract.etag(product.version)})
+    return json(200, product, {"etag": etag(product.version)})
 
 
 async def describe(request: Request) -> Response:
     del request
-    return environment.keep(description)
+    return description()
 
 
+@environment.resource
 def description() -> Response:
     from shared.shop import openapi  # for the first who asks, and for no cold start
 
-    return json(200, openapi.document("/distributed", SETTINGS, cached=True), {"cache-control": "public, max-age=3600"})
+    return json(200, openapi.document("/distributed", cached=True), {"cache-control": "public, max-age=3600"})
 
 
 handler = endpoint(
@@ -149,7 +145,8 @@ handler = endpoint(
     },
     run=environment.run,
     reserve_ms=SETTINGS.deadline_reserve_ms,
-    body_max_bytes=SETTINGS.body_max_bytes,
-    admit=admit if SETTINGS.rate_limit else None,
-    server_timing=SETTINGS.server_timing == "on",
+    body_max_bytes=contract.BODY_MAX_BYTES,
+    admit=admit if SETTINGS.limiter else None,
+    server_timing=SETTINGS.server_timing,
+    local_identity=SETTINGS.local_identity,
 )

@@ -21,7 +21,8 @@ from functions.migrate import schema, seed
 from functions.migrate.role import Role, keep_role, let_in
 from shared.kit import environment, idempotency, telemetry
 from shared.kit.deadline import Deadline
-from shared.kit.postgres import Connection, connect, connect_s, logins_for, role_settings
+from shared.kit.pool import Connection
+from shared.kit.postgres_connect import connect, logins_for, role_settings
 from shared.shop import settings
 
 SETTINGS = settings.current()
@@ -31,6 +32,7 @@ _RESERVED = frozenset({TEMPLATE, "postgres", "template0", "template1"})
 # Any number, the same for everybody: two migrations at a time take turns.
 _LOCK = 7_221_904
 PURGE_S = 2.0  # with less time than this no deletion is begun: as in Relay
+PURGE_ROWS = idempotency.PURGE_ROWS
 REPLACING = frozenset({"seed", "reset"})
 
 
@@ -78,7 +80,7 @@ async def migrate(request: Event) -> dict[str, Any]:
         for name in request.databases:
             step_s = time.perf_counter()
             done = await (apply(admin, name, role) if request.action == "apply" else copy(admin, name, role))
-            if request.action != "apply" and SETTINGS.redis_url is not None:
+            if request.action != "apply" and SETTINGS.redis is not None:
                 done["forgotten"] = await empty_cache(name)
             report["databases"][name] = {**done, "seconds": _since(step_s)}
     report["seconds"] = _since(begun_s)
@@ -91,9 +93,9 @@ async def purge(databases: list[str], deadline: Deadline) -> dict[str, Any]:
     purged = dict.fromkeys(databases, 0)
     for name in databases:
         async with connected(name) as connection:
-            count = SETTINGS.purge_batch
-            while count == SETTINGS.purge_batch and deadline.remaining_s() > PURGE_S:
-                count = await idempotency.purge(connection, SETTINGS.purge_batch)
+            count = PURGE_ROWS
+            while count == PURGE_ROWS and deadline.remaining_s() > PURGE_S:
+                count = await idempotency.purge(connection, PURGE_ROWS)
                 purged[name] += count
     telemetry.logger.info("purged", databases=purged)
     return {"action": "purge", "purged": purged}
@@ -153,7 +155,7 @@ async def empty_cache(name: str) -> int:
     """Because of the rows that were, none is an older version of those that are."""
     from shared.kit.cache import forget  # only where there is a cache
 
-    return await forget(settings.redis(SETTINGS), name)
+    return await forget(SETTINGS.required_redis(), name)
 
 
 async def _restricted_role() -> Role | None:
@@ -162,15 +164,15 @@ async def _restricted_role() -> Role | None:
         return None
     if SETTINGS.db_role_secret is None:
         # By IAM, behind a proxy: nobody may set time-outs for a session there, so they are the role's.
-        return Role(SETTINGS.db_role, None, role_settings(SETTINGS))
-    by_secret = structs.replace(SETTINGS, db_login="secret", db_secret=SETTINGS.db_role_secret)
+        return Role(SETTINGS.db_role, None, role_settings(SETTINGS.postgres))
+    by_secret = structs.replace(SETTINGS.postgres, login="secret", secret=SETTINGS.db_role_secret)
     from shared.kit import secrets  # imports boto3
 
-    login = await secrets.logins(by_secret).known(SETTINGS.db_look_up_timeout_ms / 1000)
+    login = await secrets.logins(by_secret).known(by_secret.look_up_timeout_s)
     if login.user != SETTINGS.db_role:
         raise Refused(f"The secret of SHOP_DB_ROLE_SECRET must have the username {SETTINGS.db_role!r}.")
     # Sessions set their own time-outs, but for naive's, which are to have none.
-    return Role(SETTINGS.db_role, login.password, dict.fromkeys(role_settings(SETTINGS)))
+    return Role(SETTINGS.db_role, login.password, dict.fromkeys(role_settings(SETTINGS.postgres)))
 
 
 async def _apply_steps(connection: Connection) -> list[int]:
@@ -222,21 +224,24 @@ async def _exists(admin: Connection, name: str) -> bool:
     return bool(await admin.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name))
 
 
+@environment.resource
 def logins() -> Any:
-    return environment.keep(open_logins)
-
-
-def open_logins() -> Any:
-    return logins_for(SETTINGS)
+    return logins_for(SETTINGS.postgres)
 
 
 @asynccontextmanager
 async def connected(name: str | None = None) -> AsyncIterator[Connection]:
     """To another database of the same server. No statement timeout: only Lambda's own ends a migration."""
-    parts = urlsplit(SETTINGS.database_url)
+    parts = urlsplit(SETTINGS.postgres.url)
     url = None if name is None else urlunsplit(parts._replace(path=f"/{name}"))
-    patient = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}  # whatever the role is held to
-    connection = await connect(SETTINGS, logins(), timeout_s=connect_s(SETTINGS), url=url, server_settings=patient)
+    patient = {
+        "statement_timeout": "0",
+        "lock_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+    }  # whatever the role is held to
+    connection = await connect(
+        SETTINGS.postgres, logins(), timeout_s=SETTINGS.postgres.connecting_s, url=url, server_settings=patient
+    )
     try:
         yield connection
     finally:

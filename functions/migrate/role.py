@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.kit.postgres import Connection
+from shared.kit.pool import Connection
 
 _ROUNDS, _SALT_BYTES = 4096, 16  # Postgres' own
 _ROWS = "SELECT, INSERT, UPDATE, DELETE ON"

@@ -66,6 +66,18 @@ STEPS: tuple[tuple[int, str], ...] = (
         # Those to be purged are found without a look at the others.
         "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
     ),
+    (
+        4,
+        # Orders from before have no owner: nobody's token has an empty subject.
+        """
+        ALTER TABLE orders ADD COLUMN subject text NOT NULL DEFAULT '';
+        ALTER TABLE outbox ADD COLUMN aggregate_type text NOT NULL DEFAULT 'order',
+                           ADD COLUMN claimed_until timestamptz;
+        ALTER TABLE outbox ALTER COLUMN aggregate_type DROP DEFAULT;
+        DROP INDEX outbox_unpublished_of;
+        CREATE INDEX outbox_unpublished_of ON outbox (aggregate_type, aggregate_id, id) WHERE published_at IS NULL;
+        """,
+    ),
 )
 VERSION = STEPS[-1][0]
 

@@ -7,6 +7,7 @@ timings can be compared between runs.
 LINES_PER_ORDER_MAX = 20
 STOCK_MIN, STOCK_SPREAD = 1_000, 9_000
 CUSTOMERS = 10_000
+OWNER = "local"  # of every order: the identity that requests have where no authorizer runs
 
 
 def _draw(expression: str, below: str) -> str:
@@ -31,8 +32,8 @@ ORDER_LINES = f"""
            LATERAL generate_series(1, 1 + {_draw("o", str(LINES_PER_ORDER_MAX))}) AS n"""
 
 ORDERS = f"""
-    INSERT INTO orders (id, customer_id, status, total_cents, created_at)
-    SELECT order_id, 1 + {_draw("order_id", str(CUSTOMERS))}, 'placed', sum(quantity * unit_price_cents)::bigint,
+    INSERT INTO orders (id, subject, customer_id, status, total_cents, created_at)
+    SELECT order_id, '{OWNER}', 1 + {_draw("order_id", str(CUSTOMERS))}, 'placed', sum(quantity * unit_price_cents)::bigint,
            timestamptz '2026-02-01 00:00:00+00' + order_id * interval '1 second'
       FROM order_lines GROUP BY order_id ORDER BY order_id"""
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import asyncpg
 
+from shared.kit import tls
 from shared.kit.endpoint import Request, Response, endpoint
 from shared.kit.problems import NotFound
-from shared.kit.tls import tls
 
 PAGE = 20
+TLS = tls.context(os.environ.get("SHOP_DB_SSL", "disable"), os.environ.get("SHOP_DB_CA_FILE"))
 
 
 def json(status: int, value: Any, headers: dict[str, str] | None = None) -> Response:
@@ -19,8 +20,7 @@ def json(status: int, value: Any, headers: dict[str, str] | None = None) -> Resp
 
 
 async def connect() -> Any:
-    encryption = tls(os.environ.get("SHOP_DB_SSL", "disable"), os.environ.get("SHOP_DB_CA_FILE"))
-    return await asyncpg.connect(os.environ["DATABASE_URL"], ssl=encryption)
+    return await asyncpg.connect(os.environ["DATABASE_URL"], ssl=TLS or "disable")
 
 
 def product_of(row: Any) -> dict[str, Any]:
@@ -30,11 +30,11 @@ def product_of(row: Any) -> dict[str, Any]:
 async def get_product(request: Request) -> Response:
     connection = await connect()
     try:
-        row = await connection.fetchrow("SELECT * FROM products WHERE id = $1", int(request.id))
+        row = await connection.fetchrow("SELECT * FROM products WHERE id = $1", int(request.parameters["id"]))
     finally:
         await connection.close()
     if row is None:
-        raise NotFound(f"There is no product {request.id}.")
+        raise NotFound(f"There is no product {request.parameters['id']}.")
     return json(200, product_of(row))
 
 
@@ -63,9 +63,11 @@ def line_of(row: Any, product: Any) -> dict[str, Any]:
 async def get_order(request: Request) -> Response:
     connection = await connect()
     try:
-        order = await connection.fetchrow("SELECT * FROM orders WHERE id = $1", int(request.id))
+        order = await connection.fetchrow(
+            "SELECT * FROM orders WHERE id = $1 AND subject = $2", int(request.parameters["id"]), request.subject
+        )
         if order is None:
-            raise NotFound(f"There is no order {request.id}.")
+            raise NotFound(f"There is no order {request.parameters['id']}.")
         lines = []
         rows = await connection.fetch("SELECT * FROM order_lines WHERE order_id = $1 ORDER BY line_no", order["id"])
         for row in rows:
@@ -81,8 +83,8 @@ async def place_order(request: Request) -> Response:
     connection = await connect()
     try:
         order = await connection.fetchrow(
-            "INSERT INTO orders (customer_id, status, total_cents) VALUES ($1, 'placed', 0) RETURNING *",
-            body["customer_id"],
+            "INSERT INTO orders (subject, customer_id, status, total_cents) VALUES ($1, $2, 'placed', 0) RETURNING *",
+            *(request.subject, body["customer_id"]),
         )
         lines, total_cents = [], 0
         for line_no, line in enumerate(body["lines"], start=1):
@@ -106,12 +108,13 @@ async def place_order(request: Request) -> Response:
 
 
 async def update_product(request: Request) -> Response:
+    request.require_scope("products/write")
     change = stdlib_json.loads(request.body)
     connection = await connect()
     try:
-        row = await connection.fetchrow("SELECT * FROM products WHERE id = $1", int(request.id))
+        row = await connection.fetchrow("SELECT * FROM products WHERE id = $1", int(request.parameters["id"]))
         if row is None:
-            raise NotFound(f"There is no product {request.id}.")
+            raise NotFound(f"There is no product {request.parameters['id']}.")
         product = {**product_of(row), **change, "version": row["version"] + 1}
         await connection.execute(
             "UPDATE products SET name = $1, description = $2, price_cents = $3, stock = $4, version = $5, "
@@ -132,4 +135,5 @@ handler = endpoint(
         "PATCH /naive/products/{id}": update_product,
     },
     run=asyncio.run,
+    local_identity="local" if os.environ.get("SHOP_STAGE", "local") == "local" else None,
 )

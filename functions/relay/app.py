@@ -1,6 +1,7 @@
-"""Takes events from the outbox to the queue: at least once, in order for each aggregate. Knows no event's meaning.
+"""Sends events from the outbox to the queue: at least once, in order within each aggregate.
 
-A batch is read, sent and noted in one transaction. Killed in between, it is sent again: the queue drops what it has seen
+A batch is claimed, sent and noted, each by itself: while the queue is slow, no transaction is open and no call of the
+database is running. Killed in between, the batch is sent again when its claim is over; the queue drops what it has seen
 within five minutes (the event's id is its deduplication id), and consumers know an event by its id after that. What the
 queue refuses stays in the outbox and keeps back the later events of its own aggregate only; the next run tries it again.
 
@@ -8,6 +9,7 @@ Messages are CloudEvents 1.0 in JSON. After the events it purges what is kept fo
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,21 +21,20 @@ from msgspec.json import Encoder
 from shared.kit import environment, idempotency, outbox, telemetry
 from shared.kit.deadline import Deadline
 from shared.kit.outbox import Event
-from shared.kit.postgres import Connection, Database
+from shared.kit.pool import Connection
+from shared.kit.postgres import Database
+from shared.kit.settings import BadSetting
 from shared.shop import settings
-from shared.shop.settings import BadSetting
 
 SETTINGS = settings.current()
 BATCH = 10  # what SQS takes at once
 BATCH_S = 10.0  # with less time than this no batch is begun
 PURGE_S = 2.0  # and with less than this nothing is purged
 MESSAGE_TYPE = "application/cloudevents+json"
-# Two attempts within BATCH_S, and far below the time after which Postgres ends an idle transaction.
 CLIENT = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-PATIENCE = (
-    f"SET LOCAL statement_timeout = {SETTINGS.statement_timeout_ms};"
-    f"SET LOCAL idle_in_transaction_session_timeout = {SETTINGS.idle_in_transaction_timeout_ms}"
-)
+SEND_S = 9.0  # the most that one sending takes: two attempts and the pause between them
+LEASE_S = 30.0  # of a claim; far above SEND_S, and below the time to the next run
+PURGE_ROWS = 500
 
 encode = Encoder().encode
 
@@ -58,19 +59,13 @@ def queue_url() -> str:
 QUEUE_URL = queue_url()
 
 
+@environment.resource
 def database() -> Database:
-    return environment.keep(open_database)
+    return Database(SETTINGS.postgres)
 
 
-def open_database() -> Database:
-    return Database(SETTINGS)
-
-
+@environment.resource
 def sqs() -> Any:
-    return environment.keep(open_sqs)
-
-
-def open_sqs() -> Any:
     return boto3.client("sqs", config=CLIENT)
 
 
@@ -97,42 +92,46 @@ async def relay(deadline: Deadline) -> dict[str, int]:
     published = 0
     refused: list[int] = []  # in this run; without them the oldest would be all that is ever tried
     while deadline.remaining_s() > BATCH_S:
-        sent = await database().write(deadline, carry, refused)
-        if sent is None:
+        events = await database().run_idempotent(deadline, claim, refused)
+        if not events:
             break
-        published += sent
-    pending = await database().read(deadline, outbox.pending)
+        sent = await send_claimed(deadline, events, time.time())
+        refused += {event.id for event in events}.difference(sent)
+        published += len(sent)
+    pending = await database().run_idempotent(deadline, outbox.pending)
     purged = await purge(deadline)
     return {"published": published, "refused": len(refused), "pending": pending, "purged": purged}
 
 
+async def claim(connection: Connection, refused: list[int]) -> list[Event]:
+    return await outbox.claim(connection, BATCH, without=refused, lease_s=LEASE_S)
+
+
+async def send_claimed(deadline: Deadline, events: list[Event], claimed_at_s: float) -> list[int]:
+    """The ids of those that the queue has taken; the claim of all of them is over. Raises if the queue did not answer."""
+    sent: list[int] = []
+    try:
+        # Stopped for longer than the claim, this process would send what another has sent since, in the wrong order.
+        if time.time() - claimed_at_s < LEASE_S - SEND_S:
+            sent = await asyncio.to_thread(send, sqs(), events)
+        return sent
+    finally:
+        await database().run_idempotent(deadline, outbox.settle, [event.id for event in events], sent)
+
+
 async def purge(deadline: Deadline) -> int:
-    """Rows that nobody will ask for again, in small deletions while there is time; events come first."""
+    """Deletes rows that nobody will ask for again, a few at a time while there is time; events come first."""
     purges: list[Callable[[Connection], Awaitable[int]]] = [
-        lambda connection: outbox.purge(connection, SETTINGS.outbox_keep_h, SETTINGS.purge_batch),
-        lambda connection: idempotency.purge(connection, SETTINGS.purge_batch),
+        lambda connection: outbox.purge(connection, outbox.KEEP_H, PURGE_ROWS),
+        lambda connection: idempotency.purge(connection, PURGE_ROWS),
     ]
     purged = 0
     for work in purges:
-        count = SETTINGS.purge_batch
-        while count == SETTINGS.purge_batch and deadline.remaining_s() > PURGE_S:
-            count = await database().write(deadline, work)
+        count = PURGE_ROWS
+        while count == PURGE_ROWS and deadline.remaining_s() > PURGE_S:
+            count = await database().run_idempotent(deadline, work)
             purged += count
     return purged
-
-
-async def carry(connection: Connection, refused: list[int]) -> int | None:
-    """One batch; None if there is none. Adds what was refused to `refused`."""
-    async with connection.transaction():
-        if SETTINGS.db_mode == "proxy":  # the role's time-outs are the shop's, and too short for a wait for the queue
-            await connection.execute(PATIENCE)
-        events = await outbox.take(connection, BATCH, refused)
-        if not events:
-            return None
-        sent = await asyncio.to_thread(send, sqs(), events)
-        await outbox.published(connection, sent)
-    refused += {event.id for event in events}.difference(sent)
-    return len(sent)
 
 
 def send(client: Any, events: list[Event]) -> list[int]:
@@ -152,6 +151,6 @@ def entry(event: Event) -> dict[str, Any]:
         "Id": str(event.id),
         "MessageBody": encode(message).decode(),
         "MessageAttributes": {"content-type": attribute},
-        "MessageGroupId": f"{event.type.partition('.')[0]}-{event.aggregate_id}",
+        "MessageGroupId": f"{event.aggregate_type}-{event.aggregate_id}",
         "MessageDeduplicationId": str(event.id),
     }

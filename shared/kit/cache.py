@@ -27,14 +27,13 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from shared.kit import telemetry
 from shared.kit.deadline import Deadline
 from shared.kit.problems import NotFound, Problem
 from shared.kit.redis import Measure, Redis, Refused, Script, Unreachable
 from shared.kit.redis_settings import RedisSettings
-from shared.shop.settings import Settings
+from shared.kit.settings import CacheSettings
 
 FORMAT = 1  # of entries and of what is cached in them: another one, and neither side reads what the other wrote
 BETA = 1.0  # above 1 refreshes earlier
@@ -185,7 +184,7 @@ class Cache:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: CacheSettings,
         store: Store,
         *,
         wall: Callable[[], float] = time.time,
@@ -195,11 +194,11 @@ class Cache:
         measure: Measure = telemetry.measure,
     ) -> None:
         self.store = store
-        self._ttl_ms = settings.cache_ttl_s * 1000
-        self._stale_ms = settings.cache_stale_s * 1000
-        self._negative_ms = settings.cache_negative_ttl_s * 1000
-        self._lease_ms = settings.cache_lease_ms
-        self._wait_s = settings.cache_wait_ms / 1000
+        self._ttl_ms = settings.ttl_s * 1000
+        self._stale_ms = settings.stale_s * 1000
+        self._negative_ms = settings.negative_ttl_s * 1000
+        self._lease_ms = settings.lease_ms
+        self._wait_s = settings.wait_ms / 1000
         self._wall = wall
         self._monotonic = monotonic
         self._sleep = sleep
@@ -333,22 +332,13 @@ class Cache:
         return int(self._wall() * 1000)
 
 
-def open_cache(settings: Settings, redis: Redis) -> Cache:
-    """In keys of its own for each database: another database's rows are other rows."""
-    return Cache(settings, RedisStore(redis, namespace_of(settings.database_url)))
-
-
-async def forget(settings: RedisSettings, database: str) -> int:
-    """Deletes everything that is stored of a database, and returns how many keys that were.
+async def forget(settings: RedisSettings, namespace: str) -> int:
+    """Deletes everything that is stored in a namespace, and returns how many keys that were.
 
     Versions restart when a database is replaced, so entries of the old one would win. Raises Unreachable or Refused.
     """
     redis = Redis(settings)
     try:
-        return await redis.delete_matching(f"{database}:*")
+        return await redis.delete_matching(f"{namespace}:*")
     finally:
         await redis.aclose()
-
-
-def namespace_of(database_url: str) -> str:
-    return urlsplit(database_url).path.strip("/")

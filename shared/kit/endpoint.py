@@ -1,4 +1,4 @@
-"""The handler around the routes: route key -> function, errors -> problem details, one line of metrics. Knows no route.
+"""Makes a Lambda handler of routes: finds the route, turns errors into problem details, writes one line of metrics.
 
 The route key is the one that API Gateway has matched already (payload 2.0, `routeKey`), so nothing is matched again:
 Powertools' event handler would cost 80 ms of import (302 modules) and 25 to 65 us per invocation to find what
@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from shared.kit import telemetry, tracing
 from shared.kit.deadline import Deadline
-from shared.kit.problems import Malformed, NotFound, Problem, TooLarge
-from shared.shop import contract
+from shared.kit.problems import Forbidden, Malformed, NotFound, Problem, TooLarge, Unauthenticated
+from shared.kit.requests import encode
 
 RESERVE_MS = 200  # to answer in, where the settings do not say otherwise
 
@@ -30,26 +30,27 @@ type Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 class Request:
     """What a route needs of the event."""
 
-    __slots__ = ("_event", "deadline", "headers", "query")
+    __slots__ = ("_event", "_local_identity", "deadline", "headers", "query")
 
-    def __init__(self, event: Mapping[str, Any], deadline: Deadline) -> None:
+    def __init__(self, event: Mapping[str, Any], deadline: Deadline, local_identity: str | None = None) -> None:
         self._event = event
+        self._local_identity = local_identity
         self.deadline = deadline
         self.headers: Mapping[str, str] = event.get("headers") or {}  # names are lower case in payload 2.0
         self.query: Mapping[str, str] = event.get("queryStringParameters") or {}
 
     @property
     def client(self) -> str:
-        """Who asks: whose token it is, else the address that it comes from."""
+        """Whose token it is, else the address that the request comes from."""
         context = self._event["requestContext"]
         subject: str = _claims(context).get("sub", "")
         return f"sub {subject}" if subject else f"ip {context.get('http', {}).get('sourceIp', '')}"
 
     @property
-    def id(self) -> str:
-        """The one path parameter that the shop has."""
-        identity: str = self._event["pathParameters"]["id"]
-        return identity
+    def parameters(self) -> Mapping[str, str]:
+        """Of the path."""
+        parameters: Mapping[str, str] = self._event.get("pathParameters") or {}
+        return parameters
 
     @property
     def path(self) -> str:
@@ -67,14 +68,44 @@ class Request:
             raise Malformed("The body is not the Base64 that it is said to be.") from None
 
     @property
-    def scope(self) -> str:
+    def subject(self) -> str:
+        """The `sub` of the token that API Gateway has verified. Raises Unauthenticated (401) without one.
+
+        Where no authorizer runs it is the endpoint's local identity, if it has one; the log says so once.
+        """
+        subject = _claims(self._event["requestContext"]).get("sub")
+        if subject:
+            return subject
+        if self._local_identity is None:
+            raise Unauthenticated("This needs a token, and none was verified.")
+        _say_that_identity_is_assumed(self._local_identity)
+        return self._local_identity
+
+    def require_scope(self, scope: str) -> None:
+        """Raises Forbidden (403) unless the token has this scope. The local identity has every scope."""
+        claims = _claims(self._event["requestContext"])
+        if not claims:
+            _ = self.subject
+            return
+        # A claim that is a list arrives as "[one two]".
+        if scope not in (claims.get("scope") or claims.get("scp") or "").strip("[]").split():
+            raise Forbidden(f"This needs a token with the scope {scope}.")
+
+    @property
+    def idempotency_scope(self) -> str:
         """Whose request of which route: keys of one caller mean nothing to another."""
-        return f"{self._event['routeKey']} {_claims(self._event['requestContext']).get('sub', '')}"
+        return f"{self._event['routeKey']} {self.subject}"
 
 
 def _claims(context: Mapping[str, Any]) -> Mapping[str, str]:
     claims: Mapping[str, str] = context.get("authorizer", {}).get("jwt", {}).get("claims", {})
     return claims
+
+
+@functools.cache
+def _say_that_identity_is_assumed(identity: str) -> None:
+    """Once for each environment."""
+    telemetry.logger.warning(telemetry.IDENTITY_ASSUMED, subject=identity)
 
 
 _NOTHING: Mapping[str, str] = {}
@@ -94,7 +125,7 @@ class Response(Struct, frozen=True):
 
 
 def json(status: int, value: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(status, contract.encode(value).decode(), headers or {})
+    return Response(status, encode(value).decode(), headers or {})
 
 
 def endpoint(
@@ -105,10 +136,12 @@ def endpoint(
     body_max_bytes: int | None = None,
     admit: Admit | None = None,
     server_timing: bool = False,
+    local_identity: str | None = None,
 ) -> Handler:
     """The Lambda handler for these routes. `run` is what an invocation's coroutine runs on.
 
     `admit` is asked before any work: it raises a problem, or gives headers that whatever is answered will have.
+    `local_identity` is who asks where no authorizer has verified a token; None refuses such requests.
     """
 
     async def answer(event: dict[str, Any], context: Any, also: dict[str, str]) -> Response:
@@ -118,7 +151,7 @@ def endpoint(
                 raise NotFound("There is nothing at this path.")
             if body_max_bytes is not None:
                 _check_size(event, body_max_bytes)
-            request = Request(event, Deadline.of(context, reserve_ms=reserve_ms))
+            request = Request(event, Deadline.of(context, reserve_ms=reserve_ms), local_identity)
             if admit is not None:
                 also |= await admit(request)
             return await route(request)
@@ -130,8 +163,15 @@ def endpoint(
                 )
             return _refusal(problem, context.aws_request_id)
         except Exception as error:
-            # The last one: whatever nobody foresaw is a 500 that tells the client nothing, and the log only where.
-            telemetry.logger.error(telemetry.UNEXPECTED, error_type=type(error).__name__, where=_where(error))
+            # The last one: an unforeseen error is a 500 that tells the client nothing. The log says what and where, and
+            # repeats no message, which may quote a row's data.
+            telemetry.logger.error(
+                telemetry.UNEXPECTED,
+                error_type=type(error).__name__,
+                sqlstate=getattr(error, "sqlstate", None),
+                constraint=getattr(error, "constraint_name", None),
+                where=_where(error),
+            )
             return _refusal(Problem("This should not have happened."), context.aws_request_id)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -183,13 +223,20 @@ def _observed(handler: Handler) -> Handler:
 
 
 def _check_size(event: Mapping[str, Any], body_max_bytes: int) -> None:
+    """Counts the bytes that the client sent: a body is text here, and Base64 is a third longer than what it encodes."""
     body = event.get("body")
-    if body is not None and len(body) > body_max_bytes:
+    if not body:
+        return
+    if event.get("isBase64Encoded"):
+        size = len(body) // 4 * 3 - (2 if body.endswith("==") else 1 if body.endswith("=") else 0)
+    else:
+        size = len(body) if body.isascii() else len(body.encode("utf-8", "surrogatepass"))
+    if size > body_max_bytes:
         raise TooLarge(f"The body is larger than {body_max_bytes} bytes.")
 
 
 def _refusal(problem: Problem, request_id: str) -> Response:
-    document = contract.encode(problem.document(f"urn:uuid:{request_id}")).decode()
+    document = encode(problem.document(f"urn:uuid:{request_id}")).decode()
     return Response(
         problem.status, document, {**problem.headers, "cache-control": "no-store"}, "application/problem+json"
     )

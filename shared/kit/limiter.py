@@ -15,7 +15,7 @@ from shared.kit import telemetry
 from shared.kit.deadline import Deadline
 from shared.kit.problems import RateLimited
 from shared.kit.redis import Measure, Redis, Refused, Script, Unreachable
-from shared.shop.settings import Settings
+from shared.kit.settings import LimiterSettings
 
 POLICY = '"client"'
 
@@ -24,10 +24,10 @@ class Limiter:
     """Belongs to one loop, as its connection does."""
 
     def __init__(
-        self, settings: Settings, redis: Redis, namespace: str, *, measure: Measure = telemetry.measure
+        self, settings: LimiterSettings, redis: Redis, namespace: str, *, measure: Measure = telemetry.measure
     ) -> None:
-        self._limit = settings.rate_limit
-        self._window_s = settings.rate_window_s
+        self._limit = settings.requests
+        self._window_s = settings.window_s
         self._redis = redis
         self._prefix = f"{namespace}:limit:"
         self._script = Script(Path(__file__).with_suffix(".lua").read_text())

@@ -37,6 +37,18 @@ class Malformed(Problem):
     type, title, status = "malformed", "The request cannot be read", 400
 
 
+class KeyRequired(Problem):
+    type, title, status = "idempotency-key-required", "Idempotency-Key is required", 400
+
+
+class Unauthenticated(Problem):
+    type, title, status = "unauthenticated", "Who asks is not known", 401
+
+
+class Forbidden(Problem):
+    type, title, status = "forbidden", "This caller may not do it", 403
+
+
 class NotFound(Problem):
     type, title, status = "not-found", "No such resource", 404
 
@@ -79,7 +91,7 @@ class RateLimited(Problem):
 
 
 class Unavailable(Problem):
-    """The shop could not do it now, and nothing was done that a retry would do twice unless the detail says so."""
+    """It was not done, or it may be done twice without harm: a retry is safe."""
 
     type, title, status = "unavailable", "Temporarily unavailable", 503
 
@@ -97,8 +109,18 @@ class CircuitIsOpen(Unavailable):
     type, title = "circuit-open", "A dependency is failing and is being left alone"
 
 
+class Contention(Unavailable):
+    type, title = "contention", "Other requests are changing the same thing"
+
+
 class TimedOut(Problem):
     type, title, status = "timed-out", "Not done in time", 504
+
+
+class OutcomeUnknown(Problem):
+    """It may have been done. No Retry-After: a client that repeats it without thinking may do it twice."""
+
+    type, title, status = "outcome-unknown", "It may have been done", 504
 
 
 def at(pointer: str, detail: str) -> dict[str, str]:

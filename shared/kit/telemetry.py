@@ -37,9 +37,10 @@ ROWS_PURGED = "RowsPurged"
 
 REFUSED = "request refused"
 UNEXPECTED = "unexpected error"
+IDENTITY_ASSUMED = "no authorizer: every request without a token is served as this subject"
 CIRCUIT_MOVED = "circuit moved"
 LOGIN_RENEWED = "database login renewed"
-DATABASE_LOST = "database call failed"
+DATABASE_FAILED = "database call failed"
 REDIS_LOST = "redis call failed"
 REDIS_IS_A_CLUSTER = "redis is a cluster, and the setting says that it is one server"
 EVENT_REFUSED = "event refused by the queue"
@@ -65,7 +66,7 @@ UNITS: dict[str, MetricUnit] = {
     ROWS_PURGED: MetricUnit.Count,
 }
 
-SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "shop")
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "service")
 NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE") or "Warmfront"
 
 _KINDS = {name: {"Unit": unit.value, "StorageResolution": 60} for name, unit in UNITS.items()}

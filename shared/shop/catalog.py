@@ -1,26 +1,22 @@
-"""The products: SQL in, typed rows out. The connection is an argument; knows no pool, no HTTP and no time-out."""
+"""Reads and changes products. Each function takes the connection it works on."""
 
 from msgspec import UNSET
 
-from shared.kit.postgres import Connection, as_array
+from shared.kit.pool import Connection
+from shared.kit.postgres_connect import as_array
 from shared.kit.problems import NotFound, VersionMismatch
-from shared.shop.contract import Product, ProductChange, etag
+from shared.kit.requests import etag
+from shared.shop.contract import Product, ProductChange
+from shared.shop.sql import statement
 
-_COLUMNS = "id, name, description, price_cents, stock, version"
-_BY_ID = f"SELECT {_COLUMNS} FROM products WHERE id = $1"
-_PAGE = f"SELECT {_COLUMNS} FROM products WHERE id > $1 ORDER BY id LIMIT $2"
-_VERSIONS = "SELECT id, version FROM products WHERE id = ANY ($1::text[]::bigint[])"
-_CHANGE = f"""
-    UPDATE products
-       SET name = coalesce($3, name), description = coalesce($4, description),
-           price_cents = coalesce($5, price_cents), stock = coalesce($6, stock),
-           version = version + 1, updated_at = now()
-     WHERE id = $1 AND ($2::text[] IS NULL OR version = ANY ($2::text[]::int[]))
-    RETURNING {_COLUMNS}"""
+BY_ID = statement("product_by_id")
+PAGE = statement("product_page")
+VERSIONS = statement("product_versions")
+CHANGE = statement("product_change")
 
 
 async def product(connection: Connection, product_id: int) -> Product:
-    row = await connection.fetchrow(_BY_ID, product_id)
+    row = await connection.fetchrow(BY_ID, product_id)
     if row is None:
         raise NotFound(f"There is no product {product_id}.")
     return Product(*row)
@@ -28,19 +24,20 @@ async def product(connection: Connection, product_id: int) -> Product:
 
 async def page(connection: Connection, after_id: int, limit: int) -> tuple[list[Product], bool]:
     """The next `limit` products by id, and whether there are more. Costs the same at any depth."""
-    rows = await connection.fetch(_PAGE, after_id, limit + 1)
+    rows = await connection.fetch(PAGE, after_id, limit + 1)
     return [Product(*row) for row in rows[:limit]], len(rows) > limit
 
 
 async def versions(connection: Connection, product_ids: list[int]) -> dict[int, int]:
-    return dict(await connection.fetch(_VERSIONS, as_array(product_ids)))
+    """The versions of those that exist, by id."""
+    return dict(await connection.fetch(VERSIONS, as_array(product_ids)))
 
 
 async def change(connection: Connection, product_id: int, expected: list[int] | None, change: ProductChange) -> Product:
     """Applies the change if the product still has one of the expected versions (None: any), in one statement."""
     fields = (change.name, change.description, change.price_cents, change.stock)
     versions = None if expected is None else as_array(expected)
-    row = await connection.fetchrow(_CHANGE, product_id, versions, *(None if f is UNSET else f for f in fields))
+    row = await connection.fetchrow(CHANGE, product_id, versions, *(None if f is UNSET else f for f in fields))
     if row is not None:
         return Product(*row)
     current = await product(connection, product_id)

@@ -1,4 +1,4 @@
-"""The contract as an OpenAPI 3.1 document: every operation, and everything that it may answer. Knows no handler.
+"""The contract as an OpenAPI 3.1 document: every operation and every response that it may have.
 
 Made from the contract's own types and problems by the first request that asks for it: no other request pays for it, nor
 does any cold start. 3.1, because its schemas are JSON Schema 2020-12, which is what msgspec writes.
@@ -11,12 +11,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.json import schema_components
 
-from shared.kit import problems
+from shared.kit import problems, requests
 from shared.kit.problems import Problem
 from shared.shop import contract
 from shared.shop.contract import NewOrder, Order, Product, ProductChange, ProductPage
 from shared.shop.problems import OutOfStock
-from shared.shop.settings import Settings
 
 VERSION = "1.0.0"
 PROBLEM = "application/problem+json"
@@ -31,11 +30,13 @@ ANYWHERE = (
     problems.Unavailable,
     problems.Overloaded,
     problems.CircuitIsOpen,
+    problems.Contention,
     problems.TimedOut,
 )
 BODY = (problems.Malformed, problems.TooLarge, problems.Invalid)
 # API Gateway answers some requests itself, in a form of its own
 GATEWAY = {400, 404, 413, 429, 431, 500, 503, 504}
+GATEWAY_WITH_TOKEN = {401, 403}  # no valid token, or one without the scope
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -85,7 +86,14 @@ OPERATIONS = (
         body=ProductChange,
         answer=Product,
         headers=("ETag",),
-        problems=(*BODY, problems.NotFound, problems.VersionMismatch, problems.VersionRequired),
+        problems=(
+            *BODY,
+            problems.Forbidden,
+            problems.NotFound,
+            problems.OutcomeUnknown,
+            problems.VersionMismatch,
+            problems.VersionRequired,
+        ),
     ),
     Operation(
         method="get",
@@ -106,7 +114,14 @@ OPERATIONS = (
         status=201,
         answer=Order,
         headers=("Location", "Idempotent-Replayed"),
-        problems=(*BODY, problems.KeyInFlight, OutOfStock, problems.KeyReused),
+        problems=(
+            *BODY,
+            problems.KeyInFlight,
+            problems.KeyRequired,
+            problems.KeyReused,
+            problems.OutcomeUnknown,
+            OutOfStock,
+        ),
     ),
 )
 
@@ -124,13 +139,13 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def document(prefix: str, settings: Settings, *, cached: bool) -> dict[str, Any]:
+def document(prefix: str, *, cached: bool) -> dict[str, Any]:
     """The API under this prefix. `cached`: it answers from copies, and limits each client."""
     _, components = schema_components(TYPES, ref_template=REFERENCE)
     _say_what_types_cannot(components)
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
-        paths.setdefault(prefix + operation.path, {})[operation.method] = _operation(operation, settings, cached=cached)
+        paths.setdefault(prefix + operation.path, {})[operation.method] = _operation(operation, cached=cached)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Shop", "version": VERSION, "summary": f"Products and orders, under {prefix}"},
@@ -153,11 +168,11 @@ def _say_what_types_cannot(components: dict[str, Any]) -> None:
     components["Order"]["properties"]["created_at"]["format"] = "date-time"
 
 
-def _operation(operation: Operation, settings: Settings, *, cached: bool) -> dict[str, Any]:
+def _operation(operation: Operation, *, cached: bool) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [_parameter(name, settings) for name in operation.parameters],
+        "parameters": [_parameter(name) for name in operation.parameters],
         "responses": _responses(operation, cached=cached),
         "security": [{"Jwt": []}] if operation.needs_token else [],
     }
@@ -166,7 +181,7 @@ def _operation(operation: Operation, settings: Settings, *, cached: bool) -> dic
     return described
 
 
-def _parameter(name: str, settings: Settings) -> dict[str, Any]:
+def _parameter(name: str) -> dict[str, Any]:
     where, required, schema, description = {
         "id": ("path", True, {"type": "integer", "minimum": 1, "maximum": contract.ID_MAX}, "Of the product or order"),
         "limit": (
@@ -175,8 +190,8 @@ def _parameter(name: str, settings: Settings) -> dict[str, Any]:
             {
                 "type": "integer",
                 "minimum": 1,
-                "maximum": settings.page_limit_max,
-                "default": settings.page_limit_default,
+                "maximum": contract.PAGE_LIMIT_MAX,
+                "default": contract.PAGE_LIMIT_DEFAULT,
             },
             "How many at most",
         ),
@@ -190,9 +205,14 @@ def _parameter(name: str, settings: Settings) -> dict[str, Any]:
         ),
         "Idempotency-Key": (
             "header",
-            False,
-            {"type": "string", "maxLength": contract.IDEMPOTENCY_KEY_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-            "With it the request is done once, however often it is sent",
+            True,
+            {
+                "type": "string",
+                "maxLength": requests.IDEMPOTENCY_KEY_MAX,
+                "pattern": '^("[ !#-\\[\\]-~]+"|[!#-~]([ -~]*[!-~])?)$',
+                "examples": ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
+            },
+            "With the same key the request is done once, however often it is sent: a quoted string, or bare",
         ),
     }[name]
     return {"name": name, "in": where, "required": required, "schema": schema, "description": description}
@@ -212,8 +232,11 @@ def _responses(operation: Operation, *, cached: bool) -> dict[str, Any]:
     }
     if operation.not_modified:
         responses["304"] = {"description": "Not changed since", "headers": _headers(success)}
-    by_status: dict[int, list[type[Problem]]] = {status: [] for status in sorted(GATEWAY)}
-    for problem in (*operation.problems, *ANYWHERE, *((problems.RateLimited,) if cached else ())):
+    gateway = GATEWAY | (GATEWAY_WITH_TOKEN if operation.needs_token else set())
+    by_status: dict[int, list[type[Problem]]] = {status: [] for status in sorted(gateway)}
+    identified = (problems.Unauthenticated,) if operation.needs_token else ()
+    limited = (problems.RateLimited,) if cached else ()
+    for problem in (*operation.problems, *identified, *ANYWHERE, *limited):
         by_status.setdefault(problem.status, []).append(problem)
     for status, kinds in sorted(by_status.items()):
         responses[str(status)] = _refusal(status, kinds, always)
@@ -226,7 +249,7 @@ def _refusal(status: int, kinds: list[type[Problem]], headers: Iterable[str]) ->
         types = [problems.TYPE_PREFIX + kind.type for kind in kinds]
         exactly = {"properties": {"type": {"enum": types}, "status": {"const": status}}}
         content[PROBLEM] = {"schema": {"allOf": [{"$ref": REFERENCE.format(name="Problem")}, exactly]}}
-    if status in GATEWAY:
+    if status in GATEWAY | GATEWAY_WITH_TOKEN:
         content[JSON] = {"schema": {"$ref": REFERENCE.format(name="GatewayMessage")}}
     own = {409: ("Retry-After",), 412: ("ETag",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
     return {

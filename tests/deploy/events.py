@@ -1,6 +1,7 @@
 """Events for each function, as API Gateway, the schedule and a person send them."""
 
 import json
+import uuid
 from typing import Any
 
 PRODUCTS = 50
@@ -13,7 +14,11 @@ def _http(method: str, route: str, path: str, body: Any = None) -> dict[str, Any
         "routeKey": f"{method} {route}",
         "rawPath": path,
         "rawQueryString": "",
-        "headers": {"accept": "application/json", "content-type": "application/json"},
+        "headers": {
+            "accept": "application/json",
+            "content-type": "application/json",
+            "idempotency-key": str(uuid.uuid4()),
+        },
         "requestContext": {"http": {"method": method, "path": path}, "requestId": "1", "routeKey": f"{method} {route}"},
         **({"pathParameters": {"id": path.rpartition("/")[2]}} if "{id}" in route else {}),
         **({} if body is None else {"body": json.dumps(body)}),

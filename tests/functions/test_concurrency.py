@@ -11,7 +11,7 @@ import pytest
 from warmfront.backing.postgres import Postgres
 
 from shared.kit.idempotency import Answer, Claim
-from shared.kit.postgres import Connection
+from shared.kit.pool import Connection
 from shared.kit.problems import KeyInFlight, VersionMismatch
 from shared.shop import catalog, orders
 from shared.shop.contract import NewOrder, NewOrderLine, ProductChange
@@ -55,8 +55,12 @@ async def outcome(work: Awaitable[Any]) -> Any:
         return error
 
 
+SUBJECT = "alice"
+
+
 def claim(key: str | None = None, content: bytes = b"") -> Claim:
-    return Claim.of("POST /pooled/orders", key, content, ttl_h=24)
+    """Without a key it gets one of its own."""
+    return Claim.of("POST /pooled/orders", key or str(uuid.uuid4()), content, ttl_h=24)
 
 
 def order(*lines: tuple[int, int]) -> NewOrder:
@@ -80,7 +84,7 @@ def test_duplicates_at_the_same_time_make_one_order(at_once: Callable[..., list[
     before = one(at_once, "SELECT stock FROM products WHERE id = 40")
 
     async def place(connection: Connection, number: int) -> Answer:
-        return await orders.place(connection, claim(keys[number % len(keys)]), order((40, 1)))
+        return await orders.place(connection, claim(keys[number % len(keys)]), SUBJECT, order((40, 1)))
 
     results = at_once(place, 400)
     answers = [result for result in results if isinstance(result, Answer)]
@@ -99,11 +103,11 @@ def test_a_request_whose_twin_is_still_running_is_told_so_and_waits_for_nothing(
     async def test() -> None:
         first, second = [await connect(server) for _ in range(2)]
         async with first.transaction():
-            placed = await orders.place(first, claim("twin"), order((41, 1)))
+            placed = await orders.place(first, claim("twin"), SUBJECT, order((41, 1)))
             with pytest.raises(KeyInFlight) as refused:
-                await orders.place(second, claim("twin"), order((41, 1)))
+                await orders.place(second, claim("twin"), SUBJECT, order((41, 1)))
             assert refused.value.headers["retry-after"] == "1"
-        replay = await orders.place(second, claim("twin"), order((41, 1)))
+        replay = await orders.place(second, claim("twin"), SUBJECT, order((41, 1)))
         assert (replay.body, replay.replayed) == (placed.body, True)
         await first.close()
         await second.close()
@@ -127,13 +131,13 @@ def test_a_twin_that_finished_after_we_looked_undoes_our_effect_and_gives_its_an
                 return await self._connection.fetchrow(*args)
             async with self._connection.transaction(isolation="repeatable_read"):
                 await self._connection.fetchval("SELECT 1 FROM products LIMIT 1")
-                await orders.place(self._twin, claim("late"), order((43, 1)))
+                await orders.place(self._twin, claim("late"), SUBJECT, order((43, 1)))
                 return await self._connection.fetchrow(*args)
 
     async def test() -> None:
         ours, twin = [await connect(server) for _ in range(2)]
         early = LooksTooEarly(ours, twin)
-        answer = await orders.place(early, claim("late"), order((42, 1)))
+        answer = await orders.place(early, claim("late"), SUBJECT, order((42, 1)))
         assert early.tries == 2
         assert answer.replayed
         await ours.close()
@@ -150,9 +154,9 @@ def test_a_key_that_has_expired_may_be_used_again(at_once: Callable[..., list[An
 
     async def test() -> None:
         connection = await connect(server)
-        first = await orders.place(connection, claim("old"), order((44, 1)))
+        first = await orders.place(connection, claim("old"), SUBJECT, order((44, 1)))
         await connection.execute("UPDATE idempotency_keys SET expires_at = now() WHERE key = 'old'")
-        second = await orders.place(connection, claim("old", b"another body"), order((44, 1)))
+        second = await orders.place(connection, claim("old", b"another body"), SUBJECT, order((44, 1)))
         assert not second.replayed
         assert second.resource != first.resource
         await connection.close()
@@ -169,7 +173,7 @@ def test_stock_is_never_sold_twice_and_never_below_zero(at_once: Callable[..., l
     async def place(connection: Connection, number: int) -> Answer:
         # Half of them name the products the other way round: a lock order of their own would be a deadlock.
         lines = [(50, 1), (51, 1)] if number % 2 else [(51, 1), (50, 1)]
-        return await orders.place(connection, claim(), order(*lines))
+        return await orders.place(connection, claim(), SUBJECT, order(*lines))
 
     results = at_once(place, 240)
     kinds = Counter(type(result) for result in results)
@@ -184,7 +188,7 @@ def test_what_is_sold_and_what_is_left_add_up(at_once: Callable[..., list[Any]])
 
     async def place(connection: Connection, number: int) -> Answer:
         first = 100 + number % 7
-        return await orders.place(connection, claim(), order((first + 7, 2), (first, 1), (first + 14, 3)))
+        return await orders.place(connection, claim(), SUBJECT, order((first + 7, 2), (first, 1), (first + 14, 3)))
 
     results = at_once(place, 240)
     assert all(isinstance(result, Answer) for result in results)
@@ -238,7 +242,7 @@ def test_the_same_order_takes_one_round_trip(at_once: Callable[..., list[Any]], 
     async def test() -> None:
         connection = await connect(server)
         for key in (None, "trip", "trip"):
-            await orders.place(Counting(connection), claim(key), order((70, 1), (71, 1)))
+            await orders.place(Counting(connection), claim(key), SUBJECT, order((70, 1), (71, 1)))
         await connection.close()
 
     asyncio.run(test())

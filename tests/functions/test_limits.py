@@ -13,7 +13,6 @@ from shared.kit import environment
 from shared.kit.limiter import Limiter
 from shared.kit.problems import RateLimited
 from shared.kit.redis import Redis
-from shared.shop.settings import redis as redis_settings
 from tests.functions.conftest import Context, Function, distributed_environ, load, shop_environ
 from tests.shared.conftest import Measured, settings_with, soon
 
@@ -24,8 +23,10 @@ TIMING = re.compile(r"(?:[a-z]+;dur=\d+\.\d\d, )*total;dur=\d+\.\d\d")
 async def several(server: Server, clients: list[str], **settings: int) -> list[bool]:
     """Each on a connection of its own, as environments have them, all at once: whether it was let in."""
     values = settings_with(REDIS_URL=server.url(), REDIS_TIMEOUT_MS=5_000, REDIS_CONNECT_TIMEOUT_MS=5_000, **settings)
-    connections = [Redis(redis_settings(values), measure=Measured()) for _ in range(8)]
-    limiters = [Limiter(values, redis, "tests", measure=Measured()) for redis in connections]
+    limits = values.limiter
+    assert limits is not None
+    connections = [Redis(values.required_redis(), measure=Measured()) for _ in range(8)]
+    limiters = [Limiter(limits, redis, "tests", measure=Measured()) for redis in connections]
 
     async def ask(number: int, client: str) -> bool:
         try:
@@ -65,8 +66,10 @@ def test_what_was_used_comes_back_evenly_and_then_nothing_is_left_behind(redis: 
     async def test() -> None:
         assert sum(await several(redis, ["patient"] * 150, RATE_LIMIT=100, RATE_WINDOW_S=1)) >= 100
         values = settings_with(REDIS_URL=redis.url(), RATE_LIMIT=100, RATE_WINDOW_S=1, REDIS_TIMEOUT_MS=5_000)
-        connection = Redis(redis_settings(values), measure=Measured())
-        limiter = Limiter(values, connection, "passing", measure=Measured())
+        limits = values.limiter
+        assert limits is not None
+        connection = Redis(values.required_redis(), measure=Measured())
+        limiter = Limiter(limits, connection, "passing", measure=Measured())
         for _ in range(2):
             assert await limiter.admit(soon(), "patient")
         async with asyncio.timeout(10):
@@ -118,7 +121,7 @@ def test_without_redis_there_is_no_limit_within_the_bounded_time(server: Postgre
 def test_without_a_setting_nobody_is_limited_or_counted(distributed: Function) -> None:
     reply = distributed.get("/products/1")
     assert "ratelimit" not in reply.headers
-    assert distributed.module.SETTINGS.rate_limit == 0
+    assert distributed.module.SETTINGS.limiter is None
 
 
 def test_every_response_says_where_its_time_went(pooled: Function, distributed: Function) -> None:

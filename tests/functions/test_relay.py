@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from warmfront.backing.aws import Aws
 from warmfront.backing.postgres import Postgres
 
 from shared.kit import environment
-from shared.shop.settings import BadSetting
+from shared.kit.settings import BadSetting
 from tests.functions.conftest import Context, Function, load, shop_environ
 
 AWS_ENVIRON = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "eu-central-1"}
@@ -89,7 +90,7 @@ def ask(server: Postgres, sql: str, *args: Any) -> Any:
 def happened(server: Postgres, *aggregates: int) -> list[int]:
     rows = ask(
         server,
-        "INSERT INTO outbox (aggregate_id, type, payload) SELECT a, 'order.placed', jsonb_build_object('n', n) "
+        "INSERT INTO outbox (aggregate_type, aggregate_id, type, payload) SELECT 'order', a, 'order.placed', jsonb_build_object('n', n) "
         "FROM unnest($1::bigint[]) WITH ORDINALITY AS t (a, n) ORDER BY n RETURNING id",
         list(aggregates),
     )
@@ -208,31 +209,117 @@ def test_a_relay_killed_after_it_sent_and_before_it_noted_sends_again(
     async def killed(*_: Any) -> None:
         raise KilledError
 
-    monkeypatch.setattr(relay.module.outbox, "published", killed)
+    monkeypatch.setattr(relay.module.outbox, "settle", killed)
     with pytest.raises(KilledError):
         run(relay)
     monkeypatch.undo()
     assert unpublished(server) == [event]
+    assert run(relay)["published"] == 0, "its claim still holds"
+    ask(server, "UPDATE outbox SET claimed_until = now() - interval '1 s'")
     assert run(relay)["published"] == 1
     # Sent twice, and the queue has dropped the second: the same deduplication id within five minutes.
     assert [message["id"] for message in received(sqs, queue)] == [str(event)]
 
 
-def test_two_relays_take_different_events_and_none_out_of_turn(relay: Function, server: Postgres) -> None:
+def test_two_relays_claim_different_events_and_none_out_of_turn(relay: Function, server: Postgres) -> None:
     outbox = relay.module.outbox
     first, second, other = happened(server, 1, 1, 2)
 
     async def both() -> None:
         ours, theirs = [await asyncpg.connect(server.url("distributed"), command_timeout=20) for _ in range(2)]
-        async with ours.transaction(), theirs.transaction():
-            assert [event.id for event in await outbox.take(ours, 1, [])] == [first]
-            assert [event.id for event in await outbox.take(theirs, 10, [])] == [other]
-            await outbox.published(ours, [first])
-        assert [event.id for event in await outbox.take(theirs, 10, [])] == [second, other]
+
+        async def claimed(connection: Any, at_most: int = 10, lease_s: float = 30.0) -> list[int]:
+            return [event.id for event in await outbox.claim(connection, at_most, without=[], lease_s=lease_s)]
+
+        async with ours.transaction():
+            assert await claimed(ours, 1) == [first]
+            assert await claimed(theirs) == [other], "a row that another claim is at is not waited for"
+        assert await claimed(theirs) == []
+        await outbox.settle(ours, [first], [first])
+        assert await claimed(theirs) == [second]
+        await outbox.settle(theirs, [second, other], [])
+        assert await claimed(ours, lease_s=0.01) == [second, other], "what was not sent is free at once"
+        await asyncio.sleep(0.05)
+        assert await claimed(theirs) == [second, other], "a claim ends by itself"
         await ours.close()
         await theirs.close()
 
     asyncio.run(both())
+
+
+def test_aggregates_of_different_types_do_not_hold_each_other_back(relay: Function, server: Postgres) -> None:
+    (product,) = happened(server, 5)
+    ask(server, "UPDATE outbox SET aggregate_type = 'product'")
+    (order,) = happened(server, 5)
+
+    async def both() -> list[int]:
+        connection = await asyncpg.connect(server.url("distributed"))
+        try:
+            return [event.id for event in await relay.module.outbox.claim(connection, 9, without=[product], lease_s=9)]
+        finally:
+            await connection.close()
+
+    assert asyncio.run(both()) == [order]
+
+
+def test_events_of_one_aggregate_keep_the_order_of_its_row(relay: Function, server: Postgres) -> None:
+    """The precondition: who writes an event holds the aggregate's row, so a later one draws its id after the commit."""
+
+    async def both() -> list[str]:
+        ours, theirs, sender = [await asyncpg.connect(server.url("distributed"), command_timeout=20) for _ in range(3)]
+        event = "INSERT INTO outbox (aggregate_type, aggregate_id, type, payload) VALUES ('order', 7, $1, '{}')"
+        taken: list[str] = []
+
+        async def write(connection: Any, kind: str, locked: asyncio.Event | None = None) -> None:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM orders WHERE id = 7 FOR UPDATE")
+                await connection.execute(event, kind)
+                if locked is not None:
+                    locked.set()
+                    await asyncio.sleep(0.2)  # the other waits for the row meanwhile, and has drawn no id
+
+        async def send() -> None:
+            events = await relay.module.outbox.claim(sender, 9, without=[], lease_s=9)
+            ids = [event.id for event in events]
+            await relay.module.outbox.settle(sender, ids, ids)
+            taken.extend(event.type for event in events)
+
+        locked = asyncio.Event()
+        first = asyncio.create_task(write(ours, "order.placed", locked))
+        await locked.wait()
+        second = asyncio.create_task(write(theirs, "order.cancelled"))
+        await send()
+        await asyncio.gather(first, second)
+        await send()
+        await send()
+        for connection in (ours, theirs, sender):
+            await connection.close()
+        return taken
+
+    assert asyncio.run(both()) == ["order.placed", "order.cancelled"]
+
+
+def test_a_slow_queue_holds_no_transaction_and_is_no_evidence_against_the_database(
+    relay: Function, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch takes longer than a call that the breaker calls slow."""
+    happened(server, *range(1, 71))
+    open_transactions: list[int] = []
+
+    class Slow:
+        def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+            del QueueUrl
+            time.sleep(0.25)
+            mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'distributed' AND state LIKE 'idle in%'"
+            open_transactions.append(ask(server, mine)[0][0])
+            return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+
+    impatient = load("relay", "functions.relay.app", {**relay.environ, "SHOP_BREAKER_SLOW_MS": "200"})
+    monkeypatch.setattr(impatient.module, "sqs", Slow)
+    assert run(impatient)["published"] == 70
+    assert open_transactions == [0] * 7
+    breaker = impatient.module.database().breaker.snapshot()
+    assert (breaker.slow, breaker.failures) == (0, 0)
 
 
 def test_with_too_little_time_no_batch_is_begun(relay: Function, server: Postgres) -> None:
@@ -245,10 +332,12 @@ def test_without_a_queue_it_refuses_to_start(server: Postgres) -> None:
         load("relay", "functions.relay.app", shop_environ(server, "distributed"))
 
 
-def test_what_was_published_long_ago_and_expired_keys_are_purged_in_batches(relay: Function, server: Postgres) -> None:
+def test_what_was_published_long_ago_and_expired_keys_are_purged_in_batches(
+    relay: Function, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     statements = (
-        """INSERT INTO outbox (aggregate_id, type, payload, published_at)
-           SELECT n, 'order.placed', '{}', now() - (CASE WHEN n <= 7 THEN 169 ELSE 167 END) * interval '1 hour'
+        """INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, published_at)
+           SELECT 'order', n, 'order.placed', '{}', now() - (CASE WHEN n <= 7 THEN 169 ELSE 167 END) * interval '1 hour'
              FROM generate_series(1, 10) AS n""",
         """INSERT INTO idempotency_keys (scope, key, fingerprint, status, resource, body, expires_at)
            SELECT 's', n::text, '', 201, '1', '', now() + (CASE WHEN n <= 8 THEN -1 ELSE 1 END) * interval '1 hour'
@@ -268,10 +357,10 @@ def test_what_was_published_long_ago_and_expired_keys_are_purged_in_batches(rela
         return counts[0], counts[1]
 
     asyncio.run(store())
-    unhurried = load("relay", "functions.relay.app", {**relay.environ, "SHOP_PURGE_BATCH": "3"})
-    assert run(unhurried)["purged"] == 15
+    monkeypatch.setattr(relay.module, "PURGE_ROWS", 3)
+    assert run(relay)["purged"] == 15
     assert asyncio.run(left()) == (3, 2)
-    assert run(unhurried)["purged"] == 0
+    assert run(relay)["purged"] == 0
 
 
 def test_without_time_nothing_is_purged_and_the_events_of_this_run_are_kept(relay: Function, server: Postgres) -> None:

@@ -23,7 +23,8 @@ from warmfront.backing.postgres import Postgres
 
 from shared.kit import environment
 from shared.kit.idempotency import Claim
-from shared.kit.postgres import Connection, Database
+from shared.kit.pool import Connection
+from shared.kit.postgres import Database
 from shared.kit.problems import VersionMismatch
 from shared.shop import catalog, orders
 from shared.shop.contract import NewOrder, NewOrderLine, ProductChange
@@ -86,21 +87,21 @@ def start(server: Postgres, folder: Path, port: int) -> "subprocess.Popen[str]":
 
 async def shopping(database: Database, number: int) -> None:
     """Each kind of statement that the shop has, refusals within a transaction included."""
-    product = await database.read(soon(), catalog.product, 1 + number)
-    await database.read(soon(), catalog.page, 0, 5)
+    product = await database.run_idempotent(soon(), catalog.product, 1 + number)
+    await database.run_idempotent(soon(), catalog.page, 0, 5)
     order = NewOrder(1, [NewOrderLine(100 + number, 1)])
     claim = Claim.of("POST /pooled/orders", f"key {number}", b"", ttl_h=1)
-    placed = await database.read(soon(), orders.place, claim, order)
-    assert (await database.read(soon(), orders.place, claim, order)).body == placed.body
-    await database.read(soon(), orders.order, int(placed.resource))
-    await database.write(soon(), catalog.change, product.id, [1], ProductChange(stock=product.stock + 1))
+    placed = await database.run_idempotent(soon(), orders.place, claim, "alice", order)
+    assert (await database.run_idempotent(soon(), orders.place, claim, "alice", order)).body == placed.body
+    await database.run_idempotent(soon(), orders.order, int(placed.resource), "alice")
+    await database.run_once(soon(), catalog.change, product.id, [1], ProductChange(stock=product.stock + 1))
     with pytest.raises(VersionMismatch):
-        await database.write(soon(), catalog.change, product.id, [1], ProductChange(stock=0))
+        await database.run_once(soon(), catalog.change, product.id, [1], ProductChange(stock=0))
 
 
 def many_at_once(url: str, **settings: str) -> list[BaseException | None]:
     async def environment_of(number: int) -> None:
-        database = Database(settings_with(DATABASE_URL=url, **settings), measure=Measured())
+        database = Database(settings_with(DATABASE_URL=url, **settings).postgres, measure=Measured())
         try:
             for _ in range(5):
                 await shopping(database, number)
@@ -282,23 +283,25 @@ def test_the_role_behind_a_proxy_is_held_to_the_time_outs_and_may_change_rows_bu
         await owner.execute("CREATE TABLE later (id int)")
         parts = urlsplit(proxied)
         url = parts._replace(netloc=f"proxied:for-this-test@{parts.hostname}:{parts.port}").geturl()
-        database = Database(settings_with(DATABASE_URL=url, DB_MODE="proxy", DB_SSL="disable"), measure=Measured())
+        database = Database(
+            settings_with(DATABASE_URL=url, DB_MODE="proxy", DB_SSL="disable").postgres, measure=Measured()
+        )
 
         async def settings(connection: Connection) -> list[str]:
-            names = ("statement_timeout", "idle_in_transaction_session_timeout", "jit")
+            names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit")
             return [await connection.fetchval(f"SHOW {name}") for name in names]
 
         async def forbidden(connection: Connection) -> None:
             await connection.execute("ALTER TABLE products ADD COLUMN more int")
 
-        assert await database.read(soon(), settings) == ["1234ms", "5s", "off"]
-        claim = Claim.of("POST /pooled/orders", None, b"", ttl_h=1)
-        assert (await database.write(soon(), orders.place_and_tell, claim, NewOrder(1, [NewOrderLine(1, 2)])))[1] == {
-            1: 2
-        }
-        assert await database.write(soon(), lambda connection: connection.fetch("SELECT FROM later")) == []
+        assert await database.run_idempotent(soon(), settings) == ["1234ms", "500ms", "5s", "off"]
+        claim = Claim.of("POST /pooled/orders", "key", b"", ttl_h=1)
+        assert (
+            await database.run_once(soon(), orders.place_with_event, claim, "alice", NewOrder(1, [NewOrderLine(1, 2)]))
+        )[1] == {1: 2}
+        assert await database.run_once(soon(), lambda connection: connection.fetch("SELECT FROM later")) == []
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await database.write(soon(), forbidden)
+            await database.run_once(soon(), forbidden)
         await database.aclose()
         await owner.close()
 

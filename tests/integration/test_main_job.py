@@ -105,7 +105,12 @@ def test_the_five_routes_answer(shop: Shop, variant: str) -> None:
     assert [each["id"] for each in second.body["items"]] == [4, 5, 6]
     order = shop.ask("GET", f"/{variant}/orders/7")
     assert order.body["total_cents"] == sum(line["quantity"] * line["unit_price_cents"] for line in order.body["lines"])
-    placed = shop.ask("POST", f"/{variant}/orders", {"customer_id": 1, "lines": [{"product_id": 9, "quantity": 2}]})
+    placed = shop.ask(
+        "POST",
+        f"/{variant}/orders",
+        {"customer_id": 1, "lines": [{"product_id": 9, "quantity": 2}]},
+        idempotency_key=str(uuid.uuid4()),
+    )
     assert placed.status == 201
     changed = shop.ask(
         "PATCH", f"/{variant}/products/42", {"price_cents": 77}, if_match=product.headers.get("etag", "*")

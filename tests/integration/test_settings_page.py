@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.shop.settings import KNOBS
+from shared.shop.settings import VARIABLES
 from tools import settings as generator
 from tools.blocks import replace_block
 
@@ -31,6 +31,6 @@ def test_defaults_and_ranges_are_those_of_the_code() -> None:
 
 
 def test_every_number_has_a_unit() -> None:
-    numbers = [name for name, knob in KNOBS.items() if knob.accepts.startswith("a whole number")]
+    numbers = [name for name, variable in VARIABLES.items() if variable.accepts.startswith("a whole number")]
     assert numbers
     assert [name for name in numbers if not generator.unit(name)] == []

@@ -40,7 +40,7 @@ def test_a_deep_page_looks_at_as_many_blocks_as_the_first_and_counting_off_at_al
         await bench.seed("pooled", products=5_000)
         offset = "SELECT * FROM products ORDER BY id LIMIT $1 OFFSET $2"
         return {
-            "key": (await buffers(bench, catalog._PAGE, 0, LIMIT), await buffers(bench, catalog._PAGE, 4_000, LIMIT)),
+            "key": (await buffers(bench, catalog.PAGE, 0, LIMIT), await buffers(bench, catalog.PAGE, 4_000, LIMIT)),
             "offset": (await buffers(bench, offset, LIMIT, 0), await buffers(bench, offset, LIMIT, 4_000)),
         }
 

@@ -63,7 +63,7 @@ async def thawed(bench: Bench, variant: str, mode: Literal["fast", "immediate"])
     wishes: list[tuple[str, str, bytes, dict[str, str]]] = [
         ("GET", f"/{variant}/products/1", b"", {}),
         ("POST", f"/{variant}/orders", ORDER, {"idempotency_key": f"thaw-{mode}"}),
-        ("POST", f"/{variant}/orders", ORDER, {}),
+        ("POST", f"/{variant}/orders", ORDER, {"idempotency_key": f"thaw-{mode}-other"}),
         ("PATCH", f"/{variant}/products/5", PATCH, {"if_match": "*"}),
     ]
     replies = await asyncio.gather(

@@ -27,9 +27,9 @@ from shared.kit.cache import FORMAT, Cache, Found, Outcome, RedisStore
 from shared.kit.deadline import Deadline
 from shared.kit.problems import NotFound, Unavailable
 from shared.kit.redis import Redis
-from shared.shop.settings import redis as redis_settings
+from shared.kit.redis_settings import RedisSettings
+from shared.kit.settings import CacheSettings
 from tests.machines.model_cache import ModelStore, Pause, no_pause, version_of
-from tests.shared.conftest import settings_with
 
 TTL_S, STALE_S, NEGATIVE_S = 100, 400, 5
 STEPS_MAX = 50
@@ -56,7 +56,7 @@ class CacheMachine(RuleBasedStateMachine):
     def build(self, luck: float) -> None:
         self.now_s = 1_000_000.0
         self.store = ModelStore(lambda: self.now_s * 1000, Pause, self.checks_versions)
-        settings = settings_with(CACHE_TTL_S=TTL_S, CACHE_STALE_S=STALE_S, CACHE_NEGATIVE_TTL_S=NEGATIVE_S)
+        settings = CacheSettings(ttl_s=TTL_S, stale_s=STALE_S, negative_ttl_s=NEGATIVE_S)
         self.cache = Cache(
             settings,
             self.store,
@@ -237,9 +237,7 @@ def test_the_script_in_redis_does_what_the_model_does(redis: Server) -> None:
 
 async def compare(redis: Server, key: str, steps: list[tuple[Any, ...]]) -> None:
     # A machine that is busy with other tests is no finding here.
-    client = Redis(
-        redis_settings(settings_with(REDIS_URL=redis.url(), REDIS_TIMEOUT_MS=5_000, REDIS_CONNECT_TIMEOUT_MS=5_000))
-    )
+    client = Redis(RedisSettings(url=redis.url(), timeout_s=5.0, connect_timeout_s=5.0))
     real, model = RedisStore(client, "model"), ModelStore(lambda: 0.0)
     does: dict[str, Callable[..., Any]] = {
         "look": lambda store, token: store.look(key, token, 60_000, 5.0),

@@ -27,8 +27,9 @@ from warmfront.backing.postgres import Postgres
 from shared.kit import environment
 from shared.kit.idempotency import Answer, Claim, purge
 from shared.kit.problems import KeyInFlight, KeyReused
+from shared.kit.requests import encode
 from shared.shop import orders
-from shared.shop.contract import NewOrder, NewOrderLine, encode
+from shared.shop.contract import NewOrder, NewOrderLine
 from shared.shop.problems import OutOfStock
 from tests.functions.conftest import load, shop_environ
 
@@ -36,9 +37,9 @@ SCOPES = ("POST /pooled/orders alice", "POST /pooled/orders bob")
 KEYS = ("a", "b")
 STOCK = 8
 # A product for each key: a twin in flight holds the row of its own, and nobody has to wait for it but its twins.
-PRODUCTS = {(scope, key): 1 + n for n, (scope, key) in enumerate((s, k) for s in SCOPES for k in (*KEYS, None))}
+PRODUCTS = {(scope, key): 1 + n for n, (scope, key) in enumerate((s, k) for s in SCOPES for k in KEYS)}
 
-type Place = tuple[str, str | None]
+type Place = tuple[str, str]
 
 
 @dataclass
@@ -59,8 +60,7 @@ class Model:
     def commit(self, place: Place, quantity: int, body: str) -> None:
         self.sold[place] += quantity
         self.effects += 1
-        if place[1] is not None:
-            self.stored[place] = Stored(quantity, body)
+        self.stored[place] = Stored(quantity, body)
 
 
 class Keys(RuleBasedStateMachine):
@@ -93,7 +93,7 @@ class Keys(RuleBasedStateMachine):
         order = NewOrder(1, [NewOrderLine(PRODUCTS[place], quantity)])
         claim = Claim.of(*place, encode(order), ttl_h=24)
         try:
-            answer: Answer = self.run(orders.place(connection, claim, order))
+            answer: Answer = self.run(orders.place(connection, claim, "alice", order))
         except (KeyInFlight, KeyReused, OutOfStock) as refusal:
             return refusal
         return answer
@@ -103,7 +103,7 @@ class Keys(RuleBasedStateMachine):
         known = self.model.stored.get(place)
         if known is not None and known.live:
             return "replayed" if known.quantity == quantity else KeyReused
-        if known is None and place[1] is not None and self.flight is not None and self.flight[0] == place:
+        if known is None and self.flight is not None and self.flight[0] == place:
             return KeyInFlight
         return "done" if self.model.sold[place] + quantity <= STOCK else OutOfStock
 
@@ -112,6 +112,9 @@ class Keys(RuleBasedStateMachine):
         expected = self.expected(place, quantity)
         if isinstance(expected, type):
             assert type(outcome) is expected
+            known = self.model.stored.get(place)
+            if known is not None and not known.live:
+                del self.model.stored[place]  # an expired key is forgotten first, and its request refused after that
             return False
         assert isinstance(outcome, Answer)
         assert outcome.replayed is (expected == "replayed")
@@ -119,23 +122,17 @@ class Keys(RuleBasedStateMachine):
             assert outcome.body == self.model.stored[place].body
         return not outcome.replayed
 
-    def free(self, place: Place) -> bool:
-        """A place without a key has a product too, and a flight over it holds that row."""
-        return self.flight is None or self.flight[0] != place or place[1] is not None
-
-    @rule(scope=sampled_from(SCOPES), key=sampled_from((*KEYS, None)), quantity=integers(1, 2))
-    def request(self, scope: str, key: str | None, quantity: int) -> None:
+    @rule(scope=sampled_from(SCOPES), key=sampled_from(KEYS), quantity=integers(1, 2))
+    def request(self, scope: str, key: str, quantity: int) -> None:
         place = (scope, key)
-        if not self.free(place):
-            return
         outcome = self.ask(self.connection, place, quantity)
         if self.check(place, quantity, outcome):
             assert isinstance(outcome, Answer)
             self.model.commit(place, quantity, outcome.body)
 
     @precondition(lambda self: self.flight is None)
-    @rule(scope=sampled_from(SCOPES), key=sampled_from((*KEYS, None)), quantity=integers(1, 2))
-    def take_off(self, scope: str, key: str | None, quantity: int) -> None:
+    @rule(scope=sampled_from(SCOPES), key=sampled_from(KEYS), quantity=integers(1, 2))
+    def take_off(self, scope: str, key: str, quantity: int) -> None:
         """A request that has done its work and not yet committed. Of an expired key a twin would have to wait."""
         place = (scope, key)
         if place in self.model.stored:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from warmfront.backing.postgres import Postgres
 
 from shared.kit.deadline import Deadline
@@ -44,12 +45,14 @@ def measured() -> Measured:
 
 @pytest.fixture
 def on_database(server: Postgres, measured: Measured) -> Callable[..., Any]:
-    """Runs `test(database)` on a loop of its own, against the server, with these settings."""
+    """Runs `test(database)` on a loop of its own, with these variables (SHOP_ left out) or fields of PostgresSettings."""
 
-    def run[T](test: Callable[[Database], Coroutine[Any, Any, T]], url: str | None = None, **values: object) -> T:
+    def run[T](test: Callable[[Database], Coroutine[Any, Any, T]], url: str | None = None, **values: Any) -> T:
         async def whole() -> T:
-            settings = settings_with(DATABASE_URL=url or server.url("postgres"), **values)
-            database = Database(settings, measure=measured)
+            variables = {name: value for name, value in values.items() if name.isupper()}
+            fields = {name: value for name, value in values.items() if not name.isupper()}
+            settings = settings_with(DATABASE_URL=url or server.url("postgres"), **variables)
+            database = Database(replace(settings.postgres, **fields), measure=measured)
             try:
                 return await test(database)
             finally:

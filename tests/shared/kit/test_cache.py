@@ -10,8 +10,9 @@ from shared.kit import telemetry
 from shared.kit.cache import BYPASSED, MISSED, Cache, Entry, Found, Load, Outcome, State, decode, state_of, tombstone
 from shared.kit.deadline import Deadline
 from shared.kit.problems import Invalid, NotFound, Unavailable
+from shared.kit.settings import CacheSettings
 from tests.machines.model_cache import ModelStore
-from tests.shared.conftest import Measured, settings_with, soon
+from tests.shared.conftest import Measured, soon
 
 TTL_S, STALE_S, NEGATIVE_S = 100, 400, 5
 
@@ -71,7 +72,7 @@ class Scene:
 
     def environment(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> Cache:
         return Cache(
-            settings_with(CACHE_TTL_S=TTL_S, CACHE_STALE_S=STALE_S, CACHE_NEGATIVE_TTL_S=NEGATIVE_S),
+            CacheSettings(ttl_s=TTL_S, stale_s=STALE_S, negative_ttl_s=NEGATIVE_S),
             self.store,
             wall=lambda: self.now_s,
             monotonic=lambda: self.now_s,

@@ -14,8 +14,7 @@ from shared.kit.breaker import State
 from shared.kit.cache import Cache, Outcome, RedisStore, forget
 from shared.kit.redis import Redis, Refused, Unreachable
 from shared.kit.redis_link import Single
-from shared.shop.settings import BadSetting
-from shared.shop.settings import redis as redis_settings
+from shared.kit.settings import BadSetting, CacheSettings
 from tests.shared.conftest import Measured, settings_with, soon
 
 CALLERS = 50
@@ -39,7 +38,7 @@ def run[T](server: Server | str, test: Callable[[Redis], Coroutine[Any, Any, T]]
 
     async def whole() -> T:
         url = server if isinstance(server, str) else server.url()
-        redis = Redis(redis_settings(settings_with(REDIS_URL=url, **(PATIENT | values))), measure=lambda *_: None)
+        redis = Redis(settings_with(REDIS_URL=url, **(PATIENT | values)).required_redis(), measure=lambda *_: None)
         try:
             async with asyncio.timeout(20):
                 return await test(redis)
@@ -49,8 +48,8 @@ def run[T](server: Server | str, test: Callable[[Redis], Coroutine[Any, Any, T]]
     return asyncio.run(whole())
 
 
-def cache_on(redis: Redis, measured: Measured | None = None, **values: object) -> Cache:
-    return Cache(settings_with(**values), RedisStore(redis, "test"), measure=measured or (lambda *_: None))
+def cache_on(redis: Redis, measured: Measured | None = None, **values: int) -> Cache:
+    return Cache(CacheSettings(**values), RedisStore(redis, "test"), measure=measured or (lambda *_: None))
 
 
 async def row() -> tuple[int, str]:
@@ -81,9 +80,10 @@ def test_fifty_callers_of_a_cold_key_load_it_once(server: Server) -> None:
         return 1, "row 1"
 
     async def test(_: Redis) -> None:
-        settings = settings_with(REDIS_URL=server.url(), CACHE_WAIT_MS=10_000, CACHE_LEASE_MS=15_000, **PATIENT)
-        clients = [Redis(redis_settings(settings), measure=lambda *_: None) for _ in range(CALLERS)]
-        caches = [Cache(settings, RedisStore(client, "test"), measure=lambda *_: None) for client in clients]
+        settings = settings_with(REDIS_URL=server.url(), **PATIENT)
+        clients = [Redis(settings.required_redis(), measure=lambda *_: None) for _ in range(CALLERS)]
+        patient = CacheSettings(wait_ms=10_000, lease_ms=15_000)
+        caches = [Cache(patient, RedisStore(client, "test"), measure=lambda *_: None) for client in clients]
         found = await asyncio.gather(*(cache.read(soon(), "k", slow_row) for cache in caches))
         assert {each.text for each in found} == {"row 1"}
         assert sum(each.outcome is Outcome.MISS for each in found) == 1
@@ -110,7 +110,7 @@ def test_a_slow_reader_cannot_put_back_the_old_row_but_could_without_versions(
     """`reread`: somebody has stored the new row when the slow reader comes; else there is only the tombstone."""
 
     async def test(redis: Redis) -> int:
-        cache = Cache(settings_with(CACHE_WAIT_MS=0), store(redis, "test"), measure=lambda *_: None)
+        cache = Cache(CacheSettings(wait_ms=0), store(redis, "test"), measure=lambda *_: None)
         read, committed = asyncio.Event(), asyncio.Event()
 
         async def old_row() -> tuple[int, str]:
@@ -135,7 +135,7 @@ def test_a_slow_reader_cannot_put_back_the_old_row_but_could_without_versions(
 
 def test_a_loader_that_died_is_waited_for_no_longer_than_said(server: Server) -> None:
     async def test(redis: Redis) -> None:
-        cache = cache_on(redis, CACHE_WAIT_MS=20)
+        cache = cache_on(redis, wait_ms=20)
         await cache.store.lease("k", "the dead one's", 60_000, 5.0)
         assert (await cache.read(soon(), "k", row)).status == "Warmfront; fwd=miss; stored"
         assert (await cache.read(soon(), "k", row)).outcome is Outcome.HIT
@@ -207,7 +207,7 @@ def test_a_connection_that_ends_under_a_question_is_asked_again_on_another() -> 
         listener = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
         settings = settings_with(REDIS_URL=f"redis://127.0.0.1:{port}/0", **PATIENT)
-        redis = Redis(redis_settings(settings), measure=lambda *_: None)
+        redis = Redis(settings.required_redis(), measure=lambda *_: None)
         async with listener, asyncio.timeout(20):
             assert await get(redis, "k") == b"v"
             await redis.aclose()
@@ -230,7 +230,7 @@ def test_an_idle_connection_that_is_too_old_is_not_trusted(server: Server) -> No
     async def test(_: Redis) -> None:
         now_s = 0.0
         settings = settings_with(REDIS_URL=server.url(), CONNECTION_IDLE_MAX_S=300, **PATIENT)
-        redis = Redis(redis_settings(settings), clock=lambda: now_s, measure=lambda *_: None)
+        redis = Redis(settings.required_redis(), clock=lambda: now_s, measure=lambda *_: None)
         (first,) = await redis.ask(("CLIENT", "ID"), remaining_s=5.0)
         now_s += 299
         assert await redis.ask(("CLIENT", "ID"), remaining_s=5.0) == [first]
@@ -382,10 +382,10 @@ def test_what_somebody_else_stored_under_the_key_is_a_miss(server: Server) -> No
 def test_forgetting_a_database_leaves_the_others_alone(server: Server) -> None:
     async def test(redis: Redis) -> None:
         for namespace in ("one", "other"):
-            cache = Cache(settings_with(), RedisStore(redis, namespace), measure=lambda *_: None)
+            cache = Cache(CacheSettings(), RedisStore(redis, namespace), measure=lambda *_: None)
             for number in range(30):
                 await cache.read(soon(), str(number), row)
-        assert await forget(redis_settings(settings_with(REDIS_URL=server.url(), **PATIENT)), "one") == 30
+        assert await forget(settings_with(REDIS_URL=server.url(), **PATIENT).required_redis(), "one") == 30
         (keys,) = await redis.ask(("KEYS", "*"), remaining_s=5.0)
         assert len(keys) == 30
 
@@ -394,4 +394,4 @@ def test_forgetting_a_database_leaves_the_others_alone(server: Server) -> None:
 
 def test_without_an_address_it_refuses_to_start() -> None:
     with pytest.raises(BadSetting, match="REDIS_URL is not set; it must be redis://"):
-        redis_settings(settings_with())
+        settings_with().required_redis()

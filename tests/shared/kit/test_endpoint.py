@@ -296,11 +296,11 @@ def test_a_body_over_the_limit_is_refused_before_it_is_looked_at() -> None:
 
 def test_the_caller_is_part_of_the_scope_where_the_gateway_knows_it() -> None:
     async def scope(request: Request) -> Response:
-        return Response(200, request.scope)
+        return Response(200, request.idempotency_scope)
 
-    handler = endpoint({"POST /x/things": scope}, run=asyncio.run)
+    handler = endpoint({"POST /x/things": scope}, run=asyncio.run, local_identity="local")
     event = payload("POST", "/x/things", body=None, headers={}, query={})
-    assert handler(event, Context())["body"] == "POST /x/things "
+    assert handler(event, Context())["body"] == "POST /x/things local"
     event["requestContext"]["authorizer"] = {"jwt": {"claims": {"sub": "alice"}, "scopes": None}}
     assert handler(event, Context())["body"] == "POST /x/things alice"
 

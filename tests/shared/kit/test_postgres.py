@@ -17,8 +17,9 @@ from warmfront.backing.postgres import Postgres
 from shared.kit import telemetry
 from shared.kit.breaker import State
 from shared.kit.deadline import Deadline
-from shared.kit.postgres import Connection, Database, Pool
-from shared.kit.problems import CircuitIsOpen, NotFound, Overloaded, TimedOut, Unavailable
+from shared.kit.pool import Connection, Pool
+from shared.kit.postgres import Database
+from shared.kit.problems import CircuitIsOpen, NotFound, OutcomeUnknown, Overloaded, TimedOut, Unavailable
 from tests.shared.conftest import Measured, settings_with, soon
 
 OnDatabase = Callable[..., Any]
@@ -60,7 +61,7 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 10.0
 
 def test_the_connection_is_kept_for_the_next_use(on_database: OnDatabase, measured: Measured) -> None:
     async def test(database: Database) -> None:
-        assert await database.read(soon(), backend) == await database.read(soon(), backend)
+        assert await database.run_idempotent(soon(), backend) == await database.run_idempotent(soon(), backend)
         assert database.pool.open == 1
 
     on_database(test)
@@ -73,7 +74,7 @@ def test_how_many_connections_are_open_is_measured_beside_the_budget(
     on_database: OnDatabase, measured: Measured, budget: int, told: list[int] | None
 ) -> None:
     async def test(database: Database) -> None:
-        await database.read(soon(), backend)
+        await database.run_idempotent(soon(), backend)
 
     on_database(test, CONNECTION_BUDGET=budget)
     assert measured.values[telemetry.CONNECTIONS_OPEN] == [1]
@@ -93,7 +94,7 @@ def test_the_server_knows_the_limits_of_its_client(on_database: OnDatabase) -> N
         return [await connection.fetchval(f"SHOW {name}") for name in names]
 
     async def test(database: Database) -> list[str]:
-        return await database.read(soon(), limits)
+        return await database.run_idempotent(soon(), limits)
 
     assert on_database(test, STATEMENT_TIMEOUT_MS=1200) == ["1200ms", "5s", "off", telemetry.SERVICE]
 
@@ -102,10 +103,12 @@ def test_a_connection_that_died_while_nobody_looked_is_found_before_it_is_used(
     on_database: OnDatabase, measured: Measured, server: Postgres
 ) -> None:
     async def test(database: Database) -> None:
-        first = await database.read(soon(), backend)
+        first = await database.run_idempotent(soon(), backend)
         # In a thread, so that this loop is as it is while the environment is frozen: it notices nothing.
         with_loop_stopped(end_backends(server, first))
-        assert await database.write(soon(), backend) != first  # a write is never retried: it was not lost, but avoided
+        assert (
+            await database.run_once(soon(), backend) != first
+        )  # a write is never retried: it was not lost, but avoided
 
     on_database(test)
     assert measured.values[telemetry.CONNECTIONS_LOST] == [1]
@@ -129,7 +132,7 @@ def test_a_read_whose_connection_breaks_under_it_is_repeated_on_a_new_one(
         return await backend(connection)
 
     async def test(database: Database) -> int:
-        return await database.read(soon(), broken_at_first)
+        return await database.run_idempotent(soon(), broken_at_first)
 
     assert on_database(test) == tried[1] != tried[0]
 
@@ -143,8 +146,9 @@ def test_a_write_whose_connection_breaks_under_it_is_not_repeated(on_database: O
         return await backend(connection)
 
     async def test(database: Database) -> None:
-        with pytest.raises(Unavailable):
-            await database.write(soon(), broken)
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await database.run_once(soon(), broken)
+        assert unknown.value.headers == {}
         assert database.pool.open == 0
 
     on_database(test)
@@ -156,9 +160,9 @@ def test_after_a_restart_of_the_server_the_next_use_succeeds(
     on_database: OnDatabase, server: Postgres, mode: Any
 ) -> None:
     async def test(database: Database) -> None:
-        first = await database.read(soon(), backend)
+        first = await database.run_idempotent(soon(), backend)
         server.restart(mode)
-        assert await database.read(soon(), backend) != first
+        assert await database.run_idempotent(soon(), backend) != first
         assert database.breaker.state is State.CLOSED
 
     on_database(test)
@@ -168,11 +172,11 @@ def test_a_connection_that_lay_idle_too_long_is_not_trusted(on_database: OnDatab
     async def test(database: Database) -> None:
         now_s = 0.0
         database.pool._clock = lambda: now_s
-        first = await database.read(soon(), backend)
+        first = await database.run_idempotent(soon(), backend)
         now_s = 299.0
-        assert await database.read(soon(), backend) == first
+        assert await database.run_idempotent(soon(), backend) == first
         now_s += 301.0
-        assert await database.read(soon(), backend) != first
+        assert await database.run_idempotent(soon(), backend) != first
         assert database.pool.open == 1
 
     on_database(test)
@@ -180,10 +184,10 @@ def test_a_connection_that_lay_idle_too_long_is_not_trusted(on_database: OnDatab
 
 def test_a_slow_statement_is_ended_by_the_server_and_the_connection_is_kept(on_database: OnDatabase) -> None:
     async def test(database: Database) -> None:
-        first = await database.read(soon(), backend)
+        first = await database.run_idempotent(soon(), backend)
         with pytest.raises(TimedOut):
-            await database.read(soon(), sleep_s, 60)
-        assert await database.read(soon(), backend) == first
+            await database.run_idempotent(soon(), sleep_s, 60)
+        assert await database.run_idempotent(soon(), backend) == first
         assert database.breaker.snapshot().failures == 1
 
     on_database(test, STATEMENT_TIMEOUT_MS=100, BREAKER_SLOW_MS=100)
@@ -192,9 +196,9 @@ def test_a_slow_statement_is_ended_by_the_server_and_the_connection_is_kept(on_d
 def test_when_the_caller_has_no_more_time_nobody_works_on_for_it(on_database: OnDatabase, server: Postgres) -> None:
     async def test(database: Database) -> None:
         for _ in range(6):  # more than a breaker needs
-            first = await database.read(soon(), backend)
+            first = await database.run_idempotent(soon(), backend)
             with pytest.raises(TimedOut):
-                await database.read(soon(0.05), sleep_s, 60)
+                await database.run_idempotent(soon(0.05), sleep_s, 60)
             assert database.pool.open == 0
         admin = await asyncpg.connect(server.admin_url())
         await until(lambda: none_left(admin, (first,)))
@@ -208,19 +212,19 @@ def test_a_server_that_goes_silent_costs_one_bound_and_not_two(on_database: OnDa
     """asyncpg's own time-out then waits as long again for its cancel request, on the same dead path."""
 
     async def test(database: Database) -> None:
-        stopped = await database.read(soon(), backend)
+        stopped = await database.run_idempotent(soon(), backend)
         os.kill(stopped, signal.SIGSTOP)
         begun_s = time.monotonic()
         try:
             with pytest.raises(TimedOut):
-                await database.read(soon(), backend)
+                await database.run_idempotent(soon(), backend)
             waited_s = time.monotonic() - begun_s
             bound_s = 0.3 + 0.25
             assert bound_s <= waited_s < 2 * bound_s
         finally:
             os.kill(stopped, signal.SIGCONT)
         assert database.breaker.snapshot().failures == 1
-        assert await database.read(soon(), backend) != stopped
+        assert await database.run_idempotent(soon(), backend) != stopped
 
     on_database(test, STATEMENT_TIMEOUT_MS=300, BREAKER_SLOW_MS=300)
 
@@ -228,7 +232,7 @@ def test_a_server_that_goes_silent_costs_one_bound_and_not_two(on_database: OnDa
 def test_an_address_that_accepts_and_never_answers_is_given_up_on(on_database: OnDatabase) -> None:
     async def test(database: Database) -> None:
         with pytest.raises(Unavailable):
-            await database.read(soon(), backend)
+            await database.run_idempotent(soon(), backend)
         assert database.pool.open == 0
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -239,7 +243,7 @@ def test_an_address_that_accepts_and_never_answers_is_given_up_on(on_database: O
 def test_a_caller_with_no_time_to_connect_is_no_evidence_against_the_database(on_database: OnDatabase) -> None:
     async def test(database: Database) -> None:
         with pytest.raises(TimedOut):
-            await database.read(soon(0.05), backend)
+            await database.run_idempotent(soon(0.05), backend)
         assert database.breaker.snapshot().failures == 0
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -251,7 +255,7 @@ def test_a_refused_connection_a_wrong_password_and_a_missing_database_are_unavai
 ) -> None:
     async def test(database: Database) -> None:
         with pytest.raises(Unavailable) as refused:
-            await database.read(soon(), backend)
+            await database.run_idempotent(soon(), backend)
         assert refused.value.headers["retry-after"] == "1"
         assert "app" not in refused.value.detail
 
@@ -270,7 +274,7 @@ def test_uses_at_the_same_time_take_turns_in_the_order_of_asking(on_database: On
             order.append(number)
             return await backend(connection)
 
-        pids = await asyncio.gather(*(database.read(soon(), note, number) for number in range(10)))
+        pids = await asyncio.gather(*(database.run_idempotent(soon(), note, number) for number in range(10)))
         assert order == list(range(10))
         assert len(set(pids)) == 1
 
@@ -279,7 +283,7 @@ def test_uses_at_the_same_time_take_turns_in_the_order_of_asking(on_database: On
 
 def test_uses_at_the_same_time_open_no_more_connections_than_allowed(on_database: OnDatabase) -> None:
     async def test(database: Database) -> None:
-        pids = await asyncio.gather(*(database.read(soon(), backend) for _ in range(10)))
+        pids = await asyncio.gather(*(database.run_idempotent(soon(), backend) for _ in range(10)))
         assert len(set(pids)) == database.pool.open == 2
 
     on_database(test, POOL_MAX=2)
@@ -294,12 +298,12 @@ def test_whoever_waits_too_long_for_a_turn_is_told_to_come_back(on_database: OnD
             await release.wait()
             return await backend(connection)
 
-        holder = asyncio.create_task(database.read(soon(), hold))
+        holder = asyncio.create_task(database.run_idempotent(soon(), hold))
         await held.wait()
         with pytest.raises(Overloaded, match="No connection came free"):
-            await database.read(soon(), backend)
+            await database.run_idempotent(soon(), backend)
         release.set()
-        assert await holder == await database.read(soon(), backend)
+        assert await holder == await database.run_idempotent(soon(), backend)
         assert database.breaker.snapshot().failures == 0  # our own crowd is no evidence against the database
 
     on_database(test, ACQUIRE_TIMEOUT_MS=50)
@@ -313,31 +317,31 @@ def test_a_full_queue_turns_away_at_once(on_database: OnDatabase) -> None:
             await release.wait()
             return await backend(connection)
 
-        waiting = [asyncio.create_task(database.read(soon(), hold)) for _ in range(3)]
+        waiting = [asyncio.create_task(database.run_idempotent(soon(), hold)) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="queue"):
-            await database.read(soon(), backend)
+            await database.run_idempotent(soon(), backend)
         release.set()
         await asyncio.gather(*waiting)
 
-    on_database(test, POOL_QUEUE_MAX=2, ACQUIRE_TIMEOUT_MS=30_000)
+    on_database(test, queue_max=2, ACQUIRE_TIMEOUT_MS=30_000)
 
 
 def test_uses_cancelled_at_any_point_leave_no_connection_slot_or_descriptor_behind(
     on_database: OnDatabase, server: Postgres
 ) -> None:
     async def test(database: Database) -> None:
-        await database.read(soon(), backend)
+        await database.run_idempotent(soon(), backend)
         before = descriptors()
         for number in range(300):
-            task = asyncio.create_task(database.read(soon(), sleep_s, 0.002))
+            task = asyncio.create_task(database.run_idempotent(soon(), sleep_s, 0.002))
             for _ in range(number % 12):
                 await asyncio.sleep(0)
             if number % 3 == 0:
                 await asyncio.sleep(0.0005)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        answers = await asyncio.gather(*(database.read(soon(), backend) for _ in range(4)))
+        answers = await asyncio.gather(*(database.run_idempotent(soon(), backend) for _ in range(4)))
         assert len(set(answers)) <= 2
         assert database.pool.open <= 2
         assert descriptors() <= before + 1
@@ -360,8 +364,8 @@ def test_a_use_that_leaves_its_transaction_open_loses_the_connection(on_database
         return await backend(connection)
 
     async def test(database: Database) -> None:
-        left_open = await database.write(soon(), leave_open)
-        assert await database.read(soon(), backend) != left_open
+        left_open = await database.run_once(soon(), leave_open)
+        assert await database.run_idempotent(soon(), backend) != left_open
 
     on_database(test)
 
@@ -375,14 +379,14 @@ def test_an_answer_of_no_is_no_failure_of_the_database(on_database: OnDatabase) 
         await connection.fetchval("SELECT 1/0")
 
     async def test(database: Database) -> None:
-        first = await database.read(soon(), backend)
+        first = await database.run_idempotent(soon(), backend)
         for _ in range(10):
             with pytest.raises(NotFound):
-                await database.read(soon(), missing)
+                await database.run_idempotent(soon(), missing)
             with pytest.raises(asyncpg.DivisionByZeroError):
-                await database.read(soon(), wrong)
+                await database.run_idempotent(soon(), wrong)
         assert database.breaker.snapshot().failures == 0
-        assert await database.read(soon(), backend) == first
+        assert await database.run_idempotent(soon(), backend) == first
 
     on_database(test)
 
@@ -395,18 +399,18 @@ def test_a_database_that_keeps_failing_is_left_alone_and_asked_again_later(
         database.breaker._clock = lambda: now_s
         database.breaker._rng = lambda: 1.0  # full jitter could make the interval too short to see
         good = database._settings
-        database._settings = settings_with(DATABASE_URL=server.url("there_is_none"))
+        database._settings = settings_with(DATABASE_URL=server.url("there_is_none")).postgres
         for _ in range(5):
             with pytest.raises(Unavailable):
-                await database.write(soon(), backend)
+                await database.run_once(soon(), backend)
         with pytest.raises(CircuitIsOpen) as refused:
-            await database.read(soon(), backend)
+            await database.run_idempotent(soon(), backend)
         assert refused.value.headers["retry-after"] == "3"
         database._settings = good
         now_s += 3.1
         for _ in range(2):  # successes that close it
             assert database.breaker.state is not State.CLOSED
-            await database.read(soon(), backend)
+            await database.run_idempotent(soon(), backend)
         assert database.breaker.state is State.CLOSED
 
     on_database(test, BREAKER_OPEN_MS=3_000)
@@ -427,16 +431,18 @@ def test_two_uses_that_deadlock_both_succeed(on_database: OnDatabase) -> None:
 
     async def test(database: Database) -> None:
         met = asyncio.Barrier(2)
-        await asyncio.gather(database.write(soon(), lock_both, 1, 2, met), database.write(soon(), lock_both, 2, 1, met))
+        await asyncio.gather(
+            database.run_idempotent(soon(), lock_both, 1, 2, met), database.run_idempotent(soon(), lock_both, 2, 1, met)
+        )
 
-    on_database(test, POOL_MAX=2, STATEMENT_TIMEOUT_MS=30_000)
+    on_database(test, POOL_MAX=2, statement_timeout_s=30.0, lock_timeout_s=20.0)
     assert len(first_locks) == 3
 
 
 def test_no_time_left_means_no_use(on_database: OnDatabase) -> None:
     async def test(database: Database) -> None:
         with pytest.raises(TimedOut):
-            await database.read(Deadline(0.0), backend)
+            await database.run_idempotent(Deadline(0.0), backend)
         assert database.pool.open == 0
 
     on_database(test)

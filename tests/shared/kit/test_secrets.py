@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
+import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from shared.kit import aws_request
-from shared.kit.aws_request import ServiceError
 from shared.kit.secrets import Login, NoLogin, SecretLogins, TokenLogins, _login, _signer
-from shared.shop.settings import BadSetting
+from shared.kit.settings import BadSetting
 from tests.shared.conftest import settings_with
 
 OLD, NEW, NEWER = Login("shop", "old-password"), Login("shop", "new-password"), Login("shop", "newer-password")
@@ -31,8 +30,8 @@ class Secret:
         return self.by_label[label]
 
 
-def refusal(code: str) -> ServiceError:
-    return ServiceError(code)
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "about shop/database"}}, "GetSecretValue")
 
 
 def test_many_who_ask_at_once_share_one_look_up() -> None:
@@ -166,7 +165,7 @@ def test_a_token_is_for_this_user_at_this_address(monkeypatch: pytest.MonkeyPatc
     credentials = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": "eu-central-1"}
     for name, value in credentials.items():
         monkeypatch.setenv(name, value)
-    aws_request._resolved.cache_clear()
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     sign: Callable[[], str] = _signer("postgresql://app@proxy.example:5432/pooled")
     token = urlsplit(f"https://{sign()}")
     query = parse_qs(token.query)

@@ -1,1 +1,0 @@
-"""Makes a template's tables, queues, topics, buckets, parameters, secrets and the like in the local AWS."""
