@@ -248,7 +248,7 @@ def test_functions_of_one_server_share_its_connections(tmp_path: Path) -> None:
     document["Resources"]["Orders"]["Properties"]["ReservedConcurrentExecutions"] = 86
     variables(document)["DB_CONNECTION_BUDGET"] = "86"
     (finding,) = examined(tmp_path, document)
-    assert "Orders 86 x 1 + Worker 5 x 1 = 91 connections, and 90 may be used" in finding.message
+    assert "Orders 86 x 1 + Worker 5 x 1 = 91 connections, but only 90 are available" in finding.message
     assert finding.severity is Severity.ERROR
     assert examined(tmp_path, document, max_connections=101) == []
     variables(document)["DATABASE_URL"] = "postgresql://other.internal:5432/orders"

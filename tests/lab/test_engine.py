@@ -218,7 +218,7 @@ class TestHolds:
         control = Control(name="naive", variant="naive", shows=("broken", "duplicated"))
         report, _, _ = run(experiment(control), {"naive": 1, "pooled": 0})
         assert report.control.verdict.outcome == "pass"
-        assert report.control.verdict.figure.startswith("shows no duplicated, which it is there for: broken 1")
+        assert report.control.verdict.figure.startswith("does not show duplicated, which it must: broken 1")
         assert not report.holds
         assert run(
             experiment(Control(name="n", variant="naive", shows=("broken",))), {"n": 1, "naive": 1, "pooled": 0}

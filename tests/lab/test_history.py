@@ -34,7 +34,7 @@ class TestEffects:
     def test_an_acknowledged_order_that_is_not_there_is_lost(self) -> None:
         found = check_effects(history("ok", "ok").operations, {"k0": 1})
         assert (found.lost, found.total) == (1, 1)
-        assert found.examples == ("k1: acknowledged, and not there",)
+        assert found.examples == ("k1: acknowledged, but missing",)
 
     @pytest.mark.parametrize("end", ["ok", "info"])
     def test_an_effect_that_is_there_twice_is_a_duplicate(self, end: End) -> None:

@@ -1,1 +1,1 @@
-"""Backing services as child processes: Postgres, Redis and a local AWS. Knows nothing of templates or functions."""
+"""Backing services as child processes: Postgres, Redis and a local AWS."""

@@ -1,7 +1,4 @@
-"""A local AWS (moto's server) in a process of its own, so that its cost stays out of everybody else's.
-
-Knows nothing of queues, secrets or templates.
-"""
+"""Runs a local AWS: moto's server in its own process, so that its CPU time is not counted as the emulator's."""
 
 import importlib.metadata
 import os
@@ -24,7 +21,7 @@ STOP_GRACE_S = 3.0
 
 
 class Aws:
-    """Whatever of AWS moto plays, behind one endpoint; it forgets everything when it stops."""
+    """The AWS services that moto simulates, behind one endpoint. All resources are lost when it stops."""
 
     def __init__(self, child: Child, port: int, version: str, work: Path, watcher: Watcher) -> None:
         self.version = version
@@ -38,7 +35,17 @@ class Aws:
     def start(
         cls, environ: Mapping[str, str] | None = None, *, region: str = "us-east-1", watcher: Watcher | None = None
     ) -> Self:
-        """MOTO_* settings of `environ` reach the server; nothing else of it does, least of all real credentials."""
+        """Start moto's server on a free loopback port.
+
+        Args:
+            environ: where MOTO_* settings are read from (default: os.environ). Nothing else of it reaches the server,
+                so real AWS credentials cannot leak into it.
+            region: the server's default region.
+            watcher: ends the server if this process is killed (default: the process's own).
+
+        Raises:
+            BackingError: moto is not installed, or the server did not start.
+        """
         environ = os.environ if environ is None else environ
         watcher = watcher or get_watcher()
         version = _moto_version()
@@ -78,7 +85,7 @@ def _moto_version() -> str:
         return importlib.metadata.version("moto")
     except importlib.metadata.PackageNotFoundError:
         raise BackingError(
-            "no local AWS: the package moto is not installed; `pip install 'moto[server]'`, or do without it: --aws none"
+            "no local AWS: the package moto is not installed; run `pip install 'moto[server]'`, or use --aws none"
         ) from None
 
 

@@ -1,9 +1,9 @@
-"""What goes wrong with a backing service, as messages for people. Knows nothing of how the services are run."""
+"""Errors of backing services."""
 
 
 class BackingError(RuntimeError):
-    """A backing service cannot be had; the message names what, where, and what to do."""
+    """A backing service is not available; the message says which, where, and how to fix it."""
 
 
 class PortTakenError(BackingError):
-    """Somebody else got the port between the probe and the server's own bind."""
+    """Another process took the port after it was found free and before the server bound it."""

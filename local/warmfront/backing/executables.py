@@ -1,4 +1,4 @@
-"""Server programs on this machine: where they may be, which version they say they are. Knows no server by name."""
+"""Finds server programs on this machine and reads their versions."""
 
 import os
 import re
@@ -22,7 +22,7 @@ SCRIPT_READ_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A place that was looked at, and why it will not do."""
+    """A place that was searched, and why the program found there cannot be used."""
 
     place: str
     reason: str
@@ -43,7 +43,7 @@ def backing_of_shell(environ: Mapping[str, str]) -> OwnChoice:
 
 
 def on_path(program: str, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Every executable of that name on PATH, in order, as it stands there."""
+    """Yield every executable of that name on PATH, in order, links not resolved."""
     for folder in environ.get("PATH", "").split(os.pathsep):
         candidate = Path(folder, program)
         if folder and candidate.is_file() and os.access(candidate, os.X_OK):
@@ -51,7 +51,7 @@ def on_path(program: str, environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def behind(path: Path) -> Path:
-    """The program itself, where `path` is a link to it or a shell script that names it by its full path."""
+    """Return the program that `path` starts: the target of a link, or what a wrapper script names by its full path."""
     path = path.resolve()
     with path.open("rb") as file:
         head = file.read(SCRIPT_READ_BYTES)
@@ -63,7 +63,7 @@ def behind(path: Path) -> Path:
 
 
 def version_of(path: Path, identity: Identity = SELF) -> str | Refusal:
-    """The first number in what `--version` says: `18.6`, `7.0.15`, `19` of a beta."""
+    """Return the version that `--version` prints, such as `18.6`, `7.0.15`, or `19` for a beta."""
     try:
         done = subprocess.run(
             identity.command([str(path), "--version"]),

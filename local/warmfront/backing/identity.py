@@ -62,5 +62,5 @@ def _launched(how: str, uid: int, gid: int) -> tuple[str, ...]:
 
 
 def _ordinary_account() -> pwd.struct_passwd:
-    # Servers look their own uid up in the password database: an id without an entry is refused.
+    # Servers look their uid up in the password database and refuse one without an entry.
     return min((each for each in pwd.getpwall() if each.pw_uid), key=lambda each: abs(each.pw_uid - 1000))

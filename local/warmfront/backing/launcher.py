@@ -1,9 +1,8 @@
-"""Takes on another account, then executes the given command.
+"""Switches to another account, then executes a command: `python -I -S launcher.py HOW UID GID COMMAND...`.
 
-Run as `python -I -S launcher.py HOW UID GID COMMAND...`: a process of its own, because a preexec function in a parent with
-threads can deadlock. HOW is one of
+This is a separate program because a preexec function can deadlock in a parent with threads. HOW is one of
 
-- `namespace`: the account inside a new user namespace; files it makes belong to whoever started it;
+- `namespace`: the account inside a new user namespace; its files belong to the user who started the launcher;
 - `nobody`: the account itself (root only);
 - `nobody-enters-all`: the same, with the capability to enter and read every folder (root only).
 """

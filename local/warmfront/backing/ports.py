@@ -1,4 +1,4 @@
-"""Free loopback ports for servers. Knows nothing of what listens on them."""
+"""Finds free loopback ports for servers."""
 
 import random
 import socket
@@ -14,7 +14,11 @@ PROBES_MAX = 200
 
 
 def free_port(pick: Callable[[range], int] = random.choice) -> int:
-    """A loopback port nobody listens on now. The server that takes it can still lose a race: see `on_free_port`."""
+    """Return a loopback port that is free now. Another process may still take it first: see `on_free_port`.
+
+    Raises:
+        BackingError: no probe found a free port.
+    """
     candidates = _outside_ephemeral_range()
     for _ in range(PROBES_MAX):
         port = pick(candidates)
@@ -22,12 +26,17 @@ def free_port(pick: Callable[[range], int] = random.choice) -> int:
             return port
     raise BackingError(
         f"no free port on {LOOPBACK}: {PROBES_MAX} probes between {candidates[0]} and {candidates[-1]} failed; "
-        "stop a server that is not needed"
+        "stop a server that you do not need"
     )
 
 
 def on_free_port[T](start: Callable[[int], T], pick: Callable[[range], int] = random.choice) -> T:
-    """Runs `start(port)`, with another port when it raises PortTakenError."""
+    """Return `start(port)` for a free port; try other ports while it raises PortTakenError.
+
+    Raises:
+        PortTakenError: other processes took the port five times in a row.
+        BackingError: no free port was found.
+    """
     for _ in range(RACES_MAX - 1):
         try:
             return start(free_port(pick))
@@ -37,8 +46,8 @@ def on_free_port[T](start: Callable[[int], T], pick: Callable[[range], int] = ra
 
 
 def _outside_ephemeral_range() -> range:
-    # A port from the ephemeral range (which is what binding to port 0 gives) could be taken by any outgoing connection
-    # while the server restarts; a client that hammers the dead port can even be connected to itself.
+    # Binding to port 0 gives a port of the ephemeral range. While the server restarts, any outgoing connection could
+    # take such a port, and a client that keeps connecting to it can even end up connected to itself.
     text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
     low, high = (int(part) for part in text.split())
     below, above = range(LOWEST_PORT, low), range(high + 1, 65_536)

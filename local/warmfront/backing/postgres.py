@@ -28,8 +28,8 @@ READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 
-# A bench wants the server's CPU, not the machine's disk: nothing is flushed, and no job runs that nobody asked for.
-# synchronous_commit stays on: without it a killed server forgets commits that it has confirmed.
+# A benchmark measures the server's CPU, not the machine's disk: nothing is flushed, and no background jobs run.
+# synchronous_commit stays on: without it, a killed server loses commits that it has acknowledged.
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -46,14 +46,14 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class PostgresOptions:
-    """How a server of our own is set up; an external one is taken as it is."""
+    """Settings of a server that is started here. The server of a DATABASE_URL is used as it is."""
 
     max_connections: int = 200
     shared_buffers: str = "128MB"
     autovacuum: bool = False
     extra_settings: Mapping[str, str] = field(default_factory=dict)
-    run_as: RunAsChoice = "auto"  # matters to root only
-    keep_open: tuple[int, ...] = ()  # descriptors that the server holds while it runs, such as a lock's
+    run_as: RunAsChoice = "auto"  # only used when this process is root's
+    keep_open: tuple[int, ...] = ()  # file descriptors that the server inherits, such as a lock's
 
     def arguments(self, data: Path, port: int) -> list[str]:
         settings = SETTINGS | {
@@ -67,7 +67,7 @@ class PostgresOptions:
 
 
 class Server:
-    """One postmaster over one data directory; the port stays the same from the first start on."""
+    """One postmaster with one data directory. Its port stays the same after the first start."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Server:
             output=self._output,
             env=clean_environment(self._environ),
             identity=self._identity,
-            # The watcher lets it end its backends and remove its shared memory before it kills what is left.
+            # The watcher gives it time to end its backends and remove its shared memory, and kills the rest.
             first_signal=signal.SIGQUIT,
             keep_open=self._options.keep_open,
             watcher=self._watcher,
@@ -113,7 +113,7 @@ class Server:
         self._child, self.port = child, port
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Fast rolls transactions back and checkpoints; immediate is the crash that the next start recovers from."""
+        """Stop the server. `fast` rolls back and checkpoints; `immediate` is a crash that the next start recovers from."""
         if self._child:
             polite = signal.SIGINT if mode == "fast" else signal.SIGQUIT
             self._child.stop(polite=polite, grace_s=STOP_GRACE_S)
@@ -121,7 +121,7 @@ class Server:
 
 
 class Postgres:
-    """A Postgres somebody can connect to; as a context manager it stops what it started."""
+    """A Postgres server to connect to. As a context manager it stops the server that it started."""
 
     def __init__(
         self,
@@ -157,9 +157,12 @@ class Postgres:
         run_as: RunAsChoice = "auto",
         keep_open: tuple[int, ...] = (),
     ) -> Self:
-        """The machine's server, else the wheel's; `origin` insists on one of them, or on DATABASE_URL of `environ`.
+        """Start the machine's Postgres, or the wheel's if there is none; `origin` other than `auto` allows only one source.
 
-        A DATABASE_URL that happens to be in a shell may lead to anybody's data, so it is used with origin `url` only.
+        DATABASE_URL of `environ` is used with origin `url` only: one that happens to be set in a shell may be anybody's.
+
+        Raises:
+            BackingError: no server is available; the message lists what was searched.
         """
         environ = os.environ if environ is None else environ
         url = environ.get("DATABASE_URL", "")
@@ -215,7 +218,7 @@ class Postgres:
 
     @property
     def pid(self) -> int | None:
-        """The postmaster; None when the server is not ours or is stopped."""
+        """Process id of the postmaster. None: the server was not started here, or it is stopped."""
         return self._server.pid if self._server else None
 
     @property
@@ -227,7 +230,7 @@ class Postgres:
         return urlsplit(self._app_url).port or 5432
 
     def url(self, database: str) -> str:
-        """What handlers get: role `app`, or the login of DATABASE_URL."""
+        """Return the address that handlers use: with the role `app`, or with the login of DATABASE_URL."""
         return _with_database(self._app_url, database)
 
     def admin_url(self, database: str = "postgres") -> str:
@@ -243,14 +246,14 @@ class Postgres:
         }
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """The same port, passwords and data."""
+        """Restart with the same port, passwords and data. Raises BackingError for the server of a DATABASE_URL."""
         if self._server is None:
             raise BackingError("the PostgreSQL of DATABASE_URL was not started here; restart it where it runs")
         self._server.stop(mode)
         self._server.start(self._server.port)
 
     def stop(self) -> None:
-        """Stops what `start` started and removes its temporary files; a DATABASE_URL's server is left alone."""
+        """Stop the server that `start` started and remove its temporary files. The server of a DATABASE_URL keeps running."""
         if self._server:
             self._server.stop()
         if self._work and self._watcher:
@@ -271,25 +274,25 @@ def _url(user: str, password: str, port: int) -> str:
 
 
 def _with_database(url: str, database: str) -> str:
-    # Not urlunsplit: it drops the `//` of an address without a host (sockets named in the query).
+    # urlunsplit would drop the `//` of an address without a host (a socket that is named in the query).
     parts = urlsplit(url)
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.scheme}://{parts.netloc}/{quote(database, safe='')}{query}"
 
 
 def _version_at(url: str) -> str:
-    # In a thread of its own: whoever starts us may have an event loop running.
+    # In a thread of its own, because the caller may have an event loop running.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, _ask_version(url)).result()
 
 
 async def _ask_version(url: str) -> str:
-    import asyncpg  # a server of our own needs no driver
+    import asyncpg  # only needed for a server that was not started here
 
     try:
         try:
             connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
-        except asyncpg.InvalidCatalogNameError:  # the database is made later
+        except asyncpg.InvalidCatalogNameError:  # the database is created later
             connection = await asyncpg.connect(_with_database(url, "postgres"), timeout=CONNECT_TIMEOUT_S)
         try:
             return str(await connection.fetchval("SHOW server_version")).split()[0]

@@ -1,7 +1,4 @@
-"""Data directories of Postgres: made by initdb or copied from a cached one, and given fresh passwords.
-
-Knows nothing of ports or of a running server.
-"""
+"""Creates Postgres data directories, by initdb or as a copy of a cached one, and gives their roles new passwords."""
 
 import fcntl
 import hashlib
@@ -35,7 +32,7 @@ class Passwords:
 
 @dataclass(frozen=True, slots=True)
 class ClusterMaker:
-    """Makes data directories with one set of programs under one identity; scratch files and output go to `work`."""
+    """Creates data directories with one set of programs, as one user. Temporary files and output go to `work`."""
 
     programs: Programs
     identity: Identity
@@ -44,7 +41,11 @@ class ClusterMaker:
     watcher: Watcher
 
     def prepare(self, data: Path) -> Passwords:
-        """After this `data` is a stopped cluster with the two roles and passwords nobody had before."""
+        """Create a stopped cluster in `data`, or keep the one that is there, and return its two roles' new passwords.
+
+        Raises:
+            BackingError: the cluster is of another major version, or a program failed.
+        """
         if (data / "PG_VERSION").exists():
             self._check_version(data)
             give_to(data, self.identity)
@@ -74,7 +75,7 @@ class ClusterMaker:
                 if not (folder / "data").exists():
                     with _made_aside(folder / "data") as aside:
                         self._initdb(aside)
-        except OSError:  # a full or read-only cache costs time, nothing else
+        except OSError:  # a full or read-only cache only costs time
             self._initdb(data)
             return
         with _made_aside(data) as aside:
@@ -90,7 +91,7 @@ class ClusterMaker:
         self._single_user(data, f"CREATE ROLE {APP_ROLE} LOGIN CREATEDB;\n")
 
     def _single_user(self, data: Path, sql: str) -> None:
-        # Without a server and so without a first password; a statement ends at a newline, and an error does not end it.
+        # Single-user mode needs no server and so no first password. Each line is one statement; errors do not stop it.
         argv = [self.programs.postgres, "--single", "-D", str(data), "-c", "fsync=off", "postgres"]
         child_output = self._run("postgres --single", argv, stdin=sql, timeout_s=ROLES_TIMEOUT_S)
         if b"ERROR:" in child_output:
@@ -110,13 +111,13 @@ class ClusterMaker:
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Nothing of the caller's PG* settings or locale reaches the server."""
+    """Return the environment without PG* variables and locale, which must not influence the server."""
     kept = {name: environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in environ}
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"} | kept
 
 
 def _cache_folder(programs: Programs, identity: Identity, environ: Mapping[str, str]) -> Path | None:
-    """A folder only we can write to, for one version of one set of programs; None where there cannot be one."""
+    """Return a cache folder that only this user can write to, one per version and set of programs; None: not possible."""
     base = environ.get("XDG_CACHE_HOME") or (f"{environ['HOME']}/.cache" if environ.get("HOME") else "")
     if not identity.enters_all or not base.startswith("/"):
         return None
@@ -125,7 +126,7 @@ def _cache_folder(programs: Programs, identity: Identity, environ: Mapping[str, 
     key = hashlib.sha256(about.encode()).hexdigest()[:12]
     folder = Path(base, "warmfront", f"postgres-{programs.version}-{key}")
     try:
-        # Root with an ordinary user's HOME (sudo) must not leave files of root there.
+        # Root with another user's HOME (sudo) must not leave root's files there.
         nearest = next(each for each in folder.parents if each.exists())
         if nearest.stat().st_uid != os.geteuid():
             return None
@@ -145,7 +146,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _made_aside(final: Path) -> Iterator[Path]:
-    """A path to make a directory at; it gets its final name only when it is complete."""
+    """Yield a temporary path for a directory, which is renamed to `final` only when it is complete."""
     final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent) as aside:
         yield Path(aside, final.name)

@@ -21,7 +21,7 @@ type RunAsChoice = Literal["auto", "namespace", "nobody"]
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """A folder with initdb and postgres of one version."""
+    """A folder with initdb and postgres of the same version."""
 
     folder: Path
     origin: Origin
@@ -39,7 +39,11 @@ class Programs:
 def find_programs(
     environ: Mapping[str, str], *, system: bool = True, wheel: bool = True, root: Path = Path("/")
 ) -> Programs:
-    """PG_BIN, then PATH, then the usual folders, newest first, then the wheel."""
+    """Search PG_BIN, then PATH, then the usual folders (newest version first), then the wheel.
+
+    Raises:
+        BackingError: none was found; the message lists what was searched and why it cannot be used.
+    """
     refusals: list[Refusal] = []
     if system:
         for folder in _system_folders(environ, root):

@@ -1,4 +1,4 @@
-"""One child process of ours: started, waited for, stopped. Knows nothing of what it serves."""
+"""Starts, awaits and stops a child process that writes its output to a file."""
 
 import ctypes
 import os
@@ -23,14 +23,14 @@ IN_MODIFY = 0x2  # inotify(7)
 
 
 class Child:
-    """A process that leads its own session and writes its output to a file; never outlives this process."""
+    """A process with its own session, whose output goes to a file, and which never outlives this process."""
 
     def __init__(self, name: str, popen: subprocess.Popen[bytes], output: Path, offset: int, watcher: Watcher) -> None:
         self.name = name
         self.pid = popen.pid
         self._popen = popen
         self._output = output
-        self._offset = offset  # the file may hold what an earlier run of the same server wrote
+        self._offset = offset  # the file may still hold the output of an earlier run
         self._watcher = watcher
         self._pidfd = os.pidfd_open(popen.pid)
 
@@ -80,7 +80,11 @@ class Child:
             return file.read()
 
     def await_output(self, text: bytes, *, timeout_s: float) -> None:
-        """Returns once `text` stands in the output; raises BackingError when the child ends or the time is up."""
+        """Wait until `text` is in the output.
+
+        Raises:
+            BackingError: the child ended, or did not write the text within `timeout_s`; with the end of its output.
+        """
         deadline = time.monotonic() + timeout_s
         with _Changes(self._output) as changes:
             poll = select.poll()
@@ -97,7 +101,7 @@ class Child:
                 changes.drain()
 
     def wait(self, timeout_s: float) -> bool:
-        """True once the child has ended; it keeps its id until `stop` or `result` reaps it."""
+        """Return whether the child ended within `timeout_s`. It keeps its process id until `stop` or `result`."""
         if self._pidfd < 0:
             return True
         poll = select.poll()
@@ -105,7 +109,11 @@ class Child:
         return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
     def result(self, *, timeout_s: float) -> bytes:
-        """The whole output of a child that does a job and ends; raises BackingError when it fails."""
+        """Wait until the child ends and return its whole output.
+
+        Raises:
+            BackingError: it failed, or did not end within `timeout_s`.
+        """
         if not self.wait(timeout_s):
             self.stop(grace_s=0)
             raise self.failure(f"did not end within {timeout_s:g} s")
@@ -115,10 +123,10 @@ class Child:
         return self.output
 
     def stop(self, *, polite: int = signal.SIGTERM, grace_s: float = 5.0) -> None:
-        """A polite signal, a grace, then SIGKILL to the group and its descendants. May be called again."""
+        """Send a signal, wait up to `grace_s` seconds, then kill the group and its descendants. Safe to call twice."""
         if self.running:
             self.send(polite)
-            self.send(signal.SIGCONT)  # a stopped process could not hear the first one
+            self.send(signal.SIGCONT)  # a stopped process does not receive the first signal
             self.wait(grace_s)
         if self._pidfd >= 0:
             self._end_group()
@@ -134,7 +142,7 @@ class Child:
         return kind("\n  ".join([f"{self.name} {what}; the end of {self._output}:", *(tail or ["(nothing)"])]))
 
     def _end_group(self) -> None:
-        # Before the leader is reaped: until then nobody else can get the group's id.
+        # Before the leader is reaped: until then, the kernel cannot give the group's id to another process.
         reaper.end({self.pid: 0})
         self._popen.wait()
         self._watcher.unregister(self.pid)
@@ -143,7 +151,7 @@ class Child:
 
 
 class _Changes:
-    """Wakes a poll when a file is written to; without a descriptor when the user has no inotify instance left."""
+    """Wakes a poll when a file is written to. It has no descriptor if the user is out of inotify instances."""
 
     def __init__(self, path: Path) -> None:
         libc = ctypes.CDLL(None)
@@ -173,7 +181,7 @@ class _Changes:
 
 
 def _memory_file(content: bytes) -> BinaryIO:
-    """What a child reads from its stdin: passwords go through it, so they are in no file and no process list."""
+    """An in-memory file as a child's stdin. Passwords go through it, so no file and no process list shows them."""
     file = os.fdopen(os.memfd_create("stdin"), "wb+")
     file.write(content)
     file.seek(0)

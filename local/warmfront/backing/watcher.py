@@ -1,6 +1,6 @@
-"""The parent's side of the watcher process: nothing registered here outlives this process, even if it is killed.
+"""Starts a watcher process that kills registered process groups when this process ends, even by SIGKILL.
 
-Knows nothing of what is registered; `reaper` is what the watcher process runs.
+`reaper` is the program that the watcher process runs.
 """
 
 import atexit
@@ -17,11 +17,11 @@ CLOSE_S = 5.0
 
 
 class Watcher:
-    """A process in a session of its own that kills the registered process groups when the pipe to it closes."""
+    """A process in its own session that kills the registered process groups when the pipe to it closes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._registered: dict[str, str] = {}  # order without its details -> whole order; replayed to a new watcher
+        self._registered: dict[str, str] = {}  # key -> line that was written; sent again to a new watcher
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe = -1
 
@@ -36,15 +36,19 @@ class Watcher:
         return self._process.pid if self._process else None
 
     def register(self, pgid: int, *, first_signal: int = 0) -> None:
-        """From now on the group and its descendants end with us; `first_signal` lets it tidy up for a moment.
+        """Kill this group and its descendants when this process ends.
 
-        Best the leader of a session of its own: then the kernel sends its stopped members no SIGHUP when we die, and
-        a descendant that made itself a group is still found when its parent is gone.
+        The group should lead a session of its own. Then the kernel sends its stopped members no SIGHUP when this
+        process dies, and a descendant in another group is still found after its parent is gone.
+
+        Args:
+            pgid: process group id.
+            first_signal: sent shortly before SIGKILL, so that the group can clean up; 0: none.
         """
         self._order(f"+{pgid}", f"+{pgid} {int(first_signal)}")
 
     def unregister(self, pgid: int) -> None:
-        """To be called when the group is gone, and not long after: the id can be somebody else's."""
+        """Forget a group. Call it as soon as the group is gone, because the kernel may reuse its id."""
         self._withdraw(f"+{pgid}", f"-{pgid}")
 
     def remove_on_exit(self, path: Path | str) -> None:
@@ -54,7 +58,7 @@ class Watcher:
         self._withdraw(f"d{_plain(path)}", f"k{_plain(path)}")
 
     def close(self) -> None:
-        """Ends what is still registered, then the watcher."""
+        """Kill what is still registered, then end the watcher."""
         with self._lock:
             if self._process is None:
                 return
@@ -75,7 +79,7 @@ class Watcher:
     def _withdraw(self, key: str, line: str) -> None:
         with self._lock:
             self._registered.pop(key, None)
-            if self._process is not None:  # a closed one holds nothing any more
+            if self._process is not None:  # a closed watcher has no registrations
                 self._write(line)
 
     def _write(self, line: str) -> None:
@@ -83,7 +87,7 @@ class Watcher:
             raise RuntimeError("the watcher is closed: nothing can be registered with it")
         try:
             os.write(self._pipe, os.fsencode(line + "\n"))
-        except BrokenPipeError:  # somebody ended the watcher: what it held must not go unwatched
+        except BrokenPipeError:  # the watcher was killed: start another with the same registrations
             self._drop_pipe()
             self._process.wait()
             self._spawn()
@@ -91,7 +95,7 @@ class Watcher:
                 os.write(self._pipe, os.fsencode(each + "\n"))
 
     def _spawn(self) -> None:
-        read_end, write_end = os.pipe()  # neither is inherited: the write end has to be ours alone
+        read_end, write_end = os.pipe()  # neither is inherited: no other process may hold the write end
         with os.fdopen(read_end, "rb") as pipe:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", reaper.__file__],
@@ -109,7 +113,7 @@ class Watcher:
             self._pipe = -1
 
     def _forget_in_fork(self) -> None:
-        # A forked copy of this process must not keep the pipe open when the original dies.
+        # A forked copy of this process must not keep the pipe open after the original has died.
         self._drop_pipe()
 
 
@@ -125,7 +129,7 @@ _one_lock = threading.Lock()
 
 
 def get_watcher() -> Watcher:
-    """The process's one watcher, started on first use."""
+    """Return this process's watcher, started on first use."""
     global _one
     with _one_lock:
         if _one is None:
@@ -134,7 +138,7 @@ def get_watcher() -> Watcher:
 
 
 def reset_watcher() -> None:
-    """Closes the process's watcher, which ends what is still registered; the next `get_watcher` starts another."""
+    """Close this process's watcher, which kills what is still registered. The next `get_watcher` starts another."""
     global _one
     with _one_lock:
         watcher, _one = _one, None

@@ -26,10 +26,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the template does not hold: the database's connections and the account's concurrency."""
+    """Limits that the template does not state: the database's connections and the account's concurrency."""
 
     max_connections: int = 100
-    kept_connections: int = 10  # superuser's reserve, migrations, a person with psql
+    kept_connections: int = 10  # for superusers, migrations and people with psql
     account_concurrency: int = 1000  # lambda/latest/dg/gettingstarted-limits.html
 
     @property

@@ -39,7 +39,7 @@ def _s(setting: Setting) -> str:
 
 
 def inner_timeouts(function: FunctionConfig) -> Iterator[Finding]:
-    """Lambda kills the environment at Timeout: an inner wait that ends later never ends by itself, and names no cause."""
+    """A timeout of the code must be below the function's Timeout: at that, Lambda kills the environment and no cause is logged."""
     waits = read_waits(function)
     timeout_s = function.timeout_s
     for setting in waits.timeouts():
@@ -55,18 +55,18 @@ def inner_timeouts(function: FunctionConfig) -> Iterator[Finding]:
 
 
 def _in_a_row(function: FunctionConfig, waits: Waits) -> Iterator[Finding]:
-    """What one request may wait for one after the other: a cache that does not answer, a connection, a statement."""
+    """The waits that one request may have in sequence (cache, connection, statement) must fit into the Timeout."""
     timeout_s = function.timeout_s
     inner = [each for each in (waits.redis, waits.acquire, waits.statement) if each and each.value < timeout_s]
     parts = [*inner, *([waits.reserve] if waits.reserve else [])]
     whole = sum(setting.value for setting in parts)
     if len(inner) > 1 and whole >= timeout_s:
-        told = " + ".join(_s(setting) for setting in parts)
+        terms = " + ".join(_s(setting) for setting in parts)
         yield _at(
             function,
             "waits-over-timeout",
             Severity.ERROR,
-            f"{told} = {whole:g} s is not below the function's Timeout ({timeout_s} s)",
+            f"{terms} = {whole:g} s is not below the function's Timeout ({timeout_s} s)",
             f"Timeout of {int(whole) + 1} s or more, or shorter waits",
         )
 
@@ -78,7 +78,7 @@ def deadline(function: FunctionConfig) -> Iterator[Finding]:
             function,
             "reserve-over-timeout",
             Severity.ERROR,
-            f"{_s(reserve)} leaves nothing of the Timeout ({function.timeout_s} s) to work in",
+            f"{_s(reserve)} leaves no time for work: the Timeout is {function.timeout_s} s",
             f"{reserve.name} of a tenth of the Timeout",
         )
 
@@ -102,7 +102,7 @@ def retries(function: FunctionConfig) -> Iterator[Finding]:
 
 
 def _repeated(attempts: Setting, waits: Waits) -> list[Setting]:
-    """The waits that these attempts repeat: a client's own, where the name says whose they are."""
+    """The waits that these attempts repeat: those of the client that the setting's name mentions, else all."""
     words = set(attempts.name.upper().split("_"))
     if words & REDIS_WORDS:
         known = [waits.redis]
@@ -114,14 +114,14 @@ def _repeated(attempts: Setting, waits: Waits) -> list[Setting]:
 
 
 def pool_bounds(function: FunctionConfig) -> Iterator[Finding]:
-    """A pool that is set but not bounded waits as its library does by default: asyncpg's acquire has no time-out at all."""
+    """A pool needs explicit limits: asyncpg's `acquire`, for example, has no timeout by default."""
     waits = read_waits(function)
     if waits.pool_max is None:
         return
     missing = {
         "no-acquire-timeout": (waits.acquire, "an invocation waits for a connection until Lambda kills it", "0.5 s"),
         "no-connect-timeout": (waits.connect, "asyncpg waits 60 s for a server that does not answer", "2 s"),
-        "no-statement-timeout": (waits.statement, "Postgres goes on with a query whose caller is long gone", "1.5 s"),
+        "no-statement-timeout": (waits.statement, "Postgres continues a query after its caller has given up", "1.5 s"),
     }
     for rule, (setting, harm, good) in missing.items():
         if setting is None:
@@ -139,7 +139,7 @@ def pool_size(function: FunctionConfig) -> Iterator[Finding]:
             "pool-too-large",
             Severity.WARNING,
             f"{most.name} is {most.value:g}: an environment serves one invocation at a time and uses one connection, "
-            "each further one is held open for nothing",
+            "each further one is kept open without use",
             f"{most.name} of 1, or 2 if a handler runs queries in parallel",
         )
     if most and least and least.value > most.value:
@@ -164,7 +164,7 @@ def idle_connections(function: FunctionConfig) -> Iterator[Finding]:
             "idle-over-350-s",
             Severity.WARNING,
             f"{_s(idle)} keeps connections longer than AWS keeps an idle flow ({IDLE_FLOW_S:g} s): the next query after it "
-            "waits for a time-out",
+            "waits for a timeout",
             f"{idle.name} of 300 s or less",
         )
 
@@ -176,7 +176,7 @@ def breaker(function: FunctionConfig) -> Iterator[Finding]:
             function,
             "breaker-never-slow",
             Severity.ERROR,
-            f"{_s(waits.breaker_slow)} is not below {_s(waits.statement)}: no call lives long enough to count as slow",
+            f"{_s(waits.breaker_slow)} is not below {_s(waits.statement)}: no call can take long enough to count as slow",
             f"{waits.breaker_slow.name} of about half of that",
         )
 
@@ -203,7 +203,7 @@ def concurrency(function: FunctionConfig) -> Iterator[Finding]:
 
 
 def snap_start(function: FunctionConfig) -> Iterator[Finding]:
-    """lambda/latest/dg/snapstart.html; neither SAM nor cfn-lint refuses these."""
+    """Settings that SnapStart excludes (lambda/latest/dg/snapstart.html); neither SAM nor cfn-lint rejects them."""
     if not function.snap_start:
         return
     version = re.fullmatch(r"python(\d+)\.(\d+)", function.runtime)
@@ -226,8 +226,8 @@ def memory(function: FunctionConfig) -> Iterator[Finding]:
             function,
             "memory-default",
             Severity.WARNING,
-            f"MemorySize is {function.memory_mb} MB, Lambda's default, which brings {share:.0%} of a CPU: requests and "
-            "above all cold starts take many times as long",
+            f"MemorySize is {function.memory_mb} MB, Lambda's default, which gives {share:.0%} of a CPU: requests, and cold "
+            "starts even more, take many times as long",
             "MemorySize of 1024 or more; measure what it costs with `warmfront bench`",
         )
 
@@ -256,7 +256,7 @@ def secrets(function: FunctionConfig) -> Iterator[Finding]:
             function,
             "secret-in-environment",
             Severity.WARNING,
-            f"{name} holds a secret in clear: everybody who may describe the function reads it",
+            f"{name} contains a secret in plain text: everybody who may describe the function can read it",
             "keep it in Secrets Manager and pass its ARN",
         )
 
@@ -281,7 +281,7 @@ def cache_waits(function: FunctionConfig) -> Iterator[Finding]:
             function,
             "no-redis-timeout",
             Severity.ADVICE,
-            "REDIS_URL and no time-out for it in the environment: redis-py's defaults wait a minute on a black hole",
+            "REDIS_URL is set without a timeout: redis-py's defaults wait a minute for a server that never answers",
             "if the code does not set one: 0.1 s and 1 retry",
         )
 

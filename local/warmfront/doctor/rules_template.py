@@ -15,7 +15,7 @@ VISIBILITY_FACTOR = 6  # lambda/latest/dg/services-sqs-configure.html
 
 
 def connections(template: Template, limits: Limits) -> Iterator[Finding]:
-    """Environments x pool, added up over all functions of one server."""
+    """Environments times pool size, summed over all functions of one database server, must fit its connections."""
     servers: dict[str, list[FunctionConfig]] = {}
     for function in template.functions.values():
         if (server := database(function)) is not None:
@@ -29,7 +29,7 @@ def connections(template: Template, limits: Limits) -> Iterator[Finding]:
 
 
 def _pool(function: FunctionConfig) -> int:
-    """Without a pool of its own a function opens one connection for each invocation, and serves one at a time."""
+    """Connections per environment. Without a pool it is 1, because an environment serves one invocation at a time."""
     setting = read_waits(function).pool_max
     return max(1, int(setting.value)) if setting else 1
 
@@ -41,17 +41,17 @@ def _reserved_connections(functions: list[FunctionConfig], limits: Limits) -> It
     if whole <= limits.connections:
         return
     worst = max(bounded, key=lambda function: needed[function.logical_id])
-    told = " + ".join(f"{own.logical_id} {own.reserved_concurrency} x {_pool(own)}" for own in bounded)
+    terms = " + ".join(f"{own.logical_id} {own.reserved_concurrency} x {_pool(own)}" for own in bounded)
     fits = max(1, math.floor((worst.reserved_concurrency or 1) * limits.connections / whole))
     yield Finding(
         "connections-over-limit",
         Severity.ERROR,
         worst.logical_id,
         worst.line,
-        f"environments x pool: {told} = {whole} connections, and {limits.connections} may be used "
-        f"(max_connections {limits.max_connections} less {limits.kept_connections} kept)",
-        f"{'a pool of 1, ' if _pool(worst) > 1 else ''}{worst.logical_id} reserved at {fits} or fewer, RDS Proxy between, "
-        "or --max-connections if there are more",
+        f"environments x pool: {terms} = {whole} connections, but only {limits.connections} are available "
+        f"(max_connections {limits.max_connections} minus {limits.kept_connections} kept for others)",
+        f"{'a pool of 1, ' if _pool(worst) > 1 else ''}reserve {fits} or fewer for {worst.logical_id}, put RDS Proxy between, "
+        "or pass --max-connections if the database allows more",
     )
 
 
@@ -83,7 +83,7 @@ def _budget(function: FunctionConfig) -> Iterator[Finding]:
             function.logical_id,
             function.line,
             f"{budget.name} is {budget.value:g}, and {reserved} environments x {_pool(function)} may open "
-            f"{reserved * _pool(function)}: utilisation goes above 100 %",
+            f"{reserved * _pool(function)}: pool use rises above 100 %",
             f"{budget.name} of {reserved * _pool(function)}",
         )
 
@@ -102,7 +102,7 @@ def api_timeouts(template: Template, limits: Limits) -> Iterator[Finding]:
                 function.logical_id,
                 function.line,
                 f"Timeout {function.timeout_s} s is not below what the API waits for {least.key} "
-                f"({least.timeout_ms / 1000:g} s): the client has its 503 or 504 while the function runs on and is billed",
+                f"({least.timeout_ms / 1000:g} s): the client gets a 503 or 504 while the function continues and is billed",
                 f"Timeout below {least.timeout_ms / 1000:g} s; longer work belongs behind a queue",
             )
 
@@ -116,7 +116,7 @@ def public_apis(template: Template, limits: Limits) -> Iterator[Finding]:
                 Severity.ERROR,
                 api.logical_id,
                 api.line,
-                "CORS allows every origin and credentials: browsers refuse the pair, and what gets round them is open to all",
+                "CORS allows every origin together with credentials: browsers reject that, and every other client is let in",
                 "name the origins",
             )
         if api.preflight_authorizer is not None:
@@ -132,7 +132,7 @@ def public_apis(template: Template, limits: Limits) -> Iterator[Finding]:
     for function in template.functions.values():
         url = function.function_url
         if url and url.auth_type.upper() == "NONE":
-            message = "the function URL has AuthType NONE: anybody may invoke it, past the API and its throttles"
+            message = "the function URL has AuthType NONE: anybody can invoke it and bypass the API with its throttling"
             yield Finding(
                 "url-public", Severity.WARNING, function.logical_id, function.line, message, "AuthType: AWS_IAM"
             )
@@ -213,7 +213,7 @@ def _source(source: SqsSource, function: FunctionConfig) -> Iterator[Finding]:
             Severity.WARNING,
             where,
             line,
-            f"batches of {source.batch_size} without ReportBatchItemFailures: one bad message brings all of them again",
+            f"batches of {source.batch_size} without ReportBatchItemFailures: one bad message makes the whole batch be delivered again",
             "FunctionResponseTypes: [ReportBatchItemFailures], and return the failed ids",
         )
     most, reserved = source.maximum_concurrency, function.reserved_concurrency
@@ -240,9 +240,9 @@ def _queue(queue: QueueConfig, function: FunctionConfig) -> Iterator[Finding]:
             function.line,
             f"VisibilityTimeout {queue.visibility_timeout_s} s, and {function.logical_id} may take {function.timeout_s} s: "
             + (
-                "messages come again while they are being handled"
+                "messages are delivered again while they are processed"
                 if too_short
-                else "throttled batches come again too soon"
+                else "throttled batches are delivered again too soon"
             ),
             f"VisibilityTimeout of {good} s ({VISIBILITY_FACTOR} x Timeout)",
         )
@@ -252,13 +252,13 @@ def _queue(queue: QueueConfig, function: FunctionConfig) -> Iterator[Finding]:
             Severity.WARNING,
             queue.logical_id,
             function.line,
-            f"a message that {function.logical_id} cannot handle comes again until it expires, and then is gone",
+            f"a message that {function.logical_id} cannot process is delivered again until it expires, and then lost",
             "RedrivePolicy with a dead-letter queue and maxReceiveCount 5",
         )
 
 
 def lost_events(template: Template, limits: Limits) -> Iterator[Finding]:
-    """A schedule invokes asynchronously: two retries, and the event is dropped without a word."""
+    """A schedule invokes asynchronously: after two retries, Lambda drops the event without an error."""
     del limits
     for name in dict.fromkeys(own.function for own in template.event_sources if isinstance(own, ScheduleSource)):
         function = template.functions[name]
@@ -269,7 +269,7 @@ def lost_events(template: Template, limits: Limits) -> Iterator[Finding]:
                 Severity.ADVICE,
                 name,
                 function.line,
-                "a schedule invokes it asynchronously, and an event that fails three times goes nowhere",
+                "a schedule invokes it asynchronously, and an event that fails three times is lost",
                 "EventInvokeConfig with an OnFailure destination, unless the next run makes up for it",
             )
 

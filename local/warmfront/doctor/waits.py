@@ -1,7 +1,6 @@
 """Reads timeouts, pool sizes, TLS modes and secrets from a function's environment variables, by the words of their names.
 
-Templates call the same thing SHOP_POOL_MAX, DB_POOL_SIZE or MAX_POOL_SIZE: a variable is recognised by the words of its
-name, and its unit by the last of them.
+Templates call the same thing SHOP_POOL_MAX, DB_POOL_SIZE or MAX_POOL_SIZE. The last word of a name gives the unit.
 """
 
 import re
@@ -22,7 +21,7 @@ _UNITS: Final = {
     "SECONDS": 1.0,
     "MINUTES": 60.0,
 }
-UNITLESS_MS_FROM: Final = 100.0  # a time-out without a unit: 30 are seconds, 500 are milliseconds
+UNITLESS_MS_FROM: Final = 100.0  # of a timeout without a unit: 30 means seconds, 500 means milliseconds
 REDIS_WORDS: Final = {"REDIS", "CACHE", "VALKEY", "ELASTICACHE"}
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DATABASE_WORDS: Final = {"DB", "DATABASE", "POSTGRES", "PG"}
@@ -33,7 +32,7 @@ _CREDENTIAL: Final = re.compile(r"(^|_)(PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|API
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One recognised variable and its value: a count, or seconds."""
+    """A recognised variable and its value: a count, or seconds."""
 
     name: str
     value: float
@@ -49,18 +48,18 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What was found; None where nothing in the template says it."""
+    """The recognised settings of a function; None: the template does not set it."""
 
     pool_max: Setting | None
     pool_min: Setting | None
     acquire: Setting | None
     connect: Setting | None
     statement: Setting | None
-    call: Setting | None  # a time-out of an HTTP or AWS client
+    call: Setting | None  # the timeout of an HTTP or AWS client
     redis: Setting | None
     redis_connect: Setting | None
-    attempts: Setting | None  # tries in all, the first one included
-    reserve: Setting | None  # kept free of the deadline to answer
+    attempts: Setting | None  # including the first one
+    reserve: Setting | None  # part of the Timeout that is kept for the response
     idle: Setting | None
     breaker_slow: Setting | None
     budget: Setting | None
@@ -81,7 +80,7 @@ def read_waits(function: FunctionConfig) -> Waits:
         statement=found.seconds({"STATEMENT", "TIMEOUT"}, {"QUERY", "TIMEOUT"}, {"COMMAND", "TIMEOUT"}, without=REDIS_WORDS)
         or _statement_option(function),
         call=found.seconds({"HTTP", "TIMEOUT"}, {"READ", "TIMEOUT"}, {"CLIENT", "TIMEOUT"}, {"REQUEST", "TIMEOUT"}, without=REDIS_WORDS),
-        # A client has two: the one for connecting must not hide the one for an answer, whichever stands first.
+        # A client has two timeouts. The one for connecting must not hide the one for a response, whatever their order.
         redis=found.seconds(*({word, "TIMEOUT"} for word in sorted(REDIS_WORDS)), without=_CONNECTING)
         or _url_seconds(function, "socket_timeout"),
         redis_connect=found.seconds(*({word, each, "TIMEOUT"} for word in sorted(REDIS_WORDS) for each in sorted(_CONNECTING)))
@@ -172,7 +171,7 @@ def _split(url: str) -> SplitResult:
 
 
 def database(function: FunctionConfig) -> str | None:
-    """host:port of the function's database: functions of one server share its connections."""
+    """Return host:port of the function's database; functions with the same server share its connections."""
     parts = _split(function.environment.get("DATABASE_URL", ""))
     return parts.netloc.rpartition("@")[2] or None if parts.scheme.startswith("postgres") else None
 
@@ -226,7 +225,7 @@ def _host(url: str) -> str | None:
 
 
 def credentials(function: FunctionConfig) -> list[str]:
-    """Variables that hold a secret in clear."""
+    """Return the names of variables that contain a secret in plain text."""
     found = []
     for name, value in function.environment.items():
         reference = not value or value.startswith(("arn:", "{{resolve:", "/"))

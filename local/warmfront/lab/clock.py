@@ -1,7 +1,7 @@
-"""Functions whose wall clock can be set: what their template must say for it. Knows no experiment; `faketime/` runs inside.
+"""Makes the wall clock of functions settable, for faults that move it.
 
-The function's handler is imported by one of the lab's, which first puts `time.time` on a clock that a file sets. The
-monotonic clock goes on as ever: that is what a step of NTP, a resumed virtual machine or a bad host does.
+A wrapper handler (in `faketime/`) first replaces `time.time` by a clock whose offset comes from a file, then imports the
+function's handler. The monotonic clock is not changed, as with an NTP step or a resumed virtual machine.
 """
 
 import struct
@@ -16,7 +16,7 @@ HANDLER = "lab_clock.handler"
 def with_clocks(
     variables: Mapping[str, Mapping[str, str]], functions: tuple[str, ...], file: Path
 ) -> Mapping[str, Mapping[str, str]]:
-    """The variables by function, and what makes the clock of these functions settable."""
+    """Return the environment variables by function, with those added that make these functions' clocks settable."""
     if not functions:
         return variables
     set_clock(file, 0.0)
@@ -25,7 +25,7 @@ def with_clocks(
 
 
 def set_clock(file: Path, offset_s: float) -> None:
-    """Written in one piece: whoever has mapped the file reads the old offset or the new one."""
+    """Set the offset in seconds. It is written at once, so that a process that maps the file reads no partial value."""
     if file.exists():
         with file.open("r+b") as opened:
             opened.write(OFFSET.pack(offset_s))

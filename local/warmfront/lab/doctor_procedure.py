@@ -1,6 +1,6 @@
-"""The procedure that judges a template before anything runs: what the doctor says of it, and of it with mistakes made in it.
+"""The procedure `doctor`: runs `warmfront doctor` on the template, and on copies with one mistake each.
 
-The doctor is asked as a person asks it, through its command; nothing here knows one of its rules.
+It uses the command and not the rules, as a user does.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ EXAMPLES_MAX = 10
 
 
 class Checked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `doctor`: each mistake is a set of variables, made one after the other in a copy of the template."""
+    """Options of the procedure `doctor`. Each mistake is a set of variables that is changed in a copy of the template."""
 
     mistake: list[dict[str, str]]
 
 
 async def doctor(scene: Scene) -> Observation:
-    """Nothing is found in the template as it is, and something in it with any of the mistakes."""
+    """Count the findings in the unchanged template, and the mistakes that the doctor does not find."""
     wanted = scene.options(Checked)
     settings, function = scene.emulator.settings, scene.variant.function
     as_it_is = await _findings(settings.template, {function: settings.variables.get(function, {})}, settings.parameters)

@@ -1,4 +1,4 @@
-"""The emulator as a child: `warmfront serve` started, asked and stopped over HTTP. Knows no experiment and no fault."""
+"""Runs `warmfront serve` as a child process, and calls and controls it over HTTP."""
 
 import asyncio
 import contextlib
@@ -25,19 +25,19 @@ INVOKE_TIMEOUT_S = 120.0
 
 
 class EmulatorError(Exception):
-    """The emulator did not start, or did not do what it was asked; the message carries the end of what it said."""
+    """The emulator did not start or refused a request; the message has the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmulatorSettings:
-    """What distinguishes one emulator from another."""
+    """Settings of one emulator. Experiments with equal settings share an emulator."""
 
     template: Path
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Environment variables by function, over those of the template."""
+    """Environment variables by function; they override those of the template."""
     parameters: tuple[str, ...] = ()
     aws: bool = False
-    """With a local AWS; without one it starts in half the time."""
+    """Start a local AWS. Without one, the emulator starts in half the time."""
     clocks: tuple[str, ...] = ()
     """Functions whose wall clock can be set."""
 
@@ -61,7 +61,7 @@ class EmulatorProcess:
     async def __aenter__(self) -> Self:
         changed = with_clocks(self.settings.variables, self.settings.clocks, self.clock_file)
         handlers = dict.fromkeys(self.settings.clocks, HANDLER)
-        # Read once, at its start: a copy that is removed then cannot be left behind.
+        # The file is read once, at start, so it can be removed as soon as the emulator is ready.
         with overlaid(self.settings.template, changed, handlers) as template:
             await self._start(template)
         return self
@@ -81,9 +81,9 @@ class EmulatorProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 env={**os.environ, **self._urls, "WARMFRONT_TOKEN": self._token, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # a Ctrl-C is ours to hand on, after the faults are off
+                start_new_session=True,  # on Ctrl-C, the lab clears faults first and then stops it
             )
-        get_watcher().register(self._process.pid, first_signal=signal.SIGTERM)  # it must not outlive us
+        get_watcher().register(self._process.pid, first_signal=signal.SIGTERM)  # it must not outlive this process
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._await_ready()
@@ -107,7 +107,7 @@ class EmulatorProcess:
         raise EmulatorError("`warmfront serve` ended before it was ready:\n  " + "\n  ".join(tail))
 
     async def _listen_on(self, output: asyncio.StreamReader) -> None:
-        """A pipe that nobody reads would stop whoever writes to it."""
+        """Read the output until it ends: a full pipe would block the emulator."""
         while await output.read(65536):
             pass
 
@@ -138,7 +138,7 @@ class EmulatorProcess:
         return self._process.pid
 
     def client(self) -> Client:
-        """A connection of one's own to the API."""
+        """Return a new connection to the API."""
         return Client(self.host, self.port)
 
     async def state(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class EmulatorProcess:
         return [int(each["pid"]) for each in await self.environments(function) if each.get("pid")]
 
     async def retire(self, function: str) -> None:
-        """No environment of it is left: the next invocation is a cold start."""
+        """End all environments of a function, so that its next invocation is a cold start."""
         await self._ask("POST", f"/_warmfront/functions/{function}/retire", headers={"X-Warmfront-Token": self._token})
 
     async def invoke(self, function: str, event: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Runs experiments: each on its control and on its variants, one after the other. Knows no table, no route and no CLI."""
+"""Runs experiments, each on its control and its variants, and judges the results."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ from warmfront.lab.experiments import (
     Verdict,
     judge,
     judge_control,
-    telling,
+    with_figures,
 )
 from warmfront.lab.fault_actions import applied
 from warmfront.lab.http_client import NoAnswer
@@ -48,13 +48,13 @@ PROCEDURES: dict[str, Callable[[Scene], Awaitable[Observation]]] = {
 
 @dataclass(frozen=True, slots=True)
 class SubjectReport:
-    """What one subject did, and the verdict on it."""
+    """The verdict on one subject (a variant or a control), with what was observed."""
 
     subject: str
     verdict: Verdict
     observation: Observation = field(default_factory=Observation)
     expected_to_hold: bool = True
-    """False for a variant that is only shown: it is what the kit is compared with."""
+    """False for a variant without the kit, which is only shown for comparison."""
 
     @property
     def holds(self) -> bool:
@@ -69,30 +69,30 @@ class ExperimentReport:
 
     @property
     def applies(self) -> bool:
-        """The template under test has something to run it on."""
+        """Whether the template under test has a variant to run the experiment on."""
         return any(each.verdict.outcome != "n/a" for each in self.variants)
 
     @property
     def holds(self) -> bool:
-        """The control failed, so the experiment can tell; and the kit passed wherever it applies."""
+        """Whether the control failed, which makes the experiment meaningful, and no variant with the kit did."""
         return self.control.verdict.outcome == "fail" and all(each.holds for each in self.variants)
 
 
 @dataclass(slots=True)
 class Engine:
-    """A suite of experiments against one template, each subject on a stage of its own as far as there are stages."""
+    """Runs a suite of experiments against one template. Subjects run on separate stages if there are enough."""
 
     suite: Suite
     folder: Path
-    """Where the suite's file is: its paths are relative to it."""
+    """The folder of the suite's file; paths in the file are relative to it."""
     template: Path
     stages: Sequence[Stage]
     say: Callable[[str], None]
     available: frozenset[str] = frozenset()
-    """Variants whose function the template has."""
+    """Variants whose function is in the template."""
 
     async def look(self) -> None:
-        """What the template offers, asked of the emulator that serves it."""
+        """Ask the emulator which functions the template has. Raises ExperimentError if it has none of the suite's."""
         emulator = await self.stages[0].emulator(EmulatorSettings(self.template, parameters=self.suite.parameters))
         functions = (await emulator.state())["functions"]
         self.available = frozenset(each.name for each in self.suite.variant if each.function in functions)
@@ -114,7 +114,7 @@ class Engine:
         if control.variant.name not in self.available and not control.variant.template:
             reports = {control.name: SubjectReport(control.name, Verdict("n/a", "not in the template"))}
         elif not run:
-            reports = {control.name: SubjectReport(control.name, Verdict("n/a", "no variant to hold it against"))}
+            reports = {control.name: SubjectReport(control.name, Verdict("n/a", "no variant to compare it with"))}
         else:
             reports, subjects = {}, [control, *subjects]
         for together in self._rounds(experiment, subjects):
@@ -124,7 +124,7 @@ class Engine:
             )
             reports |= {report.subject: report for report in found}
         for subject in subjects:
-            if reports[subject.name].verdict.outcome == "error":  # the machine's fault, most often: once more, alone
+            if reports[subject.name].verdict.outcome == "error":  # most often the machine's fault: try again, alone
                 again = await self._report(experiment, subject, seed, self._stage(subject), Gate(1))
                 reports[subject.name] = again
         return ExperimentReport(
@@ -145,13 +145,13 @@ class Engine:
         return Subject(control.name, self.suite.variant_named(control.variant), control.settings, is_control=True)
 
     def _stage(self, subject: Subject) -> Stage:
-        """A variant always has the same one, whose emulator mostly runs already."""
+        """The subject's stage. It is always the same one, so that its emulator can often be reused."""
         names = [each.name for each in self.suite.variant if each.compared]
         place = 1 + names.index(subject.name) if subject.name in names else 0
         return self.stages[place % len(self.stages)]
 
     def _rounds(self, experiment: Experiment, subjects: Sequence[Subject]) -> list[list[Subject]]:
-        """Side by side as far as there are stages; one after the other where a subject needs the whole machine."""
+        """Groups of subjects that run at the same time; one per group if each needs the whole machine."""
         rounds: list[list[Subject]] = []
         for subject in subjects:
             stage = self._stage(subject)
@@ -202,7 +202,7 @@ class Engine:
             return await PROCEDURES[experiment.procedure](scene)
 
     async def _emulator(self, experiment: Experiment, subject: Subject, stage: Stage) -> EmulatorProcess:
-        """One emulator for all experiments that want the same; another for settings or a template of its own."""
+        """Return the stage's emulator if its settings and template are the right ones, else start another."""
         variant = subject.variant
         variables: dict[str, dict[str, str]] = {}
         kit = [each for each in self.suite.variant if each.kit and each.name in self.available]
@@ -220,9 +220,9 @@ class Engine:
         return await stage.emulator(EmulatorSettings(template, variables, parameters, bool(experiment.aws), clocks))
 
     async def _reset(self, scene: Scene) -> None:
-        """The variant's database as it was made, and no environment that remembers the last experiment."""
+        """Restore the variant's database and end its environments, which may hold state of the last experiment."""
         await scene.stage.heal()
-        if scene.variant.template:  # what another control of it has kept must not be in the way
+        if scene.variant.template:  # state that another control left must not disturb this one
             for each in self.suite.variant:
                 if each.template == scene.variant.template:
                     await scene.emulator.retire(each.function)
@@ -234,17 +234,17 @@ class Engine:
 
 
 def _judge(experiment: Experiment, subject: Subject, measures: Mapping[str, float]) -> Verdict:
-    verdict = telling(judge(experiment.criterion, measures), experiment.show, measures)
+    verdict = with_figures(judge(experiment.criterion, measures), experiment.show, measures)
     return judge_control(experiment.control, verdict, measures) if subject.is_control else verdict
 
 
 def jsonable(measures: dict[str, float]) -> dict[str, float]:
-    """Figures as a result holds them: never and not measured have no number in JSON."""
+    """Return the figures that JSON can represent; infinite (never) and NaN (not measured) are left out."""
     return {name: value for name, value in measures.items() if math.isfinite(value)}
 
 
 def with_operations(experiment: Experiment, operations: int) -> Experiment:
-    """The same experiment over so many operations, where it has operations."""
+    """Return the experiment with this number of operations, if it has such an option."""
     if "operations" not in experiment.options:
         return experiment
     return msgspec.structs.replace(experiment, options={**experiment.options, "operations": operations})

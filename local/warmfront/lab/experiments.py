@@ -1,6 +1,6 @@
-"""An experiment as data, read from TOML and checked, and the verdict on what was measured. Knows no process or fault.
+"""Experiments as data: reads them from TOML, checks them, and judges measured figures against their criteria.
 
-A file of one's own for one's own template looks like `shop.toml` beside this module.
+`shop.toml` beside this module is an example of such a file.
 """
 
 import math
@@ -15,15 +15,15 @@ OURS = Path(__file__).with_name("shop.toml")
 
 Family = Literal["exhaustion", "cascade", "corruption", "defaults"]
 Outcome = Literal["pass", "fail", "n/a", "error"]
-"""error: the experiment itself could not be run, which says nothing about its subject."""
+"""error: the experiment could not be run, which says nothing about its subject."""
 
 
 class ExperimentError(Exception):
-    """An experiment that cannot be read or run; the message names the file, the experiment and what to change."""
+    """An experiment cannot be read or run; the message names the file, the experiment and what to change."""
 
 
 class Phases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How long the load runs before the fault, while it is on, and after it."""
+    """How long the load runs before, during and after the fault."""
 
     before_s: float = 3.0
     during_s: float = 5.0
@@ -43,31 +43,31 @@ class Phases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Open loop: requests are sent when they are due, however the last ones fare."""
+    """Open-loop load: requests are sent at their due times, whether or not earlier ones have been answered."""
 
     workload: str
     rate: float = 40.0
-    rate_during: float = 0.0  # another rate while the fault is on; 0: the same
+    rate_during: float = 0.0  # rate during the fault; 0: unchanged
     connections: int = 128
     timeout_s: float = 12.0
     arrivals: Literal["poisson", "constant"] = "poisson"
-    warm_environments: int = 8  # started before the load, so that no cold start falls into the fault
+    warm_environments: int = 8  # started before the load, so that no cold start happens during the fault
 
 
 class FaultSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is broken: `on` names a proxied service, its server or the environments; `lab list --faults`."""
+    """A fault: its kind (see `warmfront lab list --faults`), and `on` which service, server or environments it acts."""
 
     kind: str
     on: str = ""
     direction: str = "both"
     share: float = 1.0
-    pulse_s: float = 0.0  # on for so long, off for as long, again and again; 0: on
+    pulse_s: float = 0.0  # alternately on and off, each for this long; 0: always on
     settings: dict[str, float] = {}
-    texts: dict[str, str] = {}  # settings that are text: SQL, a role
+    texts: dict[str, str] = {}  # settings that are text, such as SQL or a role
 
 
 class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`measure` is `phase.name` (before, during, after) or a name alone."""
+    """Bounds for one measure, named `phase.name` (before, during, after) or by its name alone."""
 
     measure: str
     at_most: float | None = None
@@ -90,15 +90,15 @@ class Criterion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What must fail in the place of the kit: another variant, or a variant with one mechanism switched off."""
+    """What must fail where the kit holds: another variant, or a variant with one mechanism switched off."""
 
     name: str
     variant: str
     settings: dict[str, str] = {}
-    workload: str = ""  # where it cannot be asked what the variants are asked
-    options: dict[str, Any] = {}  # of the procedure, over the experiment's: fewer operations, say
-    parameters: tuple[str, ...] = ()  # of the template, in the place of the experiment's
-    shows: tuple[str, ...] = ()  # measures that must all be above zero: each kind of harm is seen to be found
+    workload: str = ""  # if the variants' workload does not fit it
+    options: dict[str, Any] = {}  # of the procedure, such as fewer operations; they override the experiment's
+    parameters: tuple[str, ...] = ()  # of the template, instead of the experiment's
+    shows: tuple[str, ...] = ()  # measures that must all be above zero, which proves that each kind of harm is detected
 
 
 class Lessons(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -117,22 +117,22 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     control: Control
     load: Load | None = None
     phases: Phases = Phases()
-    budget_ms: float = 2_000.0  # slower than this is as good as failed to the caller
+    budget_ms: float = 2_000.0  # a slower response counts as failed for the caller
     fault: list[FaultSpec] = []
-    throughout: list[FaultSpec] = []  # conditions that are there from before the load to after it
-    settings: dict[str, str] = {}  # environment variables of every variant that is the kit
-    parameters: tuple[str, ...] = ()  # of the template, as --parameter-overrides takes them; else the suite's
+    throughout: list[FaultSpec] = []  # faults from before the load until after it
+    settings: dict[str, str] = {}  # environment variables of every variant with the kit
+    parameters: tuple[str, ...] = ()  # of the template, in the form of --parameter-overrides; default: the suite's
     options: dict[str, Any] = {}  # of the procedure
-    alone: bool = False  # its subjects run one after the other: each needs the whole machine
+    alone: bool = False  # subjects run one after the other, because each needs the whole machine
     aws: tuple[str, ...] = ()  # functions that reach the local AWS through a proxy
-    clock: bool = False  # the wall clock of its subjects can be set: fault `clock_jump`
+    clock: bool = False  # the subjects' wall clock can be set, for the fault `clock_jump`
     criterion: list[Criterion]
-    show: tuple[str, ...] = ()  # measures to be told beside the figure that decides
+    show: tuple[str, ...] = ()  # measures to print beside the figure that decided
     lessons: Lessons
 
     @property
     def duration_s(self) -> float:
-        """About how long one subject takes."""
+        """Roughly how long one subject takes, in seconds."""
         return self.phases.end_s if self.load is not None else float(self.options.get("about_s", 5.0))
 
 
@@ -143,9 +143,9 @@ class VariantSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     function: str
     prefix: str
     database: str
-    template: str = ""  # another template than the one under test, relative to this file
+    template: str = ""  # a different template, relative to this file
     kit: bool = False  # takes the experiments' settings
-    compared: bool = True  # has a column of its own; without it, it is only ever a control
+    compared: bool = True  # has its own column; False: only used as a control
 
 
 class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -165,7 +165,7 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         raise ExperimentError(f"no variant {name!r}; there are: {', '.join(each.name for each in self.variant)}")
 
     def find(self, name: str) -> Experiment:
-        """By id or by name, in any case."""
+        """Return the experiment with this id or name, ignoring case. Raises ExperimentError if there is none."""
         for experiment in self.experiment:
             if name.lower() in (experiment.id.lower(), experiment.name.lower()):
                 return experiment
@@ -217,7 +217,10 @@ class Verdict:
 
 
 def judge(criteria: Iterable[Criterion], measures: Mapping[str, float]) -> Verdict:
-    """Every criterion holds, and all are told; or the first that does not decides. What was not measured has not passed."""
+    """Judge the measures: pass if every criterion holds, else fail with the first that does not.
+
+    A measure that was not taken does not pass.
+    """
     held = []
     for criterion in criteria:
         figure = measures.get(criterion.measure, math.nan)
@@ -227,18 +230,18 @@ def judge(criteria: Iterable[Criterion], measures: Mapping[str, float]) -> Verdi
     return Verdict("pass", "; ".join(held))
 
 
-def telling(verdict: Verdict, show: Iterable[str], measures: Mapping[str, float]) -> Verdict:
-    """The same verdict with further figures in its line, each told once."""
+def with_figures(verdict: Verdict, show: Iterable[str], measures: Mapping[str, float]) -> Verdict:
+    """Return the verdict with further figures added to its line, without repetition."""
     more = [f"{name} {_number(measures.get(name, math.nan))}" for name in show]
     return Verdict(verdict.outcome, "; ".join([verdict.figure, *(each for each in more if each not in verdict.figure)]))
 
 
 def judge_control(control: Control, verdict: Verdict, measures: Mapping[str, float]) -> Verdict:
-    """A control that failed has failed in every way it is there for, or the experiment cannot tell."""
+    """Judge a control. It only counts as failed if it shows every kind of harm that it is there to show."""
     unseen = [name for name in control.shows if not measures.get(name, 0) > 0]
     if verdict.outcome != "fail" or not unseen:
         return verdict
-    return Verdict("pass", f"shows no {', '.join(unseen)}, which it is there for: {verdict.figure}")
+    return Verdict("pass", f"does not show {', '.join(unseen)}, which it must: {verdict.figure}")
 
 
 def _number(value: float) -> str:

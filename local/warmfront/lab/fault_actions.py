@@ -1,7 +1,6 @@
-"""Faults on processes, Postgres and Redis, and how any fault is put on and surely taken off. Knows no experiment.
+"""Faults on processes, Postgres and Redis, and `applied`, which applies any fault and always clears it again.
 
-A fault is an object with `apply` and `clear`; `applied` clears it whatever happens in between. Clearing twice, or
-clearing what was applied by half, does no harm.
+A fault is an object with `apply` and `clear`. Clearing it twice, or after it was only partly applied, is harmless.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ STOP_TIMEOUT_S = 5.0
 
 
 class Fault(Protocol):
-    """Something that can be broken and mended."""
+    """Something that can be broken and repaired."""
 
     async def apply(self) -> None: ...
     async def clear(self) -> None: ...
@@ -36,7 +35,7 @@ class Fault(Protocol):
 
 @contextlib.asynccontextmanager
 async def applied(*faults: Fault) -> AsyncIterator[None]:
-    """All of them on, in order; off in the reverse order, also when one could not be applied or the body failed."""
+    """Apply the faults in order; clear them in reverse order, also if one could not be applied or the body failed."""
     async with contextlib.AsyncExitStack() as stack:
         for fault in faults:
             stack.push_async_callback(fault.clear)
@@ -61,21 +60,21 @@ class OnProxy:
 # Processes
 
 Pids = Callable[[], Awaitable[Sequence[int]]]
-"""Asked when the fault strikes: environments come and go."""
+"""Called when the fault is applied, because environments come and go."""
 
 
 def family(pid: int) -> list[int]:
-    """The process and its living descendants, parents first: stopping a server that forks means all of them."""
+    """Return the process and its living descendants, parents first. A server that forks is only stopped with them."""
     found = [pid]
     for parent in found:
-        with contextlib.suppress(OSError):  # it ended between two looks
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             for task in Path(f"/proc/{parent}/task").iterdir():
                 found += [int(child) for child in (task / "children").read_text().split()]
     return found
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> int:
-    """Signal those that still live; returns how many did."""
+    """Send a signal to the processes that still live, and return their number."""
     reached = 0
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -85,7 +84,7 @@ def send(pids: Iterable[int], number: signal.Signals) -> int:
 
 
 def runs(pid: int) -> bool:
-    """Neither stopped nor gone."""
+    """Return whether the process exists and is not stopped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TtZX"
     except OSError:
@@ -93,7 +92,7 @@ def runs(pid: int) -> bool:
 
 
 class Frozen:
-    """SIGSTOP, then SIGCONT: to its clients a server that holds its connections and answers nothing."""
+    """Stops processes with SIGSTOP until cleared. Clients see a server that keeps connections open and never responds."""
 
     def __init__(self, pids: Pids, *, descendants: bool = True) -> None:
         self._pids = pids
@@ -104,7 +103,7 @@ class Frozen:
         for pid in await self._pids():
             self._stopped += family(pid) if self._descendants else [pid]
         send(self._stopped, signal.SIGSTOP)
-        # The signal is taken when the process is next scheduled, and nobody but its parent is told: so we look.
+        # A process stops when it is next scheduled, and only its parent is notified, so its state is polled.
         async with asyncio.timeout(STOP_TIMEOUT_S):
             while any(runs(pid) for pid in self._stopped):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
@@ -115,7 +114,7 @@ class Frozen:
 
 
 class Killed:
-    """SIGKILL, once or again and again at random moments, perhaps only for a while; what comes back is no business of it."""
+    """Kills processes with SIGKILL, once or repeatedly at random times. It does not restart them."""
 
     def __init__(self, pids: Pids, *, every_s: float | None = None, for_s: float = math.inf, seed: int = 0) -> None:
         self._pids = pids
@@ -148,7 +147,7 @@ class Killed:
 
 
 class Pulsed:
-    """A fault that comes and goes: on for so long, off for as long, until it is cleared."""
+    """Applies another fault and clears it alternately, each for the same time, until it is cleared itself."""
 
     def __init__(self, fault: Fault, *, every_s: float) -> None:
         self._fault = fault
@@ -175,7 +174,7 @@ class Pulsed:
 
 
 class ClockJump:
-    """The wall clock of a function's environments is off by so much: a step of NTP, a bad host, a resumed machine."""
+    """Shifts the wall clock of a function's environments, as an NTP step or a resumed virtual machine does."""
 
     def __init__(self, file: Path, *, offset_s: float) -> None:
         self._file, self._offset_s = file, offset_s
@@ -188,7 +187,7 @@ class ClockJump:
 
 
 class Restarted:
-    """A failover as clients see it: every connection ends, the service is away for a moment, then it is back."""
+    """Restarts a server, which is how clients see a failover: all connections end and the service is briefly absent."""
 
     def __init__(self, restart: Callable[[], object]) -> None:
         self._restart = restart
@@ -197,10 +196,10 @@ class Restarted:
         await asyncio.to_thread(self._restart)
 
     async def clear(self) -> None:
-        """It came back by itself."""
+        """Do nothing: the server has already been restarted."""
 
 
-# Postgres: each opens its own connection as the administrator, past the proxy
+# Postgres: each fault opens its own connection as the administrator, not through the proxy
 
 
 async def admin(url: str) -> "asyncpg.Connection[asyncpg.Record]":
@@ -208,10 +207,10 @@ async def admin(url: str) -> "asyncpg.Connection[asyncpg.Record]":
 
 
 async def admin_in_a_storm(server_pid: int, url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """The same when every connection is taken, also those that Postgres keeps for administrators.
+    """Connect as the administrator even if all connections are taken, including those reserved for administrators.
 
-    It learns who somebody is after it has given them a place: logins of environments that were frozen halfway hold one
-    each, for a minute. They are ended until there is room.
+    Postgres assigns a connection slot before it authenticates. Environments that were frozen during their login hold
+    one slot each, for up to a minute. Such logins are ended until there is room.
     """
     for _ in range(ROOM_TRIES):
         try:
@@ -223,7 +222,7 @@ async def admin_in_a_storm(server_pid: int, url: str) -> "asyncpg.Connection[asy
 
 
 def _logging_in(pid: int) -> bool:
-    """By the title that a server process gives itself: `postgres: USER DATABASE ADDRESS(PORT) authentication`."""
+    """Return whether a backend is still authenticating, by its title: `postgres: USER DATABASE ADDRESS(PORT) authentication`."""
     try:
         title = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -241,9 +240,10 @@ async def run_sql(url: str, *statements: str) -> None:
 
 
 async def end_unfinished_logins(server_pid: int, url: str) -> int:
-    """End each login that a fault cut off halfway, and say how many: it hears no signal barrier, so a DROP DATABASE would wait for it.
+    """End logins that a fault interrupted, and return their number. DROP DATABASE would wait for them.
 
-    It is a child of the server and not in pg_stat_activity; from PostgreSQL 18 on it is there, as `starting`.
+    Such a login is a child process of the server that pg_stat_activity does not list; from PostgreSQL 18 on it is listed
+    as `starting`.
     """
     children = family(server_pid)[1:]
     connection = await admin_in_a_storm(server_pid, url)
@@ -255,7 +255,7 @@ async def end_unfinished_logins(server_pid: int, url: str) -> int:
 
 
 class LockHeld:
-    """A transaction that took a lock and does not end, as a forgotten session or a migration does."""
+    """Holds a lock in a transaction that does not end, as a forgotten session or a migration does."""
 
     def __init__(self, url: str, sql: str) -> None:
         self._url, self._sql = url, sql
@@ -273,7 +273,7 @@ class LockHeld:
 
 
 class ConnectionLimit:
-    """The server takes no more than so many connections of a role: what a full max_connections looks like to it."""
+    """Limits the connections of a role, which looks to its clients like an exhausted max_connections."""
 
     def __init__(self, url: str, *, role: str, limit: int) -> None:
         self._url, self._role, self._limit = url, role, limit
@@ -297,7 +297,7 @@ class ConnectionLimit:
 
 
 class ConnectionsTaken:
-    """So many connections held by somebody else: what is left of max_connections is all there is."""
+    """Opens connections of its own, so that only the given number is left of max_connections."""
 
     def __init__(self, url: str, *, leave: int) -> None:
         self._url, self._leave = url, leave
@@ -319,7 +319,7 @@ class ConnectionsTaken:
 
 
 class BackendsTerminated:
-    """Every connection of a role ended by the server, as in a failover that the server survives."""
+    """Ends every connection of a role, as in a failover that the server survives."""
 
     def __init__(self, url: str, *, role: str) -> None:
         self._url, self._role = url, role
@@ -336,13 +336,13 @@ class BackendsTerminated:
             await connection.close()
 
     async def clear(self) -> None:
-        """Whoever was cut off connects again."""
+        """Do nothing: clients connect again."""
 
 
 class DiskFull:
-    """Every write to a table of the database fails with SQLSTATE 53100, as on a full disk; reads go on.
+    """Makes every write to the database's tables fail with SQLSTATE 53100, as on a full disk. Reads still work.
 
-    With `only`, the name of a table: the one that needs a new page first, while the others still have room on theirs.
+    `only` names a single table: the first one that needs a new page, while others still have space in theirs.
     """
 
     _FUNCTION = """CREATE OR REPLACE FUNCTION lab_disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -372,7 +372,7 @@ class DiskFull:
 
 
 class RedisPaused:
-    """CLIENT PAUSE: every client waits. Redis takes no command before the time is over, so clearing waits for it."""
+    """Makes all clients wait (CLIENT PAUSE). Redis accepts no command before the time is over, so `clear` waits for it."""
 
     def __init__(self, url: str, *, pause_s: float) -> None:
         self._url, self._pause_s = url, pause_s
@@ -388,7 +388,7 @@ class RedisPaused:
 
 
 class RedisMemory:
-    """Less memory than there are keys. With `noeviction` writes fail (OOM); with another policy keys disappear."""
+    """Limits memory below what the keys need. With `noeviction`, writes fail (OOM); with other policies, keys disappear."""
 
     def __init__(self, url: str, *, maxmemory: str = "1", policy: str = "noeviction") -> None:
         self._url = url
@@ -409,7 +409,7 @@ class RedisMemory:
 
 
 class RedisGarbage:
-    """Every value is nonsense, now and again and again: another program's keys, an older format, a bug."""
+    """Overwrites every value with garbage, repeatedly: another program's keys, an older format, a bug."""
 
     _OVERWRITE = """for _, key in ipairs(redis.call('KEYS', '*')) do
         redis.call('SET', key, ARGV[1], 'EX', 60) end"""
@@ -440,7 +440,7 @@ class RedisGarbage:
 
 
 class RedisEmptied:
-    """Every key gone at once: an eviction, a restart, or a failover to an empty replica."""
+    """Deletes every key at once: an eviction, a restart, or a failover to an empty replica."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -450,7 +450,7 @@ class RedisEmptied:
             await client.flushall()
 
     async def clear(self) -> None:
-        """A cache fills again by itself."""
+        """Do nothing: a cache fills again by itself."""
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
-"""What clients did and were told, and whether the final state can be explained by it. Knows no HTTP and no SQL.
+"""Records what clients did and what they were told, and checks whether the final state is consistent with it.
 
-Every operation is invoked once and ends as ok (acknowledged), fail (certainly not done) or info (nobody knows: it may
-be done, be under way, or never happen). The checkers accept any outcome of an info and no other deviation.
+Every operation is invoked once and ends as ok (acknowledged), fail (certainly not done) or info (unknown outcome: done,
+still in progress, or never done). The checkers accept any outcome of an info and no other deviation.
 """
 
 from collections import Counter
@@ -14,21 +14,21 @@ End = Literal["ok", "fail", "info"]
 
 @dataclass(slots=True)
 class Operation:
-    """One thing a client wanted done; `amount` is what it adds to `key` when it takes effect."""
+    """An operation of a client; when it takes effect, it adds `amount` to `key`."""
 
     number: int
     client: int
     kind: str
     key: str
     amount: int = 1
-    end: End = "info"  # until somebody says otherwise
+    end: End = "info"  # unknown until a response arrives
     invoked_s: float = 0.0
     ended_s: float | None = None
     attempts: int = 0
 
 
 class History:
-    """The operations of one run, in the order of their invocation."""
+    """The operations of one run, in the order in which they were invoked."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
@@ -50,18 +50,18 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Anomalies:
-    """What the history cannot explain, counted; `examples` are for people."""
+    """Counts of deviations that the history cannot explain, by kind, with examples as text."""
 
     lost: int = 0
-    """Acknowledged, and without effect; or overwritten by another."""
+    """Acknowledged operations without effect, or overwritten by another."""
     duplicated: int = 0
-    """Effects beyond the one that was asked for."""
+    """Effects beyond the one that was requested."""
     ghosts: int = 0
-    """Effects of what was said to have failed, or of what nobody asked for."""
+    """Effects of operations that were reported as failed, or that no client requested."""
     negative: int = 0
-    """Keys whose value went below zero."""
+    """Keys whose value fell below zero."""
     unbalanced: int = 0
-    """What is gone from a key beyond its effects."""
+    """Amount that disappeared from a key beyond its recorded effects."""
     examples: tuple[str, ...] = ()
 
     @property
@@ -95,7 +95,12 @@ class _Findings:
 
 
 def check_effects(operations: Iterable[Operation], effects: Mapping[str, int]) -> Anomalies:
-    """Each operation has a key of its own; `effects` says how often each key took effect in the end."""
+    """Check operations that each have their own key.
+
+    Args:
+        operations: what clients did.
+        effects: key -> how often it took effect in the final state.
+    """
     found = _Findings()
     asked = {operation.key: operation for operation in operations}
     for key, operation in asked.items():
@@ -104,19 +109,19 @@ def check_effects(operations: Iterable[Operation], effects: Mapping[str, int]) -
         at_most = 0 if operation.end == "fail" else 1
         if times < at_least:
             found.lost += 1
-            found.examples.append(f"{key}: acknowledged, and not there")
+            found.examples.append(f"{key}: acknowledged, but missing")
         elif times > at_most:
             kind = "ghosts" if at_most == 0 else "duplicated"
             setattr(found, kind, getattr(found, kind) + times - at_most)
-            found.examples.append(f"{key}: {operation.end}, and there {times} times")
+            found.examples.append(f"{key}: {operation.end}, but found {times} times")
     for key in effects.keys() - asked.keys():
         found.ghosts += effects[key]
-        found.examples.append(f"{key}: nobody asked for it, and it is there")
+        found.examples.append(f"{key}: found, but no client requested it")
     return found.anomalies()
 
 
 def check_counters(operations: Iterable[Operation], before: Mapping[str, int], after: Mapping[str, int]) -> Anomalies:
-    """Operations add to shared keys: each must have grown by what was acknowledged, and at most by info beyond it."""
+    """Check operations that add to shared keys: each key grew by what was acknowledged, plus at most the unknown outcomes."""
     found = _Findings()
     sure: Counter[str] = Counter()
     unsure: Counter[str] = Counter()
@@ -129,17 +134,17 @@ def check_counters(operations: Iterable[Operation], before: Mapping[str, int], a
         grown = after.get(key, 0) - before.get(key, 0)
         if grown < sure[key]:
             found.lost += sure[key] - grown
-            found.examples.append(f"{key}: {sure[key]} acknowledged, {grown} there")
+            found.examples.append(f"{key}: {sure[key]} acknowledged, but it grew by {grown}")
         elif grown > sure[key] + unsure[key]:
             found.duplicated += grown - sure[key] - unsure[key]
-            found.examples.append(f"{key}: {sure[key]} acknowledged and {unsure[key]} unknown, {grown} there")
+            found.examples.append(f"{key}: {sure[key]} acknowledged and {unsure[key]} unknown, but it grew by {grown}")
     return found.anomalies()
 
 
 def check_stock(before: Mapping[str, int], after: Mapping[str, int], taken: Mapping[str, int]) -> Anomalies:
-    """No stock below zero, and what is gone from each is what the orders that exist have taken.
+    """Check that no stock is below zero, and that each decreased by exactly what the existing orders took.
 
-    Less is gone: updates are lost, each order's own. More is gone: stock was taken for orders that do not exist.
+    A smaller decrease means lost updates, a larger one means that stock was taken for orders that do not exist.
     """
     found = _Findings()
     for key in sorted(before.keys() | after.keys()):
@@ -151,13 +156,13 @@ def check_stock(before: Mapping[str, int], after: Mapping[str, int], taken: Mapp
         if gone != taken.get(key, 0):
             found.lost += max(0, taken.get(key, 0) - gone)
             found.unbalanced += max(0, gone - taken.get(key, 0))
-            found.examples.append(f"{key}: {gone} gone from stock, {taken.get(key, 0)} on orders")
+            found.examples.append(f"{key}: stock decreased by {gone}, but orders contain {taken.get(key, 0)}")
     return found.anomalies()
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A version of a key that somebody was told at `at_s`: by a write that was acknowledged, or by a read that began."""
+    """A version of a key at time `at_s`: when its write was acknowledged, or when a read that returned it began."""
 
     key: str
     version: int
@@ -165,7 +170,11 @@ class Seen:
 
 
 def check_staleness(acknowledged: Iterable[Seen], reads: Iterable[Seen], *, bound_s: float) -> tuple[Anomalies, float]:
-    """No read that begins `bound_s` after an acknowledgement shows an older version; and how stale the stalest was."""
+    """Check that no read that begins `bound_s` seconds after an acknowledgement returns an older version.
+
+    Returns:
+        The anomalies, and the largest staleness in seconds.
+    """
     found, stalest_s = _Findings(), 0.0
     acks: dict[str, list[Seen]] = {}
     for ack in sorted(acknowledged, key=lambda each: each.at_s):
@@ -181,7 +190,7 @@ def check_staleness(acknowledged: Iterable[Seen], reads: Iterable[Seen], *, boun
 
 
 def check_walks(walks: Iterable[Iterable[int]], stable: frozenset[int]) -> Anomalies:
-    """Each walk through all pages meets every id that was there all the time exactly once."""
+    """Check that each walk through all pages returns every id that existed all the time exactly once."""
     found = _Findings()
     for walk in walks:
         met = Counter(walk)

@@ -1,6 +1,6 @@
-"""The procedures that judge the data: clients that record what they were told, and the final state held against it.
+"""Procedures that check data: clients record what they were told, and the final state is compared with it.
 
-Requests and the SQL that reads the final state are the experiment's data; nothing here knows a table or a route.
+Requests and the SQL that reads the final state come from the experiment's file.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from warmfront.lab.history import (
 from warmfront.lab.http_client import Client, NoAnswer, Reply
 from warmfront.lab.scene import Observation, Scene, Span, as_request, build_fault, ratio
 
-SETTLE_S = 0.3  # what a killed environment had asked of the database is over by then
+SETTLE_S = 0.3  # by then, the database has finished the statements of killed environments
 
 
 class Clients(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks how often."""
+    """Number and rate of the clients."""
 
     clients: int = 16
     operations: int = 500
@@ -43,19 +43,19 @@ class Clients(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orders(Clients, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `effects`: each operation has a key of its own and is retried with it until somebody answers."""
+    """Options of the procedure `effects`: each operation has its own key and is retried with it until it is answered."""
 
     request: dict[str, Any]
     acknowledged: list[int] = msgspec.field(default_factory=lambda: [201])
     refused: list[int] = msgspec.field(default_factory=lambda: [409, 422])
-    again_if: str = ""  # a refusal whose body has this means: ask again
+    again_if: str = ""  # a client error whose body contains this is retried
     effects_sql: str
     stock_sql: str = ""
     taken_sql: str = ""
 
 
 class Increments(Clients, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `increments`: read a number, add one, write it back on condition of what was read."""
+    """Options of the procedure `increments`: read a number, add one, and write it on condition of the version read."""
 
     read: dict[str, Any]
     write: dict[str, Any]
@@ -66,7 +66,7 @@ class Increments(Clients, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Pages(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `pages`: walk through all pages again and again while rows come and go."""
+    """Options of the procedure `pages`: walk through all pages repeatedly while rows are inserted and deleted."""
 
     first: str
     next: str
@@ -86,7 +86,7 @@ Attempt = Callable[[Client, Operation, random.Random], Awaitable[End | None]]
 
 
 async def effects(scene: Scene) -> Observation:
-    """Every acknowledged operation took effect once, whoever was killed in between."""
+    """Check that every acknowledged operation took effect exactly once, although environments were killed."""
     wanted = scene.options(Orders)
 
     async def attempt(client: Client, operation: Operation, _: random.Random) -> End | None:
@@ -99,7 +99,7 @@ async def effects(scene: Scene) -> Observation:
         again = wanted.again_if and wanted.again_if in reply.body.decode(errors="replace")
         return "fail" if reply.status in wanted.refused and not again else None
 
-    first = 10**9 * (1 + scene.seed % 1000)  # no key is used twice, whatever the seeds
+    first = 10**9 * (1 + scene.seed % 1000)  # keys differ between seeds
     await _prepare(scene, wanted.prepare_sql)
     before = await scene.stage.query_numbers(scene.variant.database, wanted.stock_sql) if wanted.stock_sql else {}
     history, observed = await _record(scene, wanted, attempt, lambda number: str(first + number))
@@ -114,7 +114,7 @@ async def effects(scene: Scene) -> Observation:
 
 
 async def increments(scene: Scene) -> Observation:
-    """Every acknowledged increment is in the sum, however many raced for the same row."""
+    """Check that every acknowledged increment is in the sum, although clients raced for the same rows."""
     wanted = scene.options(Increments)
 
     async def attempt(client: Client, operation: Operation, _: random.Random) -> End | None:
@@ -126,7 +126,7 @@ async def increments(scene: Scene) -> Observation:
         values["version"] = read.headers.get(wanted.version_header, "")
         written = await _send(scene, client, wanted.write, values, wanted.timeout_s)
         if written is None or written.status >= 500:
-            return "info"  # whether it was written is not known, and to write it again might count it twice
+            return "info"  # unknown outcome: writing it again might count it twice
         if written.status in wanted.conflict:
             return None
         return "ok" if written.status < 300 else "fail"
@@ -141,22 +141,22 @@ async def increments(scene: Scene) -> Observation:
 
 
 class Races(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `staleness`: the same few things are read and written at the same time."""
+    """Options of the procedure `staleness`: the same few resources are read and written at the same time."""
 
     read: dict[str, Any]
     write: dict[str, Any]
     value: str = "version"
     readers: int = 8
     writers: int = 3
-    burst: int = 5  # writes in a row, each writer on a key of its own; a race needs two of them close together
-    rest_s: float = 1.2  # and a stale entry must be left alone to be seen
+    burst: int = 5  # consecutive writes, each writer to its own key; a race needs two writes close together
+    rest_s: float = 1.2  # without a pause, the next write would replace a stale entry before a read sees it
     seconds: float = 6.0
     bound_s: float = 0.5
     timeout_s: float = 4.0
 
 
 async def staleness(scene: Scene) -> Observation:
-    """Whoever reads a while after a write was acknowledged sees it, also through a cache."""
+    """Check that reads some time after an acknowledged write see it, also through a cache."""
     wanted = scene.options(Races)
     began_s = time.monotonic()
     reads: list[Seen] = []
@@ -198,7 +198,7 @@ async def staleness(scene: Scene) -> Observation:
 
 
 async def pages(scene: Scene) -> Observation:
-    """Every row that was there all the time is met exactly once on each walk."""
+    """Check that each walk returns every row that existed all the time exactly once."""
     wanted = scene.options(Pages)
     await _prepare(scene, wanted.prepare_sql)
     stable = frozenset(int(row[0]) for row in await scene.stage.query(scene.variant.database, wanted.stable_sql))
@@ -266,7 +266,7 @@ async def _send(
 async def _record(
     scene: Scene, wanted: Clients, attempt: Attempt, key_of: Callable[[int], str]
 ) -> tuple[History, Observation]:
-    """All operations, by so many clients at a time, with the faults on from the first to the last."""
+    """Run all operations with the given number of clients, with the faults applied throughout."""
     history = History()
     faults = [build_fault(scene, spec) for spec in scene.experiment.fault]
     await scene.stage.count_anew()

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client that keeps the whole answer: for probes and histories, never for load. Knows no experiment."""
+"""A small HTTP/1.1 client that returns whole responses, for probes and histories. Load comes from the bench's generator."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ class Reply:
 
 
 class NoAnswer(Exception):
-    """The request went out, perhaps, and no whole answer came: whether it was done is not known."""
+    """No complete response arrived, so the outcome of the request is unknown."""
 
 
 class Client:
-    """One connection to one server, opened when it is needed and again after it broke; one request at a time."""
+    """One connection to one server, opened when needed and again after it broke. One request at a time."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -40,13 +40,13 @@ class Client:
         body: bytes = b"",
         timeout_s: float = 10.0,
     ) -> Reply:
-        """The answer, whatever its status. NoAnswer when there is none in time or none at all."""
+        """Send a request and return its response, whatever its status. Raises NoAnswer if none arrives in time."""
         began_s = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
                 status, found, answer = await self._exchange(method, path, headers or {}, body)
         except asyncio.CancelledError:
-            self._abandon()  # its answer is still to come: the next request must not take it for its own
+            self._abandon()  # its response may still arrive, and must not be taken for the next request's
             raise
         except (TimeoutError, OSError, EOFError, ValueError) as error:
             await self.close()

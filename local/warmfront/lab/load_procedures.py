@@ -1,6 +1,6 @@
-"""The procedures that judge answers under load: open loop through the phases, a burst of cold starts, an overload.
+"""Procedures that check responses under load: open loop through the phases, a burst of cold starts, an overload.
 
-Knows no table and no route: what is sent is the bench's workload file.
+Requests come from the experiment's workload file, in the bench's format.
 """
 
 import asyncio
@@ -34,29 +34,29 @@ PROBE_EVERY_S = 0.2
 
 
 class NotJudged(Exception):
-    """There is nothing to learn from this run; the message says why."""
+    """The run cannot be judged; the message says why."""
 
 
 class NoSteadyState(NotJudged):
-    """It did not work before the fault either."""
+    """The service did not work before the fault either."""
 
 
 class TooBusy(NotJudged):
-    """The machine could not even send in time: what it measured is the machine."""
+    """The machine was too busy to send requests in time, so the figures describe the machine."""
 
 
 class LoadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an experiment under load may set besides the load itself."""
+    """Options of experiments under load."""
 
-    probe: str = ""  # a GET path whose whole answers are looked at
-    log_counts: dict[str, str] = {}  # measure `log.NAME` = how often a pattern stands in the function's log
-    burst: int = 0  # procedure `burst`: so many requests at once, into no environment at all
-    overload: float = 3.0  # procedure `overload`: times the capacity
+    probe: str = ""  # a GET path whose complete responses are checked
+    log_counts: dict[str, str] = {}  # NAME -> pattern: measure `log.NAME` counts it in the function's log
+    burst: int = 0  # procedure `burst`: simultaneous requests, without any warm environment
+    overload: float = 3.0  # procedure `overload`: offered rate as a multiple of the capacity
     capacity_workers: int = 8
 
 
 async def load(scene: Scene) -> Observation:
-    """Open loop through before, during and after."""
+    """Run open-loop load before, during and after the fault."""
     spec = scene.experiment.load
     if spec is None:
         raise ExperimentError(f"experiment {scene.experiment.id}: the procedure `load` needs an [experiment.load]")
@@ -67,7 +67,7 @@ async def load(scene: Scene) -> Observation:
 
 
 async def warm_up(scene: Scene, generator: LoadProcess, environments: int) -> None:
-    """So many environments, each with whatever it keeps: requests at the same time until none is cold any more."""
+    """Send simultaneous requests until this many environments are warm."""
     await run_block(scene, generator, Plan(workers=environments, requests=environments, timeout_s=60))
     await run_block(scene, generator, Plan(workers=environments, requests=environments, timeout_s=60))
 
@@ -77,7 +77,7 @@ async def generators(count: int) -> AsyncIterator[list[LoadProcess]]:
     started = [LoadProcess.start() for _ in range(count)]
     try:
         yield started
-    except BaseException:  # nobody is there any more to hear what they would still say
+    except BaseException:  # nobody reads their results any more
         send((generator.pid for generator in started), signal.SIGKILL)
         raise
     finally:
@@ -105,7 +105,7 @@ async def run_block(scene: Scene, generator: LoadProcess, plan: Plan) -> Recordi
 
 @dataclass(slots=True)
 class Watch:
-    """What was seen from outside while the load ran."""
+    """What was observed from outside while the load ran."""
 
     t_s: list[float] = field(default_factory=list)
     connections: list[float] = field(default_factory=list)
@@ -142,7 +142,7 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
 
 
 def plans(scene: Scene, spec: Load) -> list[Plan]:
-    """The load all the time, and what is added while the fault is on."""
+    """Return the plan of the whole run's load, and of the load that is added during the fault."""
     phases = scene.experiment.phases
     base = Plan(
         workers=spec.connections,
@@ -160,7 +160,7 @@ def plans(scene: Scene, spec: Load) -> list[Plan]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The load's recordings, when the fault was on, and the proxy's counts at its start, half-time and end, and at the end."""
+    """The load's recordings, the time of the fault, and the proxy's counts at its start, middle and end and after the run."""
 
     recordings: Sequence[Recording]
     fault: Span
@@ -198,14 +198,14 @@ async def _break_and_mend(scene: Scene, running: Sequence[LoadProcess], began_s:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What one process holds: open files (connections are) and memory."""
+    """The open files (sockets included) and the memory of one process."""
 
     files: int
     memory_mb: float
 
 
 def processes(pids: Iterable[int]) -> dict[int, Holding]:
-    """Those that live, by pid."""
+    """Return the holdings of the living processes, by process id."""
     found = {}
     for pid in pids:
         with contextlib.suppress(OSError, StopIteration):
@@ -217,12 +217,12 @@ def processes(pids: Iterable[int]) -> dict[int, Holding]:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What the environments held when they were warm."""
+    """The holdings of the warm environments before the fault."""
 
     held: Mapping[int, Holding]
 
     def measures(self, now: Mapping[int, Holding]) -> dict[str, float]:
-        """By how much the worst of those that are still the same has grown."""
+        """Return the largest growth among environments that still exist."""
         same = [(self.held[pid], now[pid]) for pid in self.held.keys() & now.keys()]
         return {
             "files_grown": float(max((after.files - before.files for before, after in same), default=0)),
@@ -264,7 +264,7 @@ async def _watch(scene: Scene, watch: Watch, began_s: float) -> None:
 
 
 async def _probe(scene: Scene, watch: Watch, began_s: float, path: str) -> None:
-    """One request after the other, each on a connection of its own, so that a hanging one delays none."""
+    """Send probes at intervals, each on its own connection, so that a hanging one does not delay the others."""
     async with asyncio.TaskGroup() as group:
         while True:
             group.create_task(_probe_once(scene.emulator.client(), watch, time.monotonic() - began_s, path))
@@ -280,7 +280,7 @@ async def _probe_once(client: Client, watch: Watch, due_s: float, path: str) -> 
 
 
 def samples_of(recordings: Sequence[Recording], began_s: float) -> list[Sample]:
-    """Every request of every generator, in the order they were due."""
+    """Return the requests of all generators, in the order of their due times."""
     found = [
         Sample(
             due_s=intended / 1e9 - began_s,
@@ -298,7 +298,7 @@ def samples_of(recordings: Sequence[Recording], began_s: float) -> list[Sample]:
 
 
 def _answers(samples: Sequence[Sample], phases: Phases, log: LogPart) -> list[str]:
-    """For people: which answers came in each phase, and the last error in the log."""
+    """Describe which responses came in each phase, and the last error in the log."""
     lines = []
     for name, window in windows(samples, phases, 1.0).items():
         statuses = Counter(sample.status for sample in window.samples)
@@ -308,7 +308,7 @@ def _answers(samples: Sequence[Sample], phases: Phases, log: LogPart) -> list[st
 
 
 def _late_ms(recordings: Sequence[Recording], until_s: float) -> float:
-    """How late the load generator was (p95): nothing but the machine makes it wait."""
+    """Return how late the load generator sent (p95, ms). Only a busy machine delays it."""
     late = sorted(
         (sent - due) / 1e6
         for recording in recordings
@@ -319,7 +319,7 @@ def _late_ms(recordings: Sequence[Recording], until_s: float) -> float:
 
 
 def is_planned(reply: Reply | None) -> bool:
-    """An answer, or a refusal a client can act on: problem details, and for a 503 when to come again."""
+    """Return whether a client can act on the reply: success, or problem details, with Retry-After for a 503."""
     if reply is None:
         return False
     if reply.status < 400:
@@ -335,7 +335,7 @@ def _probe_measures(watch: Watch, fault: Span) -> dict[str, float]:
 
 
 def _dial_measures(samples: Sequence[Sample], phases: Phases, stats: Sequence[ProxyStats]) -> dict[str, float]:
-    """How often the database was asked for a connection; late: in the fault's second half, when all have learned."""
+    """Return the rate of new database connections; `late` is the fault's second half, when all breakers have opened."""
     at_start, at_half, at_end, after = (each.accepted for each in stats)
     half_s = phases.fault_on_s + phases.during_s / 2
     early = sum(phases.fault_on_s <= sample.due_s < half_s for sample in samples)
@@ -355,7 +355,7 @@ def _last_complaint(log: LogPart) -> str:
 
 
 async def _aftermath(scene: Scene, log: LogPart) -> dict[str, float]:
-    """What is left when everything is over."""
+    """Measure what is left after the run: connections, open transactions and log lines."""
     stuck = await scene.stage.query(
         scene.variant.database,
         "SELECT count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS in_transaction, count(*) AS backends"
@@ -380,7 +380,7 @@ def _watched_curves(watch: Watch) -> list[Curve]:
 
 
 def breaker_spans(log: str, began_wall_s: float, end_s: float) -> list[Span]:
-    """When at least one environment's breaker was open, from the lines in which breakers tell their moves."""
+    """Return the times in which at least one environment's breaker was open, from the breakers' log lines."""
     moves = sorted(_moves(log, began_wall_s), key=lambda move: move[0])
     spans: list[Span] = []
     not_closed, since_s = 0, 0.0
@@ -408,7 +408,7 @@ def _moves(log: str, began_wall_s: float) -> list[tuple[float, str, str]]:
 
 
 async def burst(scene: Scene) -> Observation:
-    """So many requests at the same moment and no environment to take them: every one is a cold start."""
+    """Send simultaneous requests without any environment, so that every one is a cold start."""
     count = scene.options(LoadOptions).burst
     log = LogPart(scene.emulator.log_file)
     await scene.emulator.retire(scene.variant.function)
@@ -431,7 +431,7 @@ async def burst(scene: Scene) -> Observation:
 
 
 async def overload(scene: Scene) -> Observation:
-    """The capacity is measured first, with as many workers as it takes; then the fault is the demand for a multiple of it."""
+    """Measure the capacity in a closed loop first; then offer a multiple of it as the fault."""
     wanted = scene.options(LoadOptions)
     spec = scene.experiment.load
     if spec is None:

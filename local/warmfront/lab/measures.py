@@ -1,4 +1,4 @@
-"""From samples through time to the figures an experiment is judged by. Pure; knows no process, clock or fault."""
+"""Computes the figures that criteria refer to, from the samples of a run. Pure functions."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 
 from warmfront.lab.experiments import Phases
 
-FAST_REFUSAL_S = 0.2  # a refusal that waited for nothing; far below every time-out an experiment sets
+FAST_REFUSAL_S = 0.2  # a rejection within this waited for nothing; far below every timeout that an experiment sets
 BIN_S = 0.25
-SETTLED_S = 0.3  # a failure so close to the end means that nobody saw it recover
+SETTLED_S = 0.3  # a failure this close to the end means that no recovery was observed
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request: when it was due and how long its caller waited, in seconds from the start of the run."""
+    """One request: its due time in seconds from the start of the run, and how long its caller waited."""
 
     due_s: float
     latency_s: float
     status: int
-    """0: no answer came (time-out, refused, broken)."""
+    """0: no response (timeout, connection refused or broken)."""
     ok: bool
     wrong_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The samples due in one phase, and its length."""
+    """The samples that were due in one phase, and the phase's length."""
 
     samples: Sequence[Sample]
     length_s: float
@@ -36,7 +36,7 @@ class Window:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that `share` of all do not exceed (nearest rank); nan of nothing."""
+    """Return the quantile by nearest rank; NaN if there are no values."""
     if not ordered:
         return math.nan
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
@@ -62,7 +62,13 @@ PHASE_MEASURES: dict[str, Callable[[Window], float]] = {
 
 
 def measure(samples: Sequence[Sample], phases: Phases, *, budget_ms: float) -> dict[str, float]:
-    """Every figure there is, by the name a criterion uses."""
+    """Return all figures by the names that criteria use.
+
+    Args:
+        samples: in the order of their due times.
+        phases: lengths of the phases in seconds.
+        budget_ms: a slower response counts as failed.
+    """
     budget_s = budget_ms / 1000
     found: dict[str, float] = {}
     for name, window in windows(samples, phases, budget_s).items():
@@ -89,7 +95,7 @@ def windows(samples: Sequence[Sample], phases: Phases, budget_s: float) -> dict[
 
 
 def recovery_s(samples: Sequence[Sample], phases: Phases, budget_s: float) -> float:
-    """From the end of the fault to the last request that failed or took longer than the budget; inf: to the end."""
+    """Return seconds from the fault's end to the last request that failed or exceeded the budget; inf: never recovered."""
     after = [sample for sample in samples if sample.due_s >= phases.fault_off_s]
     bad = [sample.due_s for sample in after if not sample.ok or sample.latency_s > budget_s]
     if not after:
@@ -101,7 +107,7 @@ def recovery_s(samples: Sequence[Sample], phases: Phases, budget_s: float) -> fl
 
 
 def refuses_after_s(samples: Sequence[Sample], phases: Phases) -> float:
-    """From the start of the fault to the first refusal that waited for nothing: a breaker that is open; inf: never."""
+    """Return seconds from the fault's start to the first immediate rejection, as an open breaker gives; inf: never."""
     refused = (
         sample.due_s + sample.latency_s
         for sample in samples
@@ -123,7 +129,7 @@ class Curve:
 
 
 def curves(samples: Sequence[Sample], end_s: float) -> list[Curve]:
-    """Throughput, errors and p99 through time, in bins of a quarter of a second."""
+    """Return throughput, errors and p99 over time, in bins of a quarter of a second."""
     bins: Mapping[int, list[Sample]] = {number: [] for number in range(math.ceil(end_s / BIN_S))}
     for sample in samples:
         if (number := int(sample.due_s / BIN_S)) in bins:

@@ -1,4 +1,4 @@
-"""The procedure that judges events: placed while AWS refuses, then counted in the queue. Knows no table and no event's meaning."""
+"""The procedure `events`: requests effects while AWS rejects calls, then counts their events in the queue."""
 
 import asyncio
 import contextlib
@@ -18,28 +18,28 @@ from warmfront.lab.http_client import NoAnswer
 from warmfront.lab.scene import Observation, Scene, Span, as_request, build_fault, ratio
 
 ATTEMPTS_MAX = 20
-PAUSE_S = 0.3  # a cold start is over by then
-RUNS_MAX = 30  # of the function that carries events, after the fault: each has nothing to wait for
+PAUSE_S = 0.3  # longer than a cold start
+RUNS_MAX = 30  # of the function that publishes events, after the fault
 
 
 class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `events`: effects are asked for over HTTP, and each must have exactly one event in a queue in the end."""
+    """Options of the procedure `events`: each effect that is requested over HTTP must have exactly one event in the queue."""
 
     operations: int = 60
-    seconds: float = 6.0  # over which they are spread, with the faults on
+    seconds: float = 6.0  # over which the requests are spread, with the faults applied
     request: dict[str, Any]
-    id: str = "id"  # of the effect, in the answer
+    id: str = "id"  # field of the effect's id in the response
     carrier: str = (
-        ""  # the function that takes events to the queue, invoked all the time; none: the handler does it itself
+        ""  # the function that publishes events, invoked repeatedly; empty: the handler publishes them itself
     )
     event: dict[str, Any] = {}
-    pending: str = "pending"  # in the carrier's answer: how many are still to be carried
+    pending: str = "pending"  # field of the carrier's response: how many events are still to be published
     queue: str
-    event_id: str = "subject"  # the effect's id in a message
+    event_id: str = "subject"  # field of the effect's id in a message
 
 
 async def events(scene: Scene) -> Observation:
-    """Whatever AWS says meanwhile, what was acknowledged has one event in the queue, and nothing else has."""
+    """Check that every acknowledged effect has exactly one event in the queue, and that there are no other events."""
     wanted = scene.options(Events)
     history = History()
     began_s = time.monotonic()
@@ -97,7 +97,7 @@ async def _place_all(scene: Scene, wanted: Events, history: History, began_s: fl
 
 
 async def _carry_on(scene: Scene, wanted: Events) -> None:
-    """As its schedule would: a run that AWS ended is made up for by the next."""
+    """Invoke the carrier repeatedly, as its schedule would. A failed run is made up for by the next one."""
     while wanted.carrier:
         with contextlib.suppress(EmulatorError):
             await scene.emulator.invoke(wanted.carrier, wanted.event)
@@ -114,8 +114,8 @@ async def _carry_the_rest(scene: Scene, wanted: Events) -> float:
 
 
 def _drain(endpoint_url: str, wanted: Events) -> Counter[str]:
-    """How often each effect has an event in the queue."""
-    # Its own session, so that no profile of the person's is looked for.
+    """Return how many events each effect has in the queue."""
+    # Its own session, so that no AWS profile of the user is read.
     session = boto3.session.Session("local", "local", region_name="us-east-1")
     sqs = session.client("sqs", endpoint_url=endpoint_url, config=Config(read_timeout=10))
     names = sqs.list_queues().get("QueueUrls", ())

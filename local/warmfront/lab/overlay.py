@@ -1,6 +1,6 @@
-"""A template with other environment variables: the copy an experiment serves. Knows YAML nodes, nothing of SAM's meaning.
+"""Writes copies of a template with other environment variables, which experiments then serve.
 
-SAM's --env-vars sets only what the template declares, and a template need not declare every setting of its code.
+SAM's --env-vars only sets variables that the template declares, and a template need not declare every setting.
 """
 
 import contextlib
@@ -16,14 +16,17 @@ import yaml
 
 from warmfront.lab.experiments import ExperimentError
 
-STALE_S = 3600.0  # nobody needs a copy so long: it is read once, when what serves it starts
+STALE_S = 3600.0  # age at which a copy is certainly unused: it is only read when the emulator starts
 
 
 @contextlib.contextmanager
 def overlaid(
     template: Path, variables: Mapping[str, Mapping[str, str]], handlers: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
-    """The template with these variables and handlers by function; beside the original, because its paths are relative to its folder."""
+    """Yield a copy of the template with these variables and handlers by function.
+
+    It is in the original's folder, because paths in a template are relative to that.
+    """
     remove_stale(template)
     wanted = {function: values for function, values in variables.items() if values}
     if not wanted:
@@ -39,10 +42,10 @@ def overlaid(
 
 
 def remove_stale(template: Path) -> None:
-    """The copies that somebody who was killed has left beside the template: of a process that is gone, or old."""
+    """Remove copies that killed processes left beside the template."""
     ours = re.compile(rf"\.{re.escape(template.stem)}-lab-(\d+)-[0-9a-f]+{re.escape(template.suffix)}")
     for path in template.parent.glob(f".{glob.escape(template.stem)}-lab-*"):
-        with contextlib.suppress(OSError):  # somebody else was faster, or the folder is not ours to write to
+        with contextlib.suppress(OSError):  # another process removed it, or the folder is read-only
             match = ours.fullmatch(path.name)
             if match and (not Path(f"/proc/{match[1]}").exists() or time.time() - path.stat().st_mtime > STALE_S):
                 path.unlink()
@@ -55,11 +58,11 @@ def with_variables(
     *,
     name: str = "template",
 ) -> str:
-    """The same document, its intrinsic functions untouched, with the variables set.
+    """Return the document with the variables set. Intrinsic functions are unchanged.
 
-    A handler is replaced; which one it was is in the variable LAB_HANDLER.
+    A replaced handler is passed on in the variable LAB_HANDLER.
     """
-    # Nodes, not values: a loader would have to know every tag of CloudFormation, and a dumper to write them again.
+    # YAML nodes instead of values: a loader would need every tag of CloudFormation, and a dumper would have to write them.
     document = yaml.compose(text, Loader=yaml.SafeLoader)
     for function, values in variables.items():
         resource = _get(_get(document, "Resources"), function)
@@ -74,7 +77,7 @@ def with_variables(
             properties = _get_or_add(resource, "Properties")
             own = _get(properties, "Handler")
             if not isinstance(own, yaml.ScalarNode):
-                raise ExperimentError(f"{name}: {function} has no Handler of its own to stand before")
+                raise ExperimentError(f"{name}: {function} has no Handler that could be wrapped")
             _set(target, "LAB_HANDLER", _text(own.value))
             _set(properties, "Handler", _text(handlers[function]))
     return yaml.serialize(document, Dumper=yaml.SafeDumper)

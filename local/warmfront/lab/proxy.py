@@ -1,7 +1,7 @@
-"""The TCP proxy in front of the backing services: listeners, and a pipe to control them. Knows nothing of experiments.
+"""The TCP proxy in front of the backing services: its listeners, and the commands that control it.
 
-Its own process, so that a busy experiment cannot delay it: `python -m warmfront.lab.proxy` reads one JSON command per line
-on stdin, answers each with a line on stdout, and ends when stdin does. `proxy_process` is the other end of that pipe.
+It is a process of its own, so that a busy experiment cannot delay it. `python -m warmfront.lab.proxy` reads one JSON
+command per line from stdin, answers each with a line on stdout, and ends when stdin ends. `proxy_process` is its client.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from typing import Any
 from warmfront.lab.proxy_connection import ActiveFault, Carried, Connection
 from warmfront.lab.tcp_faults import FaultError, TcpFault
 
-CONNECTIONS_MAX = 480  # two sockets each, and select() ends at descriptor 1024
+CONNECTIONS_MAX = 480  # two sockets each, and select() cannot use descriptors above 1023
 
 
 def bound_socket() -> socket.socket:
-    """A socket that keeps its port through shutdown() and a second listen().
+    """Return a socket that keeps its port over shutdown() and a second listen().
 
-    Linux lets go of a port it chose itself when a listener is shut down, and keeps one that was asked for by number; so
-    the number is chosen by one socket and asked for by another while the first still holds it.
+    On shutdown, Linux releases a port that it chose itself, but keeps one that was bound by number. So one socket gets a
+    number from Linux, and another binds it by number while the first still holds it.
     """
     with socket.socket() as chooser, contextlib.ExitStack() as on_error:
         chooser.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,7 +37,7 @@ def bound_socket() -> socket.socket:
 
 
 class Proxy:
-    """One listener in front of one backing service, and the faults between them."""
+    """One listener in front of one backing service, with the faults that are applied to its connections."""
 
     def __init__(self, upstream: tuple[str, int]) -> None:
         self.upstream = upstream
@@ -55,7 +55,7 @@ class Proxy:
         return int(self._listener.getsockname()[1])
 
     def add(self, name: str, fault: TcpFault) -> None:
-        """Put a fault on every open connection it hits and on those to come; the same name replaces it."""
+        """Apply a fault to open and future connections. A fault of the same name is replaced."""
         self.remove(name)
         active = self.faults[name] = ActiveFault(name, fault)
         if active.kind.whole_listener:
@@ -64,7 +64,7 @@ class Proxy:
             connection.hit(active)
 
     def remove(self, name: str) -> None:
-        """Take a fault off; what it held back goes on at once. A connection it has ended stays ended."""
+        """Clear a fault. Data that it held back continues at once; connections that it ended stay closed."""
         active = self.faults.pop(name, None)
         if active is None:
             return
@@ -110,7 +110,7 @@ class Proxy:
             self._accepting = True
 
     def _refuse(self) -> None:
-        # Shut down, not closed: the port stays ours, and Linux lets the socket listen again.
+        # Shut down instead of closed: the port stays bound, and Linux lets the socket listen again.
         if self._accepting:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -151,7 +151,7 @@ class Proxy:
 
 
 class Control:
-    """The commands of the control pipe; an answer is a dict, a command that cannot be is an `error`."""
+    """The commands of the control pipe. Each returns a dict; an invalid command returns one with `error`."""
 
     def __init__(self) -> None:
         self.proxies: dict[str, Proxy] = {}
@@ -203,7 +203,7 @@ class Control:
 
 
 async def serve_control() -> None:
-    """Obey stdin until it ends, which it also does when the parent dies."""
+    """Execute commands from stdin until it ends, which also happens when the parent dies."""
     control = Control()
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
@@ -215,7 +215,7 @@ async def serve_control() -> None:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop on select(): asyncio's epoll rounds every timer up to a whole millisecond, select() does not."""
+    """Return an event loop on select(), because epoll rounds every timer up to a whole millisecond."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 

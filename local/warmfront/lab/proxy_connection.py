@@ -1,6 +1,6 @@
-"""One connection through the proxy: two sockets, two directions, and the faults that hit them. Knows no listener.
+"""One connection through the proxy: two sockets, two directions, and the faults that act on them.
 
-As long as no fault that drops bytes is on, every byte arrives once and in order (tests/lab/test_proxy.py).
+Unless a fault that drops bytes is applied, every byte arrives once and in order (tests/lab/test_proxy.py).
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from typing import Any, cast
 
 from warmfront.lab.tcp_faults import DIRECTIONS, FAULT_KINDS, Chunk, Direction, FaultKind, Hit, TcpFault
 
-QUEUE_MAX_BYTES = 256 * 1024  # beyond it the sender is stopped, as a full TCP window would
+QUEUE_MAX_BYTES = 256 * 1024  # above this, the sender is stopped, as by a full TCP window
 
 
 class ActiveFault:
-    """One fault while it is on; waking everything that waits for its end."""
+    """One applied fault; it wakes everything that waits for its end."""
 
     def __init__(self, name: str, fault: TcpFault) -> None:
         self.name = name
@@ -35,7 +35,7 @@ class ActiveFault:
                 waiter.set_result(None)
 
     async def wait(self, until_s: float | None) -> bool:
-        """Until the loop's clock shows `until_s` (None: for ever), or the fault is cleared; is it still on?"""
+        """Wait until `until_s` on the loop's clock (None: without end) or until the fault is cleared; return whether it still applies."""
         loop = asyncio.get_running_loop()
         if not self.on or (until_s is not None and until_s <= loop.time()):
             return self.on
@@ -57,7 +57,7 @@ def _finish(waiter: "asyncio.Future[None]") -> None:
 
 
 class LinkHit:
-    """One fault on one direction of one connection (the `Hit` that fault functions see)."""
+    """One fault on one direction of one connection: the `Hit` that fault functions get."""
 
     def __init__(self, active: ActiveFault, link: "ProxyLink") -> None:
         self.active = active
@@ -79,7 +79,7 @@ class LinkHit:
 
 
 class ProxyLink:
-    """One direction of one connection: what `source` receives goes through the faults that hit it to `destination`."""
+    """One direction of one connection: passes what `source` receives through the faults to `destination`."""
 
     def __init__(self, connection: "Connection", direction: Direction, source: "End", destination: "End") -> None:
         self.connection = connection
@@ -95,7 +95,7 @@ class ProxyLink:
         if self.ended:
             return
         if not self.hits and self._carrier is None and self.destination.open:
-            self._deliver(chunk)  # nothing in between: no queue, no task
+            self._deliver(chunk)  # without faults: no queue, no task
             return
         self._queue.append(chunk)
         self._queued_bytes += len(chunk.data)
@@ -142,7 +142,7 @@ class ProxyLink:
             self.destination.write(chunk.data)
 
     def regulate(self) -> None:
-        """Stop reading while the queue or the destination is full: no byte is dropped and memory stays bounded."""
+        """Stop reading while the queue or the destination is full, so that no byte is dropped and memory is limited."""
         full = self._queued_bytes > QUEUE_MAX_BYTES or not self.destination.writable.is_set()
         self.source.read(not full)
 
@@ -173,7 +173,7 @@ class End(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.writable = asyncio.Event()
         self.left = False
-        """It has sent a FIN or an RST: nothing more will come from it."""
+        """The peer has sent a FIN or an RST, so nothing more will arrive."""
 
     @property
     def open(self) -> bool:
@@ -191,11 +191,11 @@ class End(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.left = True
         self.inbound.feed(Chunk(b"", asyncio.get_running_loop().time(), end=True))
-        return True  # half-closed: the other direction goes on until it ends itself
+        return True  # half-closed: the other direction continues until it ends by itself
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.left = True
-        self.writable.set()  # whoever waits to write finds it closed
+        self.writable.set()  # tasks that wait to write find it closed
         if exc is not None:
             self.inbound.feed(Chunk(b"", asyncio.get_running_loop().time(), end=True, reset=True))
         self.inbound.connection.end_lost(self)
@@ -222,7 +222,7 @@ class End(asyncio.Protocol):
 
     def write_end(self) -> None:
         if self.open and self.transport is not None:
-            with contextlib.suppress(OSError):  # the peer has reset it: there is nobody to tell
+            with contextlib.suppress(OSError):  # the peer has reset the connection
                 self.transport.write_eof()
 
     def close(self) -> None:
@@ -241,11 +241,11 @@ class End(asyncio.Protocol):
 
 
 Carried = dict[Direction, int]
-"""Bytes delivered so far, by direction."""
+"""Delivered bytes, by direction."""
 
 
 class Connection:
-    """One client's connection and the one the proxy opened for it."""
+    """A client's connection together with the one that the proxy opened to the service."""
 
     def __init__(self, number: int, carried: Carried, on_close: Callable[["Connection"], None]) -> None:
         self.number = number
@@ -268,11 +268,11 @@ class Connection:
         return task
 
     async def start(self, accepted: socket.socket, upstream: tuple[str, int]) -> None:
-        """Join the accepted socket to one that is opened now; OSError when the service does not answer."""
+        """Connect to the service and join the accepted socket to that connection. Raises OSError if that fails."""
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(lambda: self.client, accepted)
         await self._wait_for_leave_to_dial()
-        if self.client.left:  # gone before the partition healed: TCP would never have told the service of it
+        if self.client.left:  # gone before the partition healed: with TCP, the service would never have heard of it
             self.reset()
             return
         try:
@@ -280,7 +280,7 @@ class Connection:
         except OSError:
             self.reset()
             raise
-        if self._closed:  # a fault or the client struck while the service was dialled
+        if self._closed:  # closed by a fault or the client during the connect
             self.server.reset()
         self.dialled.set()
 
@@ -290,7 +290,7 @@ class Connection:
                 await hit.cleared()
 
     def hit(self, active: ActiveFault) -> None:
-        """Put the fault on this connection, if the draw says so."""
+        """Apply the fault to this connection, if it is among the share that is hit."""
         if self._closed or active.kind.whole_listener or not active.fault.hits(self.number):
             return
         active.connections_hit += 1
@@ -332,6 +332,6 @@ class Connection:
         self._on_close(self)
 
     def end_lost(self, lost: End) -> None:
-        """A socket is gone: what it should have received is lost, what it has sent is still carried on."""
+        """Handle a lost socket: data for it is dropped, data from it is still delivered."""
         if lost.inbound.ended or not (self.client.open or self.server.open):
             self.reset()

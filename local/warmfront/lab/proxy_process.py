@@ -1,4 +1,4 @@
-"""The parent's end of the proxy process: starts it, commands it, stops it. Knows nothing of what the faults do."""
+"""Starts, controls and stops the proxy process."""
 
 import asyncio
 import json
@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from warmfront.lab.tcp_faults import FaultError, TcpFault
 
-ANSWER_TIMEOUT_S = 10.0  # the proxy answers in well under a millisecond; this only bounds a proxy that has died
+ANSWER_TIMEOUT_S = 10.0  # the proxy answers within a millisecond; this is for a proxy that has died
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyStats:
-    """What one proxy has counted since it began, or since `reset_stats`."""
+    """Counts of one proxy since its start or the last `reset_stats`."""
 
     accepted: int
     open: int
@@ -37,7 +37,7 @@ class ProxyProcess:
             *(sys.executable, "-m", "warmfront.lab.proxy"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a signal to the group is ours to hear; it ends when the pipe does
+            start_new_session=True,  # signals to the group go to the parent only; the proxy ends with its pipe
         )
         return self
 
@@ -53,12 +53,12 @@ class ProxyProcess:
             await process.wait()
 
     async def listen(self, proxy: str, *, host: str, port: int) -> int:
-        """Open a proxy in front of host:port; returns its port on 127.0.0.1."""
+        """Open a proxy in front of host:port and return its port on 127.0.0.1."""
         answer = await self._command("listen", proxy, host=host, port=port)
         return int(answer["port"])
 
     async def redirect(self, proxy: str, *, host: str, port: int) -> None:
-        """New connections go to host:port from now on."""
+        """Send new connections to host:port from now on."""
         await self._command("redirect", proxy, host=host, port=port)
 
     async def add(self, proxy: str, name: str, fault: TcpFault) -> None:
@@ -78,14 +78,14 @@ class ProxyProcess:
 
     async def _command(self, command: str, proxy: str, **fields: object) -> dict[str, Any]:
         line = json.dumps({"command": command, "proxy": proxy, **fields}).encode() + b"\n"
-        # Shielded: whoever is cancelled here must not leave an answer behind for the next command to find.
+        # Shielded: a cancelled command must not leave its answer in the pipe, where the next one would read it.
         return await asyncio.shield(self._exchange(line))
 
     async def _exchange(self, line: bytes) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             raise FaultError("the proxy process is not running; use `async with ProxyProcess()`")
-        async with self._turn:  # answers come in the order of the commands
+        async with self._turn:  # answers arrive in the order of the commands
             process.stdin.write(line)
             answer = await asyncio.wait_for(process.stdout.readline(), ANSWER_TIMEOUT_S)
         if not answer:

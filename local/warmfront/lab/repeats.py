@@ -1,4 +1,4 @@
-"""Whether an experiment says the same each time it is run with one seed. Pure; runs nothing."""
+"""Compares the verdicts of repeated runs of one experiment with one seed."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from warmfront.lab.engine import ExperimentReport
 
 
 def verdicts(report: ExperimentReport) -> Mapping[str, str]:
-    """By subject, the control among them under a name that no variant has."""
+    """Return the outcome by subject. The control's key is a name that no variant has."""
     return {f"control {report.control.subject}": report.control.verdict.outcome} | {
         each.subject: each.verdict.outcome for each in report.variants
     }
@@ -16,18 +16,18 @@ def verdicts(report: ExperimentReport) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """One experiment, run again and again."""
+    """Reports of one experiment that was run repeatedly."""
 
     reports: Sequence[ExperimentReport]
 
     @property
     def alike(self) -> int:
-        """How many runs have said what most of them say, of every subject."""
+        """How many runs have the most frequent combination of verdicts."""
         return max(Counter(tuple(sorted(verdicts(each).items())) for each in self.reports).values())
 
     @property
     def same(self) -> bool:
-        """Every time; whether it was the right thing is for the verdicts to say."""
+        """Whether all runs have the same verdicts, right or wrong."""
         return self.alike == len(self.reports)
 
     def line(self, seed: int) -> str:

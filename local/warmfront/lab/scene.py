@@ -1,4 +1,4 @@
-"""One experiment on one subject: where it takes place, what it is called, what it leaves behind. Runs nothing itself."""
+"""One experiment on one subject: the servers and emulator it uses, its faults, and what is observed."""
 
 import asyncio
 import math
@@ -41,7 +41,7 @@ APP_ROLE = "app"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is put to the test: a variant as it is, or a control."""
+    """What an experiment is run on: a variant, or a control."""
 
     name: str
     variant: VariantSpec
@@ -51,7 +51,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the timeline: a fault that was on, a breaker that was open."""
+    """A part of the timeline in which a fault was applied or a breaker was open."""
 
     kind: str
     label: str
@@ -61,7 +61,7 @@ class Span:
 
 @dataclass(slots=True)
 class Observation:
-    """What was measured, through time and in figures, and examples of what went wrong for people to read."""
+    """What was measured, as figures and over time, and examples of failures as text."""
 
     measures: dict[str, float] = field(default_factory=dict)
     curves: list[Curve] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Observation:
 
 
 class Gate:
-    """Subjects side by side start together: nobody's warming-up falls into what another measures."""
+    """A barrier at which subjects that run side by side start together, so that no warm-up disturbs another's run."""
 
     def __init__(self, coming: int) -> None:
         self._coming = coming
@@ -82,7 +82,7 @@ class Gate:
         await self._open.wait()
 
     def leave(self, who: object) -> None:
-        """Whoever has ended, however it did, is not waited for."""
+        """Stop waiting for a subject that has ended."""
         self._known.add(id(who))
         if len(self._known) >= self._coming:
             self._open.set()
@@ -90,7 +90,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything a procedure needs."""
+    """Everything that a procedure needs."""
 
     stage: Stage
     emulator: EmulatorProcess
@@ -102,7 +102,7 @@ class Scene:
     gate: Gate
 
     async def ready(self) -> None:
-        """Warm, and waiting for the others."""
+        """Wait until all subjects are warm."""
         await self.gate.arrive(self.subject)
 
     @property
@@ -113,7 +113,7 @@ class Scene:
         return list(await self.emulator.environment_pids(self.variant.function))
 
     def options[T](self, shape: type[T]) -> T:
-        """The experiment's options in the shape a procedure wants them."""
+        """Return the experiment's options as the procedure's type. Raises ExperimentError if they do not fit."""
         return options(self.experiment, shape)
 
 
@@ -129,7 +129,7 @@ Build = Callable[[Scene, FaultSpec], Fault]
 
 
 def _server_pids(scene: Scene, spec: FaultSpec) -> Callable[[], Awaitable[list[int]]]:
-    """Of a backing service, or of the environments of the function under test."""
+    """Return the process ids of a backing service, or of the environments of the function under test."""
 
     async def pids() -> list[int]:
         if spec.on == "environments":
@@ -182,11 +182,11 @@ FAULTS: dict[str, Build] = {
     "redis_garbage": lambda scene, _: RedisGarbage(scene.stage.redis.url()),
     "environments_retired": lambda scene, _: Retired(scene),
 }
-"""Besides these, every kind of FAULT_KINDS, on a proxy."""
+"""Faults besides those on a proxy, which are in FAULT_KINDS."""
 
 
 class Retired:
-    """Every environment of the function is shut down: what comes next are cold starts."""
+    """Shuts down every environment of the function, so that cold starts follow."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -195,7 +195,7 @@ class Retired:
         await self._scene.emulator.retire(self._scene.variant.function)
 
     async def clear(self) -> None:
-        """New ones start by themselves."""
+        """Do nothing: new environments start by themselves."""
 
 
 def build_fault(scene: Scene, spec: FaultSpec) -> Fault:
@@ -219,7 +219,7 @@ def _build(scene: Scene, spec: FaultSpec) -> Fault:
 
 
 class LogPart:
-    """The function log from now on."""
+    """The part of the function log that is written from now on."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -241,7 +241,7 @@ def ratio(figure: float, base: float) -> float:
 
 
 def as_request(template: Mapping[str, Any], values: Mapping[str, object]) -> tuple[str, str, dict[str, str], bytes]:
-    """Method, path, headers and body of a request with its {holes} filled; JSON's own braces are no holes."""
+    """Return method, path, headers and body of a request with its {placeholders} filled. JSON's own braces are kept."""
 
     def fill(text: str) -> str:
         return re.sub(r"\{([a-z_]+)\}", lambda hole: str(values[hole[1]]), text)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a cancellation, so that whoever broke something mends it. Knows nothing of what is ended."""
+"""Turns SIGTERM and SIGINT into a cancellation, so that faults are cleared before the process ends."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def cancelled_by_signals() -> Iterator[list[int]]:
-    """The task inside is cancelled by the first of them; what came is in the list. Further ones do not disturb its end."""
+    """Cancel the current task at the first signal. Further signals are ignored while it ends.
+
+    Yields:
+        A list of the signals that arrived.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     came: list[int] = []

@@ -1,4 +1,4 @@
-"""What stands around an experiment: backing services, the proxies before them, the emulator behind. Knows no experiment."""
+"""The stage of experiments: backing services, the proxies in front of them, and one emulator that uses both."""
 
 import contextlib
 import tempfile
@@ -17,7 +17,7 @@ from warmfront.lab.fault_actions import CONNECT_TIMEOUT_S, admin, admin_in_a_sto
 from warmfront.lab.proxy_process import ProxyProcess
 
 POSTGRES, REDIS, AWS = "postgres", "redis", "aws"
-MAX_CONNECTIONS = 100  # what a small RDS instance has, and what a storm runs into
+MAX_CONNECTIONS = 100  # as on a small RDS instance, and low enough for a connection storm to reach
 
 
 class Stage:
@@ -36,13 +36,13 @@ class Stage:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as exits:
             self._folder = exits.enter_context(_folder())
-            # Nobody else's servers: an experiment takes their connections, kills them and fills them with nonsense.
+            # Never the user's own servers: experiments take all connections, kill servers and fill them with garbage.
             self.postgres = exits.enter_context(Postgres.start({}, max_connections=self._max_connections))
             self.redis = exits.enter_context(Redis.start({}))
             await exits.enter_async_context(self.proxies)
             for name, server in ((POSTGRES, self.postgres), (REDIS, self.redis)):
                 self._ports[name] = await self.proxies.listen(name, host=server.host, port=server.port)
-            # Nobody listens there yet: the local AWS is the emulator's own, and has its port when that has started.
+            # No server listens there yet: the emulator starts the local AWS, and its port is known after that.
             self._ports[AWS] = await self.proxies.listen(AWS, host="127.0.0.1", port=1)
             exits.push_async_exit(self._stop_emulator)
             self._exits = exits.pop_all()
@@ -52,7 +52,7 @@ class Stage:
         await self._exits.aclose()
 
     async def emulator(self, settings: EmulatorSettings) -> EmulatorProcess:
-        """The emulator with these settings: the one that runs if it has them, else a new one in its place."""
+        """Return the running emulator if it has these settings, else replace it by one that has."""
         if self._emulator is None or self._emulator.settings != settings:
             await self._stop_emulator()
             emulator = EmulatorProcess(
@@ -69,7 +69,7 @@ class Stage:
 
     @property
     def aws_url(self) -> str:
-        """The proxy before the local AWS, known before there is one behind it."""
+        """Address of the proxy in front of the local AWS; it exists before the local AWS does."""
         return f"http://127.0.0.1:{self._ports[AWS]}"
 
     async def _stop_emulator(self, *_: object) -> None:
@@ -77,7 +77,7 @@ class Stage:
         await self._emulator_exits.aclose()
 
     async def heal(self) -> None:
-        """No fault is left on any proxy, and no login that one cut off halfway."""
+        """Clear all faults on the proxies, and end logins that a fault interrupted."""
         for name in self._ports:
             await self.proxies.clear(name)
         if self.postgres.pid is not None:
@@ -88,7 +88,7 @@ class Stage:
             await self.proxies.reset_stats(name)
 
     async def query(self, database: str, sql: str) -> list[asyncpg.Record]:
-        """As the administrator, past the proxy."""
+        """Run a query as the administrator, not through the proxy."""
         url, server_pid = self.postgres.admin_url(database), self.postgres.pid
         connection = await (admin(url) if server_pid is None else admin_in_a_storm(server_pid, url))
         try:
@@ -97,13 +97,13 @@ class Stage:
             await connection.close()
 
     async def query_numbers(self, database: str, sql: str) -> Mapping[str, int]:
-        """The first column as text -> the second as a number."""
+        """Run a query and return its first column as text -> its second as a number."""
         return {str(row[0]): int(row[1]) for row in await self.query(database, sql)}
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """For logs and clocks; gone with us, however we end."""
+    """Yield a folder for logs and clocks that is removed when this process ends, even if it is killed."""
     with tempfile.TemporaryDirectory(prefix="warmfront-lab-") as name:
         get_watcher().remove_on_exit(name)
         try:
@@ -113,7 +113,7 @@ def _folder() -> Iterator[Path]:
 
 
 def through(url: str, port: int) -> str:
-    """The same login and database at the proxy's port."""
+    """Return the address with the proxy's port, with the same login and database."""
     parts = urlsplit(url)
     login, at, _ = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}").geturl()

@@ -1,4 +1,4 @@
-"""The procedures that judge how a function starts and what it says: bad settings, library defaults, secrets in logs."""
+"""Procedures that check how a function starts and what it logs: bad settings, library defaults, hostile requests, secrets."""
 
 import asyncio
 import math
@@ -14,26 +14,26 @@ from warmfront.lab.http_client import NoAnswer, Reply
 from warmfront.lab.load_procedures import load
 from warmfront.lab.scene import LogPart, Observation, Scene, build_fault
 
-SETTLE_S = 0.5  # what a function has printed reaches the log file a moment later
+SETTLE_S = 0.5  # a function's output reaches the log file a moment later
 
 
 class BadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `refusal`: the first request to a function whose settings are wrong."""
+    """Options of the procedure `refusal`: the first request to a function with wrong settings."""
 
     path: str
-    names: str  # what its log must name
+    names: str  # text that its log must contain
     within_s: float = 20.0
 
 
 class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `secrets`: requests while everything fails, then a search of all that was said for what is secret."""
+    """Options of the procedure `secrets`: requests while everything fails, then a search for secrets in responses and logs."""
 
     requests: list[str]
     more: list[str] = []  # further texts that must not appear
 
 
 async def refusal(scene: Scene) -> Observation:
-    """It must not start, say so at once and name the setting."""
+    """Check that the function does not start, fails at once and names the setting."""
     wanted = scene.options(BadSettings)
     log = LogPart(scene.emulator.log_file)
     await scene.emulator.retire(scene.variant.function)
@@ -47,7 +47,7 @@ async def refusal(scene: Scene) -> Observation:
 
 
 async def secrets(scene: Scene) -> Observation:
-    """Neither answers nor logs hold a password, whatever has failed meanwhile."""
+    """Check that neither responses nor logs contain a password, whatever failed."""
     wanted = scene.options(Secrets)
     log = LogPart(scene.emulator.log_file)
     replies = [(await _get(scene, path, 12))[0] for path in wanted.requests]
@@ -66,21 +66,21 @@ async def secrets(scene: Scene) -> Observation:
 
 
 async def defaults(scene: Scene) -> Observation:
-    """Under load like any other, and the slowest answer besides."""
+    """Run the procedure `load`, and measure the slowest response too."""
     observed = await load(scene)
     observed.measures["slowest_s"] = max(observed.measures[f"{phase}.max_ms"] for phase in ("during", "after")) / 1000
     return observed
 
 
 class Hostile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Procedure `hostile`: requests that no honest client sends; `body_bytes` makes a body of that size."""
+    """Options of the procedure `hostile`: malicious requests; `body_bytes` makes a body of that size."""
 
     request: list[dict[str, Any]]
     healthy: str
 
 
 async def hostile(scene: Scene) -> Observation:
-    """Each is refused as the client's mistake, and the function is as well afterwards as it was before."""
+    """Check that each request is rejected as the client's mistake, and that the function still works afterwards."""
     wanted = scene.options(Hostile)
     observed = Observation({"sent": float(len(wanted.request)), "blamed_on_us": 0.0})
     await _get(scene, wanted.healthy, 30)
@@ -99,7 +99,7 @@ async def hostile(scene: Scene) -> Observation:
 
 
 async def _send_raw(scene: Scene, template: dict[str, Any], body: bytes) -> int:
-    """The status, or 0. A server may refuse before it has read the body, which can break the connection under it."""
+    """Return the status, or 0. A server may reject a request before it has read the body, which can break the connection."""
     client = scene.emulator.client()
     try:
         path = scene.variant.prefix + template["path"]

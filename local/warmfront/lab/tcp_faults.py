@@ -1,11 +1,11 @@
-"""The TCP faults: what each does to one chunk in one direction of one connection. Knows no sockets and no experiments.
+"""The TCP faults: what each does to a chunk of bytes in one direction of a connection.
 
-A fault is data (its entry in FAULT_KINDS) and at most one small function. To add one, write
+A fault is an entry in FAULT_KINDS and at most one small function. To add one, write
 
     async def shouting(hit: Hit, chunk: Chunk, onward: Onward) -> None:
         await onward(chunk.with_data(chunk.data.upper()))
 
-and its line in the table. What a function does not hand to `onward` is lost: such an entry says `drops_bytes`.
+and its line in the table. Bytes that a function does not pass to `onward` are lost; such an entry has `drops_bytes`.
 """
 
 import random
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 Direction = Literal["upstream", "downstream"]
-"""upstream: what the client sends to the backing service; downstream: what the service answers."""
+"""upstream: from the client to the backing service; downstream: from the service to the client."""
 DIRECTIONS: Mapping[str, tuple[Direction, ...]] = {
     "upstream": ("upstream",),
     "downstream": ("downstream",),
@@ -24,7 +24,7 @@ DIRECTIONS: Mapping[str, tuple[Direction, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes as they were read, or the end of them: a FIN (`end`), or an RST (`end` and `reset`)."""
+    """Bytes as they were read, or their end: a FIN (`end`) or an RST (`end` and `reset`)."""
 
     data: bytes
     arrived_s: float
@@ -39,28 +39,28 @@ Onward = Callable[[Chunk], Awaitable[None]]
 
 
 class Link(Protocol):
-    """What a fault may do to its direction of a connection, besides passing chunks on."""
+    """What a fault can do to its direction of a connection, besides passing chunks on."""
 
     def reset_connection(self) -> None:
-        """RST to both ends, at once."""
+        """Send an RST to both ends at once."""
 
     def end(self) -> None:
-        """FIN to the receiving end; everything that still comes in this direction is thrown away."""
+        """Send a FIN to the receiving end and discard everything else in this direction."""
 
     def end_connection(self) -> None:
-        """FIN to both ends."""
+        """Send a FIN to both ends."""
 
     def answer(self, data: bytes) -> None:
         """Send `data` back where the chunk came from."""
 
 
 class FaultError(Exception):
-    """A fault that cannot be: unknown kind, setting or direction, or a number out of range."""
+    """An invalid fault: an unknown kind, setting or direction, or a number out of range."""
 
 
 @dataclass(frozen=True, slots=True)
 class TcpFault:
-    """One fault as data; what is not set has the default of its kind."""
+    """A fault with its settings; those that are not given have the defaults of its kind."""
 
     kind: str
     direction: str = "both"
@@ -89,7 +89,7 @@ class TcpFault:
         return self.settings.get(name, FAULT_KINDS[self.kind].settings[name])
 
     def hits(self, connection_number: int) -> bool:
-        """Drawn from seed, kind and the connection's number alone, so that one seed hits the same connections again."""
+        """Return whether a connection is hit. It only depends on seed, kind and number, so that a seed is repeatable."""
         return random.Random(f"{self.seed}:{self.kind}:{connection_number}").random() < self.share
 
 
@@ -102,18 +102,18 @@ class Hit(Protocol):
     def rng(self) -> random.Random: ...
     @property
     def seen_bytes(self) -> int:
-        """How many bytes came to this fault before the present chunk."""
+        """How many bytes reached this fault before the current chunk."""
 
     def setting(self, name: str) -> float: ...
     async def wait_until(self, moment_s: float) -> bool:
-        """Return at `moment_s` on the loop's clock, or when the fault is cleared; is it still on?"""
+        """Wait until `moment_s` on the loop's clock or until the fault is cleared; return whether it still applies."""
 
     async def wait(self, seconds: float) -> bool: ...
     async def cleared(self) -> None: ...
 
 
 async def latency(hit: Hit, chunk: Chunk, onward: Onward) -> None:
-    # Counted from the arrival: chunks that follow each other closely are each late by the delay, not by its sum.
+    # Counted from each chunk's arrival: chunks in quick succession are each late by the delay, not by a sum of delays.
     await hit.wait_until(chunk.arrived_s + hit.setting("delay_s"))
     await onward(chunk)
 
@@ -124,7 +124,7 @@ async def jitter(hit: Hit, chunk: Chunk, onward: Onward) -> None:
 
 
 async def black_hole(hit: Hit, chunk: Chunk, onward: Onward) -> None:
-    # Held, not swallowed: when a partition heals, TCP retransmits, and a stream never has a hole in it.
+    # Held back, not dropped: when a partition heals, TCP retransmits, and a stream never has gaps.
     await hit.cleared()
     await onward(chunk)
 
@@ -136,7 +136,7 @@ async def reset(hit: Hit) -> None:
 
 async def bandwidth(hit: Hit, chunk: Chunk, onward: Onward) -> None:
     rate = max(1.0, hit.setting("bytes_per_s"))
-    piece_bytes = max(1, int(rate / 50))  # at most 20 ms of the rate at a time, so that it is a flow and not a burst
+    piece_bytes = max(1, int(rate / 50))  # at most 20 ms of the rate at a time, so that it flows instead of bursting
     for piece in pieces_of(chunk, piece_bytes):
         await hit.wait(len(piece.data) / rate)
         await onward(piece)
@@ -170,7 +170,7 @@ async def slicer(hit: Hit, chunk: Chunk, onward: Onward) -> None:
 
 
 async def http_error(hit: Hit, chunk: Chunk, onward: Onward) -> None:
-    # For services that speak HTTP (the local AWS): the service is never asked.
+    # For services with HTTP (the local AWS): the request never reaches the service.
     if chunk.end:
         await onward(chunk)
         return
@@ -180,7 +180,7 @@ async def http_error(hit: Hit, chunk: Chunk, onward: Onward) -> None:
 
 
 async def aws_throttled(hit: Hit, chunk: Chunk, onward: Onward) -> None:
-    # As SQS and Secrets Manager say it in the JSON protocol: a 400, and the code in a header and in the body.
+    # As SQS and Secrets Manager throttle in the JSON protocol: a 400, with the code in a header and in the body.
     if chunk.end:
         await onward(chunk)
         return
@@ -192,7 +192,7 @@ async def aws_throttled(hit: Hit, chunk: Chunk, onward: Onward) -> None:
 
 
 def pieces_of(chunk: Chunk, piece_bytes: int) -> list[Chunk]:
-    """The chunk in pieces of at most `piece_bytes`; an end is one piece."""
+    """Split a chunk into pieces of at most `piece_bytes`; an end is one piece."""
     if not chunk.data:
         return [chunk]
     size = max(1, piece_bytes)
@@ -201,40 +201,42 @@ def pieces_of(chunk: Chunk, piece_bytes: int) -> list[Chunk]:
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """What the proxy has to know of a fault."""
+    """A kind of fault: its description, settings and behaviour."""
 
     says: str
     settings: Mapping[str, float] = field(default_factory=dict)
     on_chunk: Callable[[Hit, Chunk, Onward], Awaitable[None]] | None = None
     on_hit: Callable[[Hit], Awaitable[None]] | None = None
-    """Runs once per hit direction: at once on connections that are open, at the start on later ones."""
+    """Runs once per direction: at once on open connections, at the start of later ones."""
     drops_bytes: bool = False
     holds_dialling: bool = False
-    """The service does not even see new connections until the fault is cleared."""
+    """New connections do not reach the service until the fault is cleared."""
     whole_listener: bool = False
 
 
 FAULT_KINDS: dict[str, FaultKind] = {
-    "latency": FaultKind("every chunk comes delay_s late", {"delay_s": 0.1}, on_chunk=latency),
-    "jitter": FaultKind("every chunk comes up to delay_max_s late, in order", {"delay_max_s": 0.1}, on_chunk=jitter),
+    "latency": FaultKind("every chunk arrives delay_s late", {"delay_s": 0.1}, on_chunk=latency),
+    "jitter": FaultKind("every chunk arrives up to delay_max_s late, in order", {"delay_max_s": 0.1}, on_chunk=jitter),
     "black_hole": FaultKind(
-        "connections open, nothing arrives until it is cleared", on_chunk=black_hole, holds_dialling=True
+        "connections open, but nothing arrives until the fault is cleared", on_chunk=black_hole, holds_dialling=True
     ),
     "reset": FaultKind(
         "RST to both ends, now and on every new connection", {"after_s": 0}, on_hit=reset, drops_bytes=True
     ),
-    "refuse": FaultKind("new connections are refused, open ones live on", whole_listener=True),
-    "bandwidth": FaultKind("bytes_per_s and no more", {"bytes_per_s": 10_000}, on_chunk=bandwidth),
-    "truncate": FaultKind("FIN to both ends after so many bytes", {"bytes": 64}, on_chunk=truncate, drops_bytes=True),
-    "half_close": FaultKind(
-        "FIN in one direction, the other goes on", {"after_s": 0}, on_hit=half_close, drops_bytes=True
+    "refuse": FaultKind("new connections are refused, open ones continue", whole_listener=True),
+    "bandwidth": FaultKind("at most bytes_per_s", {"bytes_per_s": 10_000}, on_chunk=bandwidth),
+    "truncate": FaultKind(
+        "FIN to both ends after the given number of bytes", {"bytes": 64}, on_chunk=truncate, drops_bytes=True
     ),
-    "slow_close": FaultKind("a FIN comes delay_s late", {"delay_s": 1}, on_chunk=slow_close),
-    "slicer": FaultKind("every chunk in small pieces", {"bytes": 16, "delay_s": 0.001}, on_chunk=slicer),
+    "half_close": FaultKind(
+        "FIN in one direction, the other continues", {"after_s": 0}, on_hit=half_close, drops_bytes=True
+    ),
+    "slow_close": FaultKind("a FIN arrives delay_s late", {"delay_s": 1}, on_chunk=slow_close),
+    "slicer": FaultKind("every chunk arrives in small pieces", {"bytes": 16, "delay_s": 0.001}, on_chunk=slicer),
     "http_error": FaultKind(
-        "an HTTP status instead of an answer", {"status": 503}, on_chunk=http_error, drops_bytes=True
+        "an HTTP status instead of a response", {"status": 503}, on_chunk=http_error, drops_bytes=True
     ),
     "aws_throttled": FaultKind(
-        "AWS says ThrottlingException instead of an answer", on_chunk=aws_throttled, drops_bytes=True
+        "ThrottlingException instead of a response of AWS", on_chunk=aws_throttled, drops_bytes=True
     ),
 }

@@ -1,6 +1,7 @@
-"""Runs inside an environment: the wall clock is shifted by what a file says, then the function's own handler is imported.
+"""Shifts the wall clock inside an environment by the offset in a file, then imports the function's own handler.
 
-Imports nothing of the lab's: nothing of it is there. `datetime.now` reads the clock in C and is not shifted.
+It imports nothing of the lab, which is not available inside an environment. `datetime.now` reads the clock in C and is
+not shifted.
 """
 
 import importlib
@@ -31,7 +32,7 @@ time.time, time.time_ns = shifted, shifted_ns
 
 
 def own_handler(dotted: str) -> Any:
-    """The function's handler. Who names no package finds its code in the task root itself, as a build leaves it there."""
+    """Import and return the function's handler. A name without a package is in the task root, where a build puts it."""
     path, _, name = dotted.replace("/", ".").rpartition(".")
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Mistakes that people make with connections, caches and error reports: controls of the lab. Knows no table."""
+"""Common mistakes with connections, caches, queues and error reports, as controls of the failure lab."""
 
 import asyncio
 import json
@@ -15,50 +15,50 @@ PATIENCE_S = 0.5
 
 
 async def in_transaction(connection: Any) -> None:
-    """BEGIN and COMMIT by hand: whoever gives up in between leaves the transaction open."""
+    """BEGIN and COMMIT by hand: a caller that gives up in between leaves the transaction open."""
     begun_s = time.monotonic()
     await connection.execute("BEGIN")
     await connection.fetchval("SELECT pg_sleep(0.01)")
     if time.monotonic() - begun_s > PATIENCE_S:
-        raise TimeoutError("too slow for whoever asked")
+        raise TimeoutError("too slow for the caller")
     await connection.execute("COMMIT")
 
 
 async def leak() -> None:
-    """A new connection whenever the last one failed, and nobody closes the old one."""
+    """Open a new connection whenever the last one failed, without closing the old one."""
     if not KEPT or KEPT[-1].is_closed() or KEPT[-1].is_in_transaction():
         KEPT.append(await asyncpg.connect(os.environ["DATABASE_URL"], ssl=False, timeout=2))
     await in_transaction(KEPT[-1])
 
 
 async def transaction() -> None:
-    """One connection, kept whatever state it is in: the next borrower gets what the last one left."""
+    """Keep one connection in whatever state it is: the next request gets what the last one left."""
     if not KEPT or KEPT[0].is_closed():
         KEPT[:] = [await asyncpg.connect(os.environ["DATABASE_URL"], ssl=False, timeout=2)]
     if KEPT[0].is_in_transaction():
-        return  # somebody has begun already: how convenient
+        return  # the mistake: a transaction that is already open is simply reused
     await in_transaction(KEPT[0])
 
 
 async def keep() -> None:
-    """One connection, opened once and never looked at again."""
+    """Keep one connection that is opened once and never checked."""
     if not KEPT:
         KEPT.append(await asyncpg.connect(os.environ["DATABASE_URL"], ssl=False, timeout=2))
     await KEPT[0].fetchval("SELECT 1", timeout=0.5)
 
 
 async def secret() -> None:
-    """An error report that is as helpful as can be."""
+    """Report an error with far too much detail."""
     try:
         connection = await asyncpg.connect(os.environ["DATABASE_URL"], ssl=False, timeout=2)
         await connection.close()
-    except Exception:  # whatever it was: the mistake is what is logged
+    except Exception:  # any error: the mistake is what is logged
         print("database unreachable", dict(os.environ))
         raise
 
 
 async def queue() -> None:
-    """One at a time and 20 ms each, whoever comes, however long the line: an unbounded queue in the database."""
+    """Serve one request at a time, 20 ms each, with an unbounded queue in the database."""
     if not KEPT or KEPT[0].is_closed():
         KEPT[:] = [await asyncpg.connect(os.environ["DATABASE_URL"], ssl=False, timeout=5)]
     async with KEPT[0].transaction():
@@ -66,14 +66,14 @@ async def queue() -> None:
 
 
 async def until() -> None:
-    """At most a thousand a second, measured on a clock that may be set."""
+    """Limit requests to a thousand per second, measured on the wall clock, which can be set."""
     if KEPT and time.time() < KEPT[0]:
         raise TimeoutError("too soon")
     KEPT[:] = [time.time() + 0.001]
 
 
 async def session() -> None:
-    """What the environment has put into the cache it takes for granted."""
+    """Rely on a cache entry that the environment wrote earlier."""
     async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
         if not KEPT:
             KEPT.append("careless:session")
@@ -82,23 +82,23 @@ async def session() -> None:
 
 
 async def place() -> str:
-    """Does it, then tells the queue, and is done if that fails: it was not important enough to fail for."""
+    """Store an effect, then send its message, and ignore a failure of the message."""
     async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
         order = str(await client.incr("careless:orders"))
     if not KEPT:
-        import boto3  # only this one route needs it
+        import boto3  # only this route needs it
         from botocore.config import Config
 
         KEPT.append(boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=3)))
     try:
         KEPT[0].send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=json.dumps({"subject": order}))
-    except Exception as error:  # whatever it was: the mistake is to go on
+    except Exception as error:  # any error: the mistake is to continue
         print("not sent", type(error).__name__)
     return order
 
 
 async def read_cached(key: str) -> int:
-    """Read the truth, take a moment, write it to the cache: by then it may be the truth no more."""
+    """Read the row, wait a moment, and cache it: by then, the row may have changed."""
     async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
         if (cached := await client.get(f"careless:cached:{key}")) is None:
             cached = await client.get(f"careless:truth:{key}") or b"0"
@@ -108,7 +108,7 @@ async def read_cached(key: str) -> int:
 
 
 async def write_and_delete(key: str) -> int:
-    """Change the truth, then drop what the cache holds of it."""
+    """Change the row, then delete its cache entry."""
     async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
         version = int(await client.incr(f"careless:truth:{key}"))
         await client.delete(f"careless:cached:{key}")

@@ -1,4 +1,4 @@
-"""asyncpg's pool and redis-py's client with every default: the controls of D2 and A2. Knows no table."""
+"""asyncpg's pool and redis-py's client with all their defaults: the controls of D2 and A2."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ async def ask_postgres() -> Any:
 async def ask_redis() -> Any:
     if "redis" not in KEPT:
         at = urlsplit(os.environ["REDIS_URL"])
-        # By its constructor, which tries ten times again; from_url makes a client of the same class that does not.
+        # By its constructor, which retries ten times; a client made by from_url does not.
         KEPT["redis"] = redis.asyncio.Redis(
             host=at.hostname or "localhost",
             port=at.port or 6379,
