@@ -18,7 +18,7 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 RESULT ?= results/bench.json
 
-.PHONY: help setup audit bench bench-full cold bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
+.PHONY: help setup audit bench bench-full cold cold-login bench-sweep bench-growth pictures bench-emulator bench-observe bench-peer lab test test-slow test-browser test-deploy test-prometheus serve check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -52,6 +52,10 @@ bench-observe: $(READY) ## what observation costs: throughput with it and withou
 cold: $(READY) ## first invocations taken apart, four ways to start, naive, pooled and distributed (COLD_ARGS="--ramp --thaw" for more)
 	@mkdir -p results
 	$(WARMFRONT) cold Naive Pooled Distributed --ways all --output results/cold.json $(COLD_ARGS)
+
+cold-login: $(READY) ## first request with a login by secret, as deployed, beside a login in the URL (COLD_ARGS="--n 30")
+	@mkdir -p results
+	$(PY) -m tools.cold_login --output results/cold-login.json $(COLD_ARGS)
 
 bench-emulator: $(READY) ## what the emulator itself costs, beside a bare Starlette route
 	$(WARMFRONT) overhead emulator $(BENCH_ARGS)

@@ -174,7 +174,7 @@ def current() -> Settings:
     """This environment's settings, read once. Tests that change the environment call current.cache_clear()."""
     settings = read(os.environ)
     if settings.postgres.login != "url":
-        import shared.kit.secrets  # noqa: F401 - boto3's import (half a second) is for init, not for the first request
+        import shared.kit.secrets  # noqa: F401 - an HTTP client's import is for init, not for the first request
     return settings
 
 

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
-import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
 
+from shared.kit.aws_request import NoAnswer, ServiceError
 from shared.kit.secrets import Login, NoLogin, SecretLogins, TokenLogins, _login, _signer
 from shared.kit.settings import BadSetting
 from tests.shared.conftest import settings_with
@@ -30,8 +29,8 @@ class Secret:
         return self.by_label[label]
 
 
-def refusal(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "about shop/database"}}, "GetSecretValue")
+def refusal(code: str) -> ServiceError:
+    return ServiceError(code)
 
 
 def test_many_who_ask_at_once_share_one_look_up() -> None:
@@ -84,7 +83,7 @@ def test_where_there_is_no_other_login_there_is_none_to_try() -> None:
 
 def test_what_may_pass_is_tried_again_while_there_is_time() -> None:
     secret = Secret(OLD)
-    secret.failures = [EndpointConnectionError(endpoint_url="x"), refusal("ThrottlingException")]
+    secret.failures = [NoAnswer("x"), refusal("ThrottlingException")]
 
     async def test() -> None:
         assert await SecretLogins(secret, look_up_s=5).known(5) == OLD
@@ -109,7 +108,7 @@ def test_a_refusal_is_not_tried_again_and_names_no_secret() -> None:
 @pytest.mark.parametrize(("remaining_s", "look_up_s"), [(0.05, 60), (60, 0.05)])
 def test_a_look_up_ends_with_the_callers_time_or_its_own(remaining_s: float, look_up_s: float) -> None:
     secret = Secret(OLD)
-    secret.failures = [EndpointConnectionError(endpoint_url="x")] * 1_000_000
+    secret.failures = [NoAnswer("x")] * 1_000_000
 
     async def test() -> None:
         await SecretLogins(secret, look_up_s=look_up_s).known(remaining_s)
@@ -165,7 +164,6 @@ def test_a_token_is_for_this_user_at_this_address(monkeypatch: pytest.MonkeyPatc
     credentials = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": "eu-central-1"}
     for name, value in credentials.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     sign: Callable[[], str] = _signer("postgresql://app@proxy.example:5432/pooled")
     token = urlsplit(f"https://{sign()}")
     query = parse_qs(token.query)
