@@ -83,5 +83,5 @@ def test_without_moto_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("importlib.metadata.version", missing)
-    with pytest.raises(BackingError, match=r"moto is not installed; `pip install 'moto\[server\]'`"):
+    with pytest.raises(BackingError, match=r"moto is not installed; run `pip install 'moto\[server\]'`"):
         Aws.start({})

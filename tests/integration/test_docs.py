@@ -27,9 +27,6 @@ README_LINES_MAX: Final = 220
 OTHER_PROGRAMS: Final = {"aws", "cd", "curl", "git", "pipx", "sam", "source", "uv", "uvx"}
 # Options of other programs that pages mention by themselves.
 OTHER_OPTIONS: Final = {"--config-env", "--guided"}
-# Described ahead of the code; each leaves this list when it arrives.
-PENDING_TARGETS: Final = {"bench-full"}
-PENDING_OPTIONS: Final = {"--ephemeral", "--reset"}
 
 type PageItem = tuple[Path, str]
 
@@ -82,8 +79,6 @@ def check_command(command: str) -> None:
 
 
 def check_target(target: str) -> None:
-    if target in PENDING_TARGETS:
-        return
     assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"no target {target}"
 
 
@@ -138,7 +133,7 @@ def options() -> set[str]:
 @pytest.mark.parametrize(("page", "option"), items(lambda text: re.findall(r"`(--[a-z][a-z-]*)[^`]*`", prose_of(text))))
 def test_every_option_in_prose_exists(page: Path, option: str) -> None:
     del page
-    assert option in options() | OTHER_OPTIONS | PENDING_OPTIONS
+    assert option in options() | OTHER_OPTIONS
 
 
 @pytest.mark.parametrize(
