@@ -13,24 +13,11 @@ from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.options import EmulatorOptions, StartError
+from warmfront.emulator.resources.stack import has_resources
 from warmfront.emulator.template import SqsSource, Template
 
 DURABLE = {"fsync": "on", "full_page_writes": "on"}
 """Settings of a Postgres whose data are kept: they survive a crash of the machine, not only of the server."""
-AWS_TYPES = (
-    "AWS::DynamoDB::",
-    "AWS::Events::",
-    "AWS::Kinesis::",
-    "AWS::S3::",
-    "AWS::SNS::",
-    "AWS::SQS::",
-    "AWS::SSM::",
-    "AWS::SecretsManager::",
-    "AWS::Serverless::SimpleTable",
-    "AWS::Serverless::StateMachine",
-    "AWS::StepFunctions::",
-)
-"""A template with a resource of these types gets a local AWS unless the command line says otherwise."""
 
 
 @dataclass(slots=True)
@@ -88,7 +75,7 @@ async def start_backing(
     starts = [
         start for name, start in (("DATABASE_URL", start_postgres), ("REDIS_URL", start_redis)) if name in declared
     ]
-    if options.aws == "local" or (options.aws == "auto" and needs_aws(template)):
+    if starts_aws(template, options):
         starts.append(start_aws)
     await asyncio.gather(*(asyncio.to_thread(start) for start in starts))
 
@@ -136,5 +123,10 @@ def declared_urls(template: Template) -> set[str]:
 
 
 def needs_aws(template: Template) -> bool:
-    uses = any(kind.startswith(AWS_TYPES) for kind in template.resource_types.values())
-    return uses or any(isinstance(source, SqsSource) for source in template.event_sources)
+    """Whether the template holds something that the local AWS plays, or a function that a queue feeds."""
+    return has_resources(template) or any(isinstance(source, SqsSource) for source in template.event_sources)
+
+
+def starts_aws(template: Template, options: EmulatorOptions) -> bool:
+    """Whether a local AWS is started for this template."""
+    return options.aws == "local" or (options.aws == "auto" and needs_aws(template))

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from warmfront.emulator.backing_services import (
     declared_urls,
     needs_aws,
     start_backing,
+    starts_aws,
     unused_urls,
 )
 from warmfront.emulator.build_folder import compare_with_build
@@ -35,7 +37,7 @@ from warmfront.emulator.lambda_service.environments.node_client import find_node
 from warmfront.emulator.lambda_service.environments.reload import SourceWatch
 from warmfront.emulator.lambda_service.environments.staging import StagingError
 from warmfront.emulator.lambda_service.environments.variables import fake_credentials
-from warmfront.emulator.lambda_service.event_sources.sources import EventSources, SourceError, create_resources
+from warmfront.emulator.lambda_service.event_sources.sources import EventSources, SourceError
 from warmfront.emulator.lambda_service.logs.sinks import LogSink, as_json, for_people
 from warmfront.emulator.lambda_service.service import LambdaService, ServiceOptions
 from warmfront.emulator.lambda_service.trace_header import Sampler
@@ -47,6 +49,7 @@ from warmfront.emulator.observe.http_routes import observe_routes
 from warmfront.emulator.observe.observatory import Observatory
 from warmfront.emulator.observe.switch import Switch, switch_routes
 from warmfront.emulator.options import EmulatorOptions, StartError
+from warmfront.emulator.resources.stack import StackMaker, has_resources, sending_targets, summary
 from warmfront.emulator.servers import bind, serving
 from warmfront.emulator.set_up import run_set_up
 from warmfront.emulator.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
@@ -74,16 +77,25 @@ class Emulator:
         ]
 
 
-def read_template(options: EmulatorOptions, region: str | None = None) -> Template:
-    """The template with samconfig.toml's local parameters under those of the command line."""
+def read_template(
+    options: EmulatorOptions, region: str | None = None, attributes: Mapping[str, str] | None = None
+) -> Template:
+    """The template with samconfig.toml's local parameters under those of the command line.
+
+    `attributes`: what references to resources in the local AWS stand for.
+    """
     from_file = read_parameter_overrides(options.template.parent / "samconfig.toml")
     parameters = {**from_file, **options.parameters}
-    template = load_template(options.template, parameters=parameters, built=options.built is True, region=region)
+
+    def load(*, built: bool) -> Template:
+        return load_template(options.template, parameters=parameters, built=built, region=region, attributes=attributes)
+
+    template = load(built=options.built is True)
     if options.built is not None:
         return template
     newer, line = compare_with_build(template)
     if newer:
-        template = load_template(options.template, parameters=parameters, built=True, region=region)
+        template = load(built=True)
     return template if line is None else replace(template, warnings=(line, *template.warnings))
 
 
@@ -103,10 +115,11 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         backing = BackingServices()
         stack.push_async_callback(asyncio.to_thread, backing.stop)
         try:
+            template, not_made = await _start_servers(options, template, region, backing, data)
             observatory = _observatory(options, template, sink) if gateway else None
             if observatory is not None:
                 stack.callback(observatory.close)
-            service_options = await _prepare(options, template, region, backing, data, urls, sink, stack, observatory)
+            service_options = await _prepare(options, template, region, backing, urls, sink, stack, observatory)
             async with LambdaService(template, service_options) as service:
                 switch = None if observatory is None else Switch(observatory, service)
                 internal = Starlette(
@@ -122,7 +135,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 apps = create_apps(template, service, _gateway_options(options, region, internal, sink, observatory))
                 if switch is not None:
                     switch.watch(apps)
-                warnings = [*unused_urls(backing, os.environ), *template.warnings, *service.warnings]
+                warnings = [*unused_urls(backing, os.environ), *template.warnings, *not_made, *service.warnings]
                 emulator = Emulator(template, service, backing, apps, urls, warnings)
                 async with (
                     serving(apps or [internal], sockets),
@@ -137,12 +150,36 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
             raise StartError(str(error)) from None
 
 
+async def _start_servers(
+    options: EmulatorOptions, template: Template, region: str, backing: BackingServices, data: DataDirectory | None
+) -> tuple[Template, Sequence[str]]:
+    """Start the backing services and make the template's resources in the local AWS.
+
+    Returns the template with the resources' values in place of references, and a line for each that could not be made.
+    """
+    targets = sending_targets(template)
+    if not starts_aws(template, options) or not (has_resources(template) or targets):
+        await start_backing(backing, template, options, data, region=region)
+        return template, ()
+    maker = await StackMaker.start(template, region=region, targets=targets)
+    try:
+        await start_backing(backing, template, options, data, region=region)
+        assert backing.aws is not None
+        began = time.monotonic()
+        print("resources  making the template's resources in the local AWS", file=sys.stderr, flush=True)
+        stack = await maker.make(backing.aws.endpoint_url)
+        took = f"{time.monotonic() - began:.1f} s"
+        print(f"resources  {summary(stack) or 'none made'} in {took}", file=sys.stderr, flush=True)
+    finally:
+        maker.stop()
+    return read_template(options, region, stack.attributes), stack.warnings
+
+
 async def _prepare(
     options: EmulatorOptions,
     template: Template,
     region: str,
     backing: BackingServices,
-    data: DataDirectory | None,
     urls: list[str],
     sink: LogSink,
     stack: contextlib.AsyncExitStack,
@@ -156,14 +193,10 @@ async def _prepare(
     if options.state_dir is None:
         watcher.remove_on_exit(state_dir)
         stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
-    await start_backing(backing, template, options, data, region=region)
     real = HostCredentials(region, options.profile) if options.aws == "real" else None
     if real is not None:
         await asyncio.to_thread(real.variables)  # raises StartError now, not at the first cold start
     aws = _aws_clients(region, real, backing)
-    if aws is not None and backing.aws is not None:
-        await create_resources(template, aws)
-
     if real is not None:
         aws_endpoint = None
     elif backing.aws is not None:

@@ -92,7 +92,7 @@ def _filter_patterns(properties: Properties) -> tuple[str, ...]:
 
 def read_queue(resolver: Resolver, logical_id: str, resource: Node) -> QueueConfig:
     properties = Properties(resource.get("Properties"), resolver, logical_id)
-    redrive: Any = properties.get("RedrivePolicy") or {}
+    redrive = _redrive_policy(properties)
     count = redrive.get("maxReceiveCount")
     name = resolver.physical_name(logical_id, resource.line)
     fifo = properties.boolean("FifoQueue")
@@ -107,3 +107,16 @@ def read_queue(resolver: Resolver, logical_id: str, resource: Node) -> QueueConf
         dead_letter_arn=redrive.get("deadLetterTargetArn"),
         max_receive_count=int(count) if count is not None else None,
     )
+
+
+def _redrive_policy(properties: Properties) -> Mapping[str, Any]:
+    """A mapping, or JSON text of one: CloudFormation takes both."""
+    policy: Any = properties.get("RedrivePolicy") or {}
+    if isinstance(policy, str):
+        try:
+            policy = json.loads(policy)
+        except ValueError as error:
+            raise properties.error("RedrivePolicy", f"is not valid JSON: {error}") from None
+    if not isinstance(policy, dict):
+        raise properties.error("RedrivePolicy", "must be a mapping with deadLetterTargetArn and maxReceiveCount")
+    return policy

@@ -156,7 +156,7 @@ class FunctionReader:
                 continue
             if isinstance(value, dict | list):
                 raise variables.error(name, "must be a string, a number or true/false")
-            environment[name] = text(value)
+            environment[name] = self._resolver.dynamic(text(value))
             if "{{resolve:" in environment[name]:
                 self._resolver.warn(
                     f"{properties.owner}: {name} holds a dynamic reference, which only CloudFormation resolves;"

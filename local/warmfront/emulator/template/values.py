@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from warmfront.emulator.template.made_up_names import made_up_name
 from warmfront.emulator.template.source import Items, Node, TemplateError, line_of
 
 NO_VALUE: Final = object()
@@ -57,6 +58,7 @@ _REF_IS_ARN: Final = {
     "AWS::Serverless::StateMachine",
 }
 _SUB_VARIABLE: Final = re.compile(r"\$\{(!?)([^}]*)\}")
+_DYNAMIC: Final = re.compile(r"\{\{resolve:[^}]*\}\}")
 _CONDITION_FUNCTIONS: Final = ("Condition", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals")
 
 
@@ -142,6 +144,10 @@ class Resolver:
 
     def _where(self, line: int) -> str:
         return f"{self._name}:{line}" if line else self._name
+
+    def dynamic(self, value: str) -> str:
+        """The text with those of its {{resolve:...}} references replaced that `attributes` has a value for."""
+        return _DYNAMIC.sub(lambda match: self._attributes.get(match[0], match[0]), value)
 
     # Parameters
 
@@ -287,15 +293,18 @@ class Resolver:
         return name
 
     def physical_name(self, logical_id: str, line: int = 0) -> str:
-        """The resource's own name, or its logical id where CloudFormation would make a name up."""
+        """The resource's own name, or one made of its logical id where CloudFormation would make a name up."""
         resource: Node = self._resources[logical_id]
         properties = resource.get("Properties")
-        key = _NAME_PROPERTY.get(str(resource.get("Type")))
-        if not isinstance(properties, Node) or key is None or key not in properties:
-            return logical_id
-        with _Guard(self, f"the name of {logical_id}", line):
-            value = self.resolve(properties[key])
-        return logical_id if value is NO_VALUE else text(value)
+        kind = str(resource.get("Type"))
+        key = _NAME_PROPERTY.get(kind)
+        value: Any = NO_VALUE
+        fifo = False
+        if isinstance(properties, Node):
+            with _Guard(self, f"the name of {logical_id}", line):
+                value = self.resolve(properties.get(key, NO_VALUE)) if key is not None else NO_VALUE
+                fifo = any(text(self.resolve(properties.get(flag))) == "true" for flag in ("FifoQueue", "FifoTopic"))
+        return made_up_name(kind, logical_id, fifo=fifo) if value is NO_VALUE else text(value)
 
     def arn(self, logical_id: str, kind: str, line: int = 0) -> str:
         name = self.physical_name(logical_id, line)

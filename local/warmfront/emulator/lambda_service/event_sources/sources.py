@@ -7,12 +7,11 @@ import zoneinfo
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, tzinfo
 
-from warmfront.emulator.lambda_service.aws_clients import AwsClients, AwsUnavailable
 from warmfront.emulator.lambda_service.event_sources.schedule_expression import Schedule, ScheduleError, parse_schedule
 from warmfront.emulator.lambda_service.event_sources.sqs import SqsPoller
 from warmfront.emulator.lambda_service.service import LambdaService, new_trace_id
 from warmfront.emulator.lambda_service.types import InvocationResult, ServiceError
-from warmfront.emulator.template import ACCOUNT_ID, QueueConfig, ScheduleSource, SqsSource, Template
+from warmfront.emulator.template import ACCOUNT_ID, ScheduleSource, SqsSource
 
 SLEEP_MAX_S = 3600.0
 """A schedule looks at the clock at least so often, because the clock can be set."""
@@ -163,51 +162,3 @@ def scheduled_event(source: ScheduleSource, due: datetime, region: str) -> bytes
         "detail": "{}" if source.scheduler else {},
     }
     return json.dumps(event).encode()
-
-
-async def create_resources(template: Template, aws: AwsClients) -> None:
-    """Make in the local AWS what the template declares and its functions are wired to. Raises SourceError."""
-    try:
-        made: set[str] = set()
-        for queue in sorted(template.queues.values(), key=lambda queue: queue.dead_letter_arn is not None):
-            await aws.call("sqs", "create_queue", QueueName=queue.name, Attributes=_queue_attributes(queue))
-            made.add(queue.arn)
-        for arn in _targets(template) - made:
-            await _create_target(arn, aws)
-    except AwsUnavailable as error:
-        raise SourceError(f"the local AWS refused a resource of the template: {error}") from error
-
-
-def _queue_attributes(queue: QueueConfig) -> dict[str, str]:
-    attributes = {
-        "VisibilityTimeout": str(queue.visibility_timeout_s),
-        "DelaySeconds": str(queue.delay_s),
-        "MessageRetentionPeriod": str(queue.retention_s),
-    }
-    if queue.fifo:
-        attributes["FifoQueue"] = "true"
-    if queue.dead_letter_arn is not None:
-        policy = {"deadLetterTargetArn": queue.dead_letter_arn, "maxReceiveCount": queue.max_receive_count or 10}
-        attributes["RedrivePolicy"] = json.dumps(policy)
-    return attributes
-
-
-def _targets(template: Template) -> set[str]:
-    """ARNs that functions send to: destinations and dead-letter queues."""
-    found = {config.dead_letter_arn for config in template.functions.values()}
-    for config in template.functions.values():
-        settings = config.event_invoke_config
-        if settings is not None:
-            found |= {each.arn for each in (settings.on_success, settings.on_failure) if each is not None}
-    return {arn for arn in found if arn}
-
-
-async def _create_target(arn: str, aws: AwsClients) -> None:
-    service, name = arn.split(":")[2], arn.rpartition(":")[2]
-    match service:
-        case "sqs":
-            await aws.call("sqs", "create_queue", QueueName=name)
-        case "sns":
-            await aws.call("sns", "create_topic", Name=name)
-        case "events" if not name.endswith("/default"):
-            await aws.call("events", "create_event_bus", Name=name.rpartition("/")[2])
