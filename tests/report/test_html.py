@@ -92,7 +92,7 @@ def test_a_page_stays_far_below_a_megabyte() -> None:
 
 def test_every_part_of_a_full_result_has_its_section(full: str) -> None:
     assert headings(full) == [
-        "Verdict",
+        "Requests",
         "Latency by percentile",
         "Cold starts",
         "Load and the knee",
@@ -158,8 +158,8 @@ def test_dollars_and_math_signs_in_names_are_plain_text() -> None:
 
 def test_a_run_that_is_not_valid_says_so_before_any_figure() -> None:
     words = Page(render_html(bench_result(valid=False))).words
-    assert words.index("not valid") < words.index("Verdict")
-    assert words.index("close other programs and run again") < words.index("Verdict")
+    assert words.index("not valid") < words.index("latency, median")
+    assert words.index("close other programs and run again") < words.index("latency, median")
 
 
 def test_pictures_follow_the_page_from_light_to_dark(full: str) -> None:

@@ -1,11 +1,11 @@
-"""The tables of the HTML report. Knows a result's records and the page's classes, and no picture."""
+"""The tables of the HTML report, made from a result's records."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from warmfront.report import cold_text, figures
 from warmfront.report.figures import Index, number
+from warmfront.report.page_parts import Cell, Facts, Lines, Part, Row, Table, row_of
 from warmfront.results import Check, Comparison, Cost, Result, Summary
 
 VERDICT_METRICS = ("p50", "p95", "p99", "p99.9", "max", "throughput", "errors", "cpu_per_request", "memory_peak")
@@ -14,12 +14,12 @@ OF_THE_MOMENT = {"pid", "port"}  # in the file, but of no use to a reader
 UNITS = {"throughput": "", "errors": "", "cpu_per_request": "ms", "memory_peak": "MB"}
 
 
-def nothing(result: Result, order: Sequence[str]) -> list[str]:
+def nothing(result: Result, order: Sequence[str]) -> list[Part]:
     del result, order
     return []
 
 
-def verdict(result: Result, order: Sequence[str]) -> list[str]:
+def verdict(result: Result, order: Sequence[str]) -> list[Part]:
     index = Index.of(result)
     metrics = [metric for metric in VERDICT_METRICS if any(key[2] == metric for key in index.summaries)]
     rows = []
@@ -27,11 +27,11 @@ def verdict(result: Result, order: Sequence[str]) -> list[str]:
         for place, variant in enumerate(index.variants(workload)):
             rows.append(_variant_row(index, workload, variant, metrics, order, first=place == 0))
         for pair in index.pairs(workload):
-            rows += [_ratio_row(index, workload, pair, metrics, suffix) for suffix in ("", *figures.APART)]
+            rows += _ratio_rows(index, workload, pair, metrics)
     if not rows:
         return []
     heads = ["", *(_head(metric) for metric in metrics)]
-    return [_table(heads, [row for row in rows if row])]
+    return [Table(heads, rows)]
 
 
 def _head(metric: str) -> str:
@@ -40,60 +40,48 @@ def _head(metric: str) -> str:
     return f"{title}, {unit}" if unit else title
 
 
-def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
-    cells = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    return f'<div class="card"><table class="wide"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _swatch(variant: str, order: Sequence[str]) -> str:
-    if variant not in order:
-        return ""
-    return f'<i class="swatch" style="background: var(--v{order.index(variant) % 6})"></i>'
+def _swatch(variant: str, order: Sequence[str]) -> int | None:
+    """The place of the variant's colour in the palette."""
+    return order.index(variant) % 6 if variant in order else None
 
 
 def _variant_row(
     index: Index, workload: str, variant: str, metrics: Sequence[str], order: Sequence[str], *, first: bool
-) -> str:
+) -> Row:
     n = next((row.n for (name, own, _), row in index.summaries.items() if (name, own) == (workload, variant)), 0)
-    name = f"{escape(workload)} <small class='muted'>n = {n:,}</small><br>{_swatch(variant, order)}{escape(variant)}"
-    if not first:
-        name = f"{_swatch(variant, order)}{escape(variant)} <small class='muted'>n = {n:,}</small>"
-    cells = "".join(_cell(index.value(workload, variant, metric), metric) for metric in metrics)
-    return f'<tr class="{"group" if first else ""}"><th>{name}</th>{cells}</tr>'
+    cells = [_cell(index.value(workload, variant, metric), metric) for metric in metrics]
+    kind, above = ("group", workload) if first else ("", "")
+    return Row(variant, cells, kind, note=f"n = {n:,}", above=above, swatch=_swatch(variant, order))
 
 
-def _cell(row: Summary | None, metric: str) -> str:
-    label = escape(_head(metric))
+def _cell(row: Summary | None, metric: str) -> Cell:
     if row is None:
-        return f'<td class="none" data-label="{label}"></td>'
+        return Cell(kind="none")
     kind = "doubt" if figures.too_few(row) else "bad" if metric == "errors" and row.value else ""
     value = f"{row.value:,.0f}" if metric == "errors" else number(row.value)
-    around = ""
-    if row.low is not None and row.high is not None and row.low < row.high:
-        around = f" <small>{number(row.low)} – {number(row.high)}</small>"
-    return f'<td class="{kind}" data-label="{label}">{value}{around}</td>'
+    known = row.low is not None and row.high is not None and row.low < row.high
+    return Cell(value, kind, f"{number(row.low)} – {number(row.high)}" if known else "")
 
 
-def _ratio_row(index: Index, workload: str, pair: tuple[str, str], metrics: Sequence[str], suffix: str) -> str:
-    found = [index.comparisons.get((workload, *pair, f"{metric}{suffix}")) for metric in metrics]
-    if not any(found):
-        return ""
-    title = f"{escape(pair[1])}, times better than {escape(pair[0])}"
-    if suffix:
-        title = f"<span class='muted'>{figures.APART[suffix]}</span>"
-    cells = "".join(_times(row, _head(metric)) for row, metric in zip(found, metrics, strict=True))
-    return f'<tr class="ratio"><th>{title}</th>{cells}</tr>'
+def _ratio_rows(index: Index, workload: str, pair: tuple[str, str], metrics: Sequence[str]) -> list[Row]:
+    """How many times better, then the same in other ways: round by round, net of the emulator."""
+    rows = []
+    for suffix in ("", *figures.APART):
+        found = [index.comparisons.get((workload, *pair, f"{metric}{suffix}")) for metric in metrics]
+        if any(found):
+            title = figures.APART[suffix] if suffix else f"{pair[1]}, times better than {pair[0]}"
+            rows.append(Row(title, [_times(row) for row in found], "ratio apart" if suffix else "ratio"))
+    return rows
 
 
-def _times(row: Comparison | None, label: str) -> str:
+def _times(row: Comparison | None) -> Cell:
     if row is None:
-        return f'<td class="none" data-label="{escape(label)}"></td>'
+        return Cell(kind="none")
     kind = {"better": "good", "worse": "bad"}.get(row.verdict, "")
-    around = f"<small>{number(row.low)} – {number(row.high)}</small>"
-    return f'<td class="{kind}" data-label="{escape(label)}">{number(row.ratio)}× {around}</td>'
+    return Cell(f"{number(row.ratio)}×", kind, f"{number(row.low)} – {number(row.high)}")
 
 
-def cold(result: Result, order: Sequence[str]) -> list[str]:
+def cold(result: Result, order: Sequence[str]) -> list[Part]:
     index = Index.of(result)
     stages = index.parts("cold_p50")
     rows = []
@@ -101,12 +89,13 @@ def cold(result: Result, order: Sequence[str]) -> list[str]:
         for place, variant in enumerate(index.variants(workload)):
             rows.append(_cold_row(index, workload, variant, stages, order, first=place == 0))
         rows += [_cold_ratio_row(index, workload, pair, stages) for pair in index.pairs(workload)]
-    heads = ["", "p50, ms", "p95, ms", *(f"{stage.replace('_', ' ')} p50" for stage in stages)]
-    found = [_table(heads, rows)] if rows else []
-    told = (
-        "\n\n".join("\n".join(lines) for lines in cold_text.sections(result) if lines) if result.kind == "cold" else ""
-    )
-    return [*found, *_ways(result.ways), *([f"<pre>{escape(told)}</pre>"] if told else [])]
+    found: list[Part] = [Table(["", *_cold_metrics(stages).values()], rows)] if rows else []
+    if result.ways:
+        found += _ways(result.ways)
+    if result.kind == "cold":
+        told = "\n\n".join("\n".join(lines) for lines in cold_text.sections(result) if lines)
+        found += [Lines([told], "pre")] if told else []
+    return found
 
 
 def _cold_metrics(stages: Sequence[str]) -> dict[str, str]:
@@ -117,27 +106,20 @@ def _cold_metrics(stages: Sequence[str]) -> dict[str, str]:
 
 def _cold_row(
     index: Index, workload: str, variant: str, stages: Sequence[str], order: Sequence[str], *, first: bool
-) -> str:
-    cells = []
-    for metric, label in _cold_metrics(stages).items():
-        cells.append(
-            _cell(index.value(workload, variant, metric), metric).replace(escape(_head(metric)), escape(label))
-        )
+) -> Row:
+    cells = [_cell(index.value(workload, variant, metric), metric) for metric in _cold_metrics(stages)]
     way = workload.removeprefix("cold").strip()
     n = index.summaries[(workload, variant, "cold_p50")].n
-    name = f"{_swatch(variant, order)}{escape(variant)} {escape(way)} <small class='muted'>n = {n}</small>"
-    return f'<tr class="{"group" if first else ""}"><th>{name}</th>{"".join(cells)}</tr>'
+    kind = "group" if first else ""
+    return Row(f"{variant} {way}".strip(), cells, kind, note=f"n = {n}", swatch=_swatch(variant, order))
 
 
-def _cold_ratio_row(index: Index, workload: str, pair: tuple[str, str], stages: Sequence[str]) -> str:
-    cells = "".join(
-        _times(index.comparisons.get((workload, *pair, metric)), label)
-        for metric, label in _cold_metrics(stages).items()
-    )
-    return f'<tr class="ratio"><th>{escape(pair[1])}, times better than {escape(pair[0])}</th>{cells}</tr>'
+def _cold_ratio_row(index: Index, workload: str, pair: tuple[str, str], stages: Sequence[str]) -> Row:
+    cells = [_times(index.comparisons.get((workload, *pair, metric))) for metric in _cold_metrics(stages)]
+    return Row(f"{pair[1]}, times better than {pair[0]}", cells, "ratio")
 
 
-def _ways(ways: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+def _ways(ways: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Part]:
     """The ways of being ready, one row each."""
     columns = figures.unique(
         (stage, share) for stages in ways.values() for stage, own in stages.items() for share in own
@@ -148,21 +130,11 @@ def _ways(ways: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     rows = []
     for way, stages in ways.items():
         values = [stages.get(stage, {}).get(share) for stage, share in columns]
-        rows.append(_plain_row([way, *(number(value) if value is not None else "" for value in values)], heads))
-    return [_table(heads, rows)]
+        rows.append(row_of([way, *(number(value) if value is not None else "" for value in values)]))
+    return [Table(heads, rows)]
 
 
-def _plain_row(cells: Sequence[str], heads: Sequence[str], kinds: Sequence[str] = ()) -> str:
-    first, *rest = cells
-    kinds = kinds or [""] * len(rest)
-    tds = "".join(
-        f'<td class="{kind if text else "none"}" data-label="{escape(head)}">{escape(text)}</td>'
-        for text, head, kind in zip(rest, heads[1:], kinds, strict=True)
-    )
-    return f"<tr><th>{escape(first)}</th>{tds}</tr>"
-
-
-def cost(result: Result, order: Sequence[str]) -> list[str]:
+def cost(result: Result, order: Sequence[str]) -> list[Part]:
     del order
     if not result.costs:
         return []
@@ -170,9 +142,9 @@ def cost(result: Result, order: Sequence[str]) -> list[str]:
     architectures = figures.unique(name for own in result.costs for name in own.usd_per_million)
     heads = ["variant", "requests/s", "environments", "connections", "memory, MB", *(f"{part}, MB" for part in parts)]
     heads += ["GB-seconds per million", *(f"USD per million, {name}" for name in architectures)]
-    rows = [_plain_row(_cost_cells(own, parts, architectures), heads) for own in result.costs]
+    rows = [row_of(_cost_cells(own, parts, architectures)) for own in result.costs]
     source = figures.unique(f"Prices of {own.priced_on} {own.price_source}".strip() for own in result.costs)
-    return [_table(heads, rows), f'<p class="muted">{escape("; ".join(source))}</p>']
+    return [Table(heads, rows), Lines(["; ".join(source)], "note")]
 
 
 def _cost_cells(own: Cost, parts: Sequence[str], architectures: Sequence[str]) -> list[str]:
@@ -183,10 +155,10 @@ def _cost_cells(own: Cost, parts: Sequence[str], architectures: Sequence[str]) -
     return [f"{own.workload} {own.variant}", *cells, *dollars]
 
 
-def load(result: Result, order: Sequence[str]) -> list[str]:
+def load(result: Result, order: Sequence[str]) -> list[Part]:
     """What `size` said beside what came, and how far off each formula was."""
     del order
-    found = []
+    found: list[Part] = []
     if result.sized:
         heads = [
             "70 % of the knee",
@@ -199,7 +171,7 @@ def load(result: Result, order: Sequence[str]) -> list[str]:
             "n",
         ]
         rows = [
-            _plain_row(
+            row_of(
                 [
                     f"{own.workload} {own.variant}",
                     number(own.rate),
@@ -209,12 +181,11 @@ def load(result: Result, order: Sequence[str]) -> list[str]:
                     "" if own.low is None or own.high is None else f"{number(own.low)} – {number(own.high)}",
                     f"{own.predicted_p99_ms / own.measured_p99_ms - 1.0:+.0%}",
                     f"{own.n:,}",
-                ],
-                heads,
+                ]
             )
             for own in result.sized
         ]
-        found.append(_table(heads, rows))
+        found.append(Table(heads, rows))
     formulas = figures.unique(f"{own.formula} {own.metric}" for sweep in result.sweeps for own in sweep.predictions)
     if formulas:
         heads = ["typical error below the knee", "knee, requests/s", *formulas]
@@ -222,12 +193,12 @@ def load(result: Result, order: Sequence[str]) -> list[str]:
         for sweep in result.sweeps:
             errors = {f"{own.formula} {own.metric}": own.error for own in sweep.predictions}
             told = [f"{error:.0%}" if (error := errors.get(name)) is not None else "" for name in formulas]
-            rows.append(_plain_row([f"{sweep.workload} {sweep.variant}", number(sweep.knee_rate), *told], heads))
-        found.append(_table(heads, rows))
+            rows.append(row_of([f"{sweep.workload} {sweep.variant}", number(sweep.knee_rate), *told]))
+        found.append(Table(heads, rows))
     return found
 
 
-def worth(result: Result, order: Sequence[str]) -> list[str]:
+def worth(result: Result, order: Sequence[str]) -> list[Part]:
     """The trade-off of the variants in words and measured figures, then what each costs at rates that were not run."""
     found = _trade_offs(result, order)
     if not result.worth:
@@ -241,12 +212,12 @@ def worth(result: Result, order: Sequence[str]) -> list[str]:
         dollars = [f"{own.usd_per_month[name]:,.2f}" if name in own.usd_per_month else "" for name in architectures]
         whole = [f"{own.environments:,.0f}", f"{own.connections:,.0f}"]
         cells = [own.variant, *whole, cores, number(own.p50_ms), *dollars]
-        rows.append(_plain_row([f"{own.rate:,.0f}", *cells], heads))
-    advice = "".join(f"<li>{escape(line)}</li>" for line in _advice(result))
-    return [*found, f"<ul>{advice}</ul>" if advice else "", _table(heads, rows)]
+        rows.append(row_of([f"{own.rate:,.0f}", *cells]))
+    advice = _advice(result)
+    return [*found, *([Lines(advice)] if advice else []), Table(heads, rows)]
 
 
-def _trade_offs(result: Result, order: Sequence[str]) -> list[str]:
+def _trade_offs(result: Result, order: Sequence[str]) -> list[Part]:
     told = [own for own in result.variants if own.complexity or own.best_for]
     index = Index.of(result)
     workload = next(iter(index.warm_workloads()), None)
@@ -260,8 +231,8 @@ def _trade_offs(result: Result, order: Sequence[str]) -> list[str]:
         ]
         cells = [number(row.value) if row else "" for row in figures_of]
         kinds = [*("" for _ in cells), "left", "left"]
-        rows.append(_plain_row([f"{own.name} ({workload})", *cells, own.complexity, own.best_for], heads, kinds))
-    return [_table(heads, rows)]
+        rows.append(row_of([f"{own.name} ({workload})", *cells, own.complexity, own.best_for], kinds))
+    return [Table(heads, rows)]
 
 
 def _advice(result: Result) -> list[str]:
@@ -284,11 +255,11 @@ def _advice(result: Result) -> list[str]:
     return told
 
 
-def growth(result: Result, order: Sequence[str]) -> list[str]:
+def growth(result: Result, order: Sequence[str]) -> list[Part]:
     del order
     if not result.growth:
         return []
-    found = []
+    found: list[Part] = []
     for size_name in figures.unique(own.size_name for own in result.growth):
         own_rows = [own for own in result.growth if own.size_name == size_name]
         sizes = sorted({size for own in own_rows for size in own.sizes})
@@ -297,12 +268,12 @@ def growth(result: Result, order: Sequence[str]) -> list[str]:
         for own in own_rows:
             at = dict(zip(own.sizes, own.values, strict=True))
             cells = [f"{number(at[size])} {own.unit}" if size in at else "" for size in sizes]
-            rows.append(_plain_row([f"{own.name}, {own.variant}", *cells, own.fitted], heads))
-        found.append(_table(heads, rows))
+            rows.append(row_of([f"{own.name}, {own.variant}", *cells, own.fitted]))
+        found.append(Table(heads, rows))
     return found
 
 
-def experiments(result: Result, order: Sequence[str]) -> list[str]:
+def experiments(result: Result, order: Sequence[str]) -> list[Part]:
     if not result.experiments:
         return []
     seen = figures.unique(own.variant for one in result.experiments for own in one.variants)
@@ -318,14 +289,12 @@ def experiments(result: Result, order: Sequence[str]) -> list[str]:
         kinds = [
             {"pass": "good", "fail": "bad", "error": "bad"}.get(own.verdict if own else "", "muted") for own in verdicts
         ]
-        rows.append(_plain_row([one.name, *cells], heads, kinds))
-    learned = [
-        f"<div><h3>{escape(one.name)}</h3>{_facts(one.lessons)}</div>" for one in result.experiments if one.lessons
-    ]
-    return [_table(heads, rows), f'<div class="columns">{"".join(learned)}</div>' if learned else ""]
+        rows.append(row_of([one.name, *cells], kinds))
+    learned = [(one.name, _facts(one.lessons)) for one in result.experiments if one.lessons]
+    return [Table(heads, rows), *([Facts(learned)] if learned else [])]
 
 
-def noise(result: Result, order: Sequence[str]) -> list[str]:
+def noise(result: Result, order: Sequence[str]) -> list[Part]:
     del order
     index = Index.of(result)
     metrics = figures.unique(row.metric for row in result.comparisons if row.same_variant)
@@ -334,9 +303,8 @@ def noise(result: Result, order: Sequence[str]) -> list[str]:
     for workload in index.warm_workloads():
         for pair in index.pairs(workload, same=True):
             found = [index.comparisons.get((workload, *pair, metric)) for metric in metrics]
-            cells = "".join(_times(row, head) for row, head in zip(found, heads[1:], strict=True))
-            rows.append(f"<tr><th>{escape(workload)} · {escape(pair[0])} against itself</th>{cells}</tr>")
-    return [_table(heads, rows)] if rows else []
+            rows.append(Row(f"{workload} · {pair[0]} against itself", [_times(row) for row in found]))
+    return [Table(heads, rows)] if rows else []
 
 
 def check_text(check: Check) -> str:
@@ -345,32 +313,29 @@ def check_text(check: Check) -> str:
     return f"{told}; {check.advice}" if check.advice and not check.passed else told
 
 
-def run(result: Result, order: Sequence[str]) -> list[str]:
+def run(result: Result, order: Sequence[str]) -> list[Part]:
     """What was run, on what, and how to run it again."""
     del order
-    found = []
+    found: list[Part] = []
     if result.validity.checks:
         heads = ["check", "figure", "limit", "unit", "verdict"]
         rows = [
-            _plain_row(
+            row_of(
                 [own.name, number(own.figure), number(own.limit), own.unit, "passed" if own.passed else "failed"],
-                heads,
                 ["", "", "", "good" if own.passed else "bad"],
             )
             for own in result.validity.checks
         ]
-        found.append(_table(heads, rows))
-    found.append(f"<h3>To run it again</h3><pre>{escape(result.command)}</pre>")
+        found.append(Table(heads, rows))
+    found.append(Lines([result.command], "pre", "To run it again"))
     parts = {"Machine": result.machine, "Backing services": result.backing}
     parts |= {"Settings": result.settings, "Versions": result.versions}
-    lists = "".join(f"<div><h3>{title}</h3>{_facts(facts)}</div>" for title, facts in parts.items() if facts)
-    return [*found, f'<div class="columns">{lists}</div>']
+    return [*found, Facts([(title, _facts(facts)) for title, facts in parts.items() if facts])]
 
 
-def _facts(facts: Mapping[str, Any]) -> str:
+def _facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     items = [(name.replace("_", " "), _fact(value)) for name, value in facts.items() if value is not None]
-    items = [(name, text if len(text) <= FACT_MAX else "in the result file") for name, text in items]
-    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in items)}</dl>"
+    return [(name, text if len(text) <= FACT_MAX else "in the result file") for name, text in items]
 
 
 def _fact(value: object) -> str:
