@@ -27,7 +27,7 @@ from warmfront.emulator.backing_services import (
 )
 from warmfront.emulator.build_folder import compare_with_build
 from warmfront.emulator.data_directory import DataDirectory
-from warmfront.emulator.function_variables import local_variables, read_env_vars
+from warmfront.emulator.function_variables import dropped_options, local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, create_apps
 from warmfront.emulator.gateway.options import GatewayOptions
 from warmfront.emulator.lambda_service.api.control import control_routes
@@ -135,7 +135,13 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 apps = create_apps(template, service, _gateway_options(options, region, internal, sink, observatory))
                 if switch is not None:
                     switch.watch(apps)
-                warnings = [*unused_urls(backing, os.environ), *template.warnings, *not_made, *service.warnings]
+                warnings = [
+                    *unused_urls(backing, os.environ),
+                    *dropped_options(template, backing),
+                    *template.warnings,
+                    *not_made,
+                    *service.warnings,
+                ]
                 emulator = Emulator(template, service, backing, apps, urls, warnings)
                 async with (
                     serving(apps or [internal], sockets),

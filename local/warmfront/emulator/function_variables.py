@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from warmfront.emulator.backing_services import BackingServices
+from warmfront.emulator.local_urls import database_url, redis_url
 from warmfront.emulator.options import StartError
 from warmfront.emulator.template import FunctionConfig, Template
 
@@ -17,17 +17,34 @@ def local_variables(
     `aws_endpoint`: where clients of AWS go; None: to the real one.
     """
     variables = dict(config.environment)
-    if "DATABASE_URL" in variables and backing.postgres is not None:
-        variables["DATABASE_URL"] = backing.postgres.url(
-            urlsplit(variables["DATABASE_URL"]).path.lstrip("/") or "postgres"
-        )
-    if "REDIS_URL" in variables and backing.redis is not None:
-        variables["REDIS_URL"] = backing.redis.url(urlsplit(variables["REDIS_URL"]).path.lstrip("/") or None)
+    variables |= {name: url for name, (url, _) in _local_urls(config, backing).items()}
     if aws_endpoint is not None:
         variables.setdefault("AWS_ENDPOINT_URL", aws_endpoint)
     if urls:
         variables.setdefault("AWS_ENDPOINT_URL_LAMBDA", urls[0])
     return variables
+
+
+def dropped_options(template: Template, backing: BackingServices) -> list[str]:
+    """A line for each URL that lost a demand for TLS, because the local server has none."""
+    found: dict[str, list[str]] = {}
+    for config in template.functions.values():
+        for name, (_, dropped) in _local_urls(config, backing).items():
+            if dropped:
+                found.setdefault(f"{name}: {', '.join(dropped)}", []).append(config.logical_id)
+    return [
+        f"{what} left out for {', '.join(functions)}: the local server has no TLS" for what, functions in found.items()
+    ]
+
+
+def _local_urls(config: FunctionConfig, backing: BackingServices) -> dict[str, tuple[str, list[str]]]:
+    """Name -> URL at the local server, and what was left out of it."""
+    urls = {}
+    if "DATABASE_URL" in config.environment and backing.postgres is not None:
+        urls["DATABASE_URL"] = database_url(config.environment["DATABASE_URL"], backing.postgres.url)
+    if "REDIS_URL" in config.environment and backing.redis is not None:
+        urls["REDIS_URL"] = redis_url(config.environment["REDIS_URL"], backing.redis.url)
+    return urls
 
 
 def read_env_vars(path: Path | None, template: Template) -> dict[str, dict[str, str]]:

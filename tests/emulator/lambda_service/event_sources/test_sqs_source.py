@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from warmfront.emulator.lambda_service.aws_clients import AwsUnavailable
+from warmfront.emulator.lambda_service.event_sources.event_pattern import PatternError
 from warmfront.emulator.lambda_service.event_sources.sqs import SqsPoller, failed_items, record
 from warmfront.emulator.lambda_service.types import InvocationResult, Throttled
 from warmfront.emulator.template import SqsSource
@@ -248,3 +249,33 @@ def test_no_more_batches_are_taken_than_may_run_at_once() -> None:
 
     assert asyncio.run(main()) == [2, 2]
     assert len(queue.deleted) == 3
+
+
+def test_a_filter_on_a_field_that_must_be_missing_keeps_messages_without_its_parent() -> None:
+    bodies = ['{"kind": "sale"}', '{"kind": "sale", "meta": {}}', '{"kind": "sale", "meta": {"test": {"S": "yes"}}}']
+    queue = Queue([[message(number, body) for number, body in enumerate(bodies)]])
+    pattern = '{"body": {"kind": ["sale"], "meta": {"test": {"S": [{"exists": false}]}}}}'
+    events = poll(queue, filter_patterns=(pattern,))
+    assert [[each["messageId"] for each in event["Records"]] for event in events] == [["m0", "m1"]]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ('{"body": ["plain"]}', ["m0"]),
+        ('{"body": [{"prefix": "{"}]}', []),
+        ('{"body": {"a": [{"exists": false}]}}', ["m2"]),
+        ('{"attributes": {"ApproximateReceiveCount": ["1"]}}', ["m0", "m1", "m2"]),
+    ],
+)
+def test_a_body_pattern_wants_a_body_of_its_own_kind(pattern: str, wanted: list[str]) -> None:
+    queue = Queue([[message(0, "plain"), message(1, '{"a": 1}'), message(2, '{"b": 1}')]])
+    events = poll(queue, filter_patterns=(pattern,))
+    assert [each["messageId"] for event in events for each in event["Records"]] == wanted
+
+
+def test_a_filter_that_is_not_understood_deletes_nothing() -> None:
+    queue = Queue([[message(1)]])
+    with pytest.raises(PatternError, match="begins-with"):
+        poll(queue, filter_patterns=('{"body": {"a": [{"begins-with": "x"}]}}',))
+    assert queue.deleted == []

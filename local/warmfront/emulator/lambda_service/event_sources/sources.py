@@ -1,4 +1,4 @@
-"""What starts functions besides callers: the template's schedules and queues, as tasks. Knows no HTTP and no processes."""
+"""Runs the template's schedules and queue event sources, each as a task."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ import zoneinfo
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, tzinfo
 
+from warmfront.emulator.lambda_service.event_sources.event_pattern import PatternError
 from warmfront.emulator.lambda_service.event_sources.schedule_expression import Schedule, ScheduleError, parse_schedule
 from warmfront.emulator.lambda_service.event_sources.sqs import SqsPoller
 from warmfront.emulator.lambda_service.service import LambdaService, new_trace_id
@@ -56,7 +57,13 @@ class EventSources:
                     f"{queue.function}: nobody reads queue {queue.queue_name}: there is no AWS here (--aws local)"
                 )
                 continue
-            poller = SqsPoller(queue, aws, self._invoke, self._note)
+            try:
+                poller = SqsPoller(queue, aws, self._invoke, self._note)
+            except PatternError as error:  # a message that is filtered out is deleted, so none is read
+                self._note(
+                    f"{queue.function}: event {queue.event}: filter pattern: {error}; queue {queue.queue_name} is not read"
+                )
+                continue
             self._tasks.append(asyncio.ensure_future(poller.run()))
         return self
 

@@ -1,6 +1,7 @@
-"""Feeds a function from a queue, as an event source mapping does: batches, partial failures, filters. Knows no processes.
+"""Feeds a function from an SQS queue, as an event source mapping does: batches, partial failures, filters.
 
-docs.aws.amazon.com/lambda/latest/dg/with-sqs.html. What fails is left alone: the queue shows it again, or buries it, by its own rules.
+docs.aws.amazon.com/lambda/latest/dg/with-sqs.html. A message that fails is not deleted: the queue shows it again, or moves
+it to its dead-letter queue.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ class SqsPoller:
         self._note = note
         self._sleep = sleep
         self._clock = clock
-        self._patterns = [json.loads(pattern) for pattern in source.filter_patterns]
+        self._filters = [MessageFilter(pattern) for pattern in source.filter_patterns]
         self._slots = asyncio.Semaphore(source.maximum_concurrency or CONCURRENT_BATCHES)
         self._batches: set[asyncio.Task[None]] = set()
         self._url = ""
@@ -116,7 +117,7 @@ class SqsPoller:
 
     async def _process(self, messages: list[Message]) -> None:
         wanted = [message for message in messages if self._is_wanted(message)]
-        done = [message for message in messages if message not in wanted]  # filtered out: deleted without a word
+        done = [message for message in messages if message not in wanted]  # filtered out: deleted, as on AWS
         if wanted:
             event = {"Records": [record(message, self._source.queue_arn) for message in wanted]}
             with contextlib.suppress(ServiceError):  # throttled: the queue shows them again
@@ -125,12 +126,10 @@ class SqsPoller:
         await self._delete(done)
 
     def _is_wanted(self, message: Message) -> bool:
-        if not self._patterns:
+        if not self._filters:
             return True
         seen = record(message, self._source.queue_arn)
-        with contextlib.suppress(ValueError):
-            seen["body"] = json.loads(message["Body"])
-        return any(event_pattern.matches(pattern, seen) for pattern in self._patterns)
+        return any(each.matches(seen) for each in self._filters)
 
     def _succeeded(self, messages: Sequence[Message], result: InvocationResult) -> list[Message]:
         if result.function_error is not None:
@@ -152,6 +151,28 @@ class SqsPoller:
                 for number, message in enumerate(messages[start : start + RECEIVE_MAX])
             ]
             await self._queues.call("sqs", "delete_message_batch", QueueUrl=self._url, Entries=entries)
+
+
+class MessageFilter:
+    """One pattern of FilterCriteria. Raises PatternError."""
+
+    def __init__(self, pattern: str) -> None:
+        self._matches = event_pattern.compile_pattern(pattern)
+        self._wants_json = isinstance(json.loads(pattern).get("body"), dict)
+
+    def matches(self, seen: Mapping[str, Any]) -> bool:
+        """Whether a record, its body as text, is wanted.
+
+        A body pattern that is an object wants a JSON object in the body, one that is a list of strings wants plain text
+        (docs: lambda/latest/dg/with-sqs-filtering.html, the table "filter pattern for body").
+        """
+        try:
+            body = json.loads(seen["body"])
+        except ValueError:
+            body = None
+        if isinstance(body, dict):
+            return self._matches({**seen, "body": body})
+        return not self._wants_json and self._matches(seen)
 
 
 def failed_items(payload: bytes, sent: set[str]) -> set[str] | None:

@@ -1,0 +1,63 @@
+"""Points a declared DATABASE_URL or REDIS_URL at the local server; driver, database and options stay as declared."""
+
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+_ADDRESS = {"host", "hostaddr", "port", "user", "username", "password", "passfile", "service", "dbname", "database"}
+"""Query keys that say where the server is and who logs in; the local address has its own."""
+_TLS = {
+    "channel_binding",
+    "gssencmode",
+    "ssl",
+    "sslcert",
+    "sslcrl",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
+}
+_WITHOUT_TLS = {"allow", "disable", "false", "prefer"}
+"""Values that a server without TLS satisfies."""
+
+
+def database_url(declared: str, local: Callable[[str], str]) -> tuple[str, list[str]]:
+    """The declared URL with the local server's host and login, and those of its options that a server without TLS refuses.
+
+    `local`: database name -> URL of the local server, whose own options win. SQLAlchemy's `postgresql+asyncpg://` keeps
+    its driver.
+    """
+    parts = urlsplit(declared)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    name = parts.path.lstrip("/") or options.get("dbname") or options.get("database") or "postgres"
+    target = urlsplit(local(name))
+    dropped = [f"{key}={value}" for key, value in options.items() if key in _TLS and value not in _WITHOUT_TLS]
+    kept = _query(parts.query, lambda key, value: key in _ADDRESS or (key in _TLS and value not in _WITHOUT_TLS))
+    scheme = parts.scheme if parts.scheme.partition("+")[0] in ("postgres", "postgresql") else target.scheme
+    return _joined(scheme, target.netloc, target.path, kept, target.query), dropped
+
+
+def redis_url(declared: str, local: Callable[[str | None], str]) -> tuple[str, list[str]]:
+    """The declared URL with the local server's host and login, and what was dropped because that has no TLS.
+
+    `local`: number of the database or None -> URL of the local server, whose scheme and own options win.
+    """
+    parts = urlsplit(declared)
+    target = urlsplit(local(parts.path.lstrip("/") or None))
+    dropped = [f"{key}={value}" for key, value in parse_qsl(parts.query) if key.startswith("ssl")]
+    if parts.scheme == "rediss" and target.scheme != "rediss":
+        dropped.insert(0, "rediss")
+    kept = _query(parts.query, lambda key, _value: key in _ADDRESS or key.startswith("ssl"))
+    return _joined(target.scheme, target.netloc, target.path, kept, target.query), dropped
+
+
+def _query(query: str, leave_out: Callable[[str, str], bool]) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in parse_qsl(query, keep_blank_values=True) if not leave_out(key, value)]
+
+
+def _joined(scheme: str, netloc: str, path: str, kept: list[tuple[str, str]], own: str) -> str:
+    of_server = parse_qsl(own, keep_blank_values=True)
+    names = {key for key, _ in of_server}
+    return urlunsplit(
+        (scheme, netloc, path, urlencode([*(each for each in kept if each[0] not in names), *of_server]), "")
+    )
