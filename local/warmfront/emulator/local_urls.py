@@ -1,7 +1,7 @@
 """Points a declared DATABASE_URL or REDIS_URL at the local server; driver, database and options stay as declared."""
 
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 _ADDRESS = {"host", "hostaddr", "port", "user", "username", "password", "passfile", "service", "dbname", "database"}
 """Query keys that say where the server is and who logs in; the local address has its own."""
@@ -58,6 +58,6 @@ def _query(query: str, leave_out: Callable[[str, str], bool]) -> list[tuple[str,
 def _joined(scheme: str, netloc: str, path: str, kept: list[tuple[str, str]], own: str) -> str:
     of_server = parse_qsl(own, keep_blank_values=True)
     names = {key for key, _ in of_server}
-    return urlunsplit(
-        (scheme, netloc, path, urlencode([*(each for each in kept if each[0] not in names), *of_server]), "")
-    )
+    query = [*(each for each in kept if each[0] not in names), *of_server]
+    # quote: libpq reads + as itself
+    return urlunsplit((scheme, netloc, path, urlencode(query, quote_via=quote), ""))
