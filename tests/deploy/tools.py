@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warmfront.emulator.template import read_parameter_overrides
+from warmfront.emulator.template import read_samconfig
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv-deploy"
@@ -85,7 +85,7 @@ class Project:
     def parameters(self, environment: str) -> dict[str, str]:
         """Those of samconfig.toml, with what only its user can decide, for an artefact of this machine's architecture."""
         return {
-            **read_parameter_overrides(self.folder / "samconfig.toml", environment),
+            **read_samconfig(self.folder, environment=environment).parameter_overrides("deploy"),
             **_USERS,
             "Architecture": HOST,
         }
@@ -99,7 +99,7 @@ class Project:
 
     def deploy_data(self, environment: str, url: str, **parameters: str) -> str:
         """data-tier.yaml, by the names that samconfig.toml gives to its environments; it needs no build."""
-        given = {**read_parameter_overrides(self.folder / "samconfig.toml", environment), **parameters}
+        given = {**read_samconfig(self.folder, environment=environment).parameter_overrides("deploy"), **parameters}
         overrides = [f"{name}={value}" for name, value in given.items()]
         return self._deploy(("--config-env", environment, "--parameter-overrides", *overrides), url)
 

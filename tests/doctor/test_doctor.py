@@ -8,7 +8,7 @@ import yaml
 from warmfront.cli import doctor
 from warmfront.doctor import Finding, Limits, Severity, examine
 from warmfront.doctor.waits import read_waits
-from warmfront.emulator.template import load_template, read_parameter_overrides
+from warmfront.emulator.template import load_template, read_samconfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -317,7 +317,7 @@ PROXY = {"ReservedConcurrency": "0", "DatabaseProxy": "proxy", "DatabaseProxyId"
 
 def own_mistakes(environment: str, **parameters: str) -> list[str]:
     given = OWN if environment == "local" else {**OWN, "DatabaseLogin": "arn:secret"}
-    from_file = read_parameter_overrides(ROOT / "samconfig.toml", environment)
+    from_file = read_samconfig(ROOT, environment=environment).parameter_overrides("deploy")
     template = load_template(ROOT / "template.yaml", parameters={**given, **from_file, **parameters})
     return [each.rule for each in examine(template, Limits()) if each.severity is not Severity.ADVICE]
 

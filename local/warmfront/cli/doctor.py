@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from warmfront.cli.samconfig_arguments import add_config_arguments, find_template
 from warmfront.doctor.examine import examine
 from warmfront.doctor.finding import Finding, Limits, Severity
 from warmfront.emulator.template import (
@@ -15,7 +16,7 @@ from warmfront.emulator.template import (
     TemplateError,
     load_template,
     parse_parameter_overrides,
-    read_parameter_overrides,
+    read_samconfig,
 )
 
 COLOURS = {Severity.ERROR: "\x1b[31m", Severity.WARNING: "\x1b[33m", Severity.ADVICE: "\x1b[2m"}
@@ -24,7 +25,7 @@ COLOURS = {Severity.ERROR: "\x1b[31m", Severity.WARNING: "\x1b[33m", Severity.AD
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
     parser.add_argument(
-        "--template", type=Path, default=Path("template.yaml"), metavar="FILE", help="default: template.yaml"
+        "-t", "--template", type=Path, metavar="FILE", help="default: template.yaml, .yml or .json, as SAM CLI looks"
     )
     parser.add_argument(
         "--parameter-overrides",
@@ -33,11 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="template parameters, as SAM CLI takes them",
     )
+    add_config_arguments(parser)
     parser.add_argument(
-        "--config-env",
-        default="local",
-        metavar="NAME",
-        help="[NAME.global.parameters] of samconfig.toml (default: local)",
+        "--section",
+        default="local_start_api",
+        metavar="COMMAND",
+        help="whose parameter_overrides are read, over `global`: deploy judges what would be deployed (default:"
+        " local_start_api)",
     )
     parser.add_argument(
         "--max-connections", type=int, default=limits.max_connections, metavar="N", help="of Postgres (default: 100)"
@@ -65,9 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        from_file = read_parameter_overrides(args.template.parent / "samconfig.toml", args.config_env)
+        args.template = find_template(args.template)
+        config = read_samconfig(args.template.parent, file=args.config_file, environment=args.config_env)
         given = parse_parameter_overrides(args.parameter_overrides)
-        template = load_template(args.template, parameters={**from_file, **given})
+        parameters = {**config.parameter_overrides(args.section), **given}
+        template = load_template(args.template, parameters=parameters, fallbacks=config.parameter_overrides("deploy"))
     except TemplateError as error:
         print(f"warmfront doctor: {error}", file=sys.stderr)
         return 2

@@ -11,6 +11,7 @@ from typing import Any
 
 from warmfront.backing.errors import BackingError
 from warmfront.backing.executables import backing_of_shell
+from warmfront.cli.samconfig_arguments import add_config_arguments, find_template
 from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.template import TemplateError, parse_parameter_overrides
 
@@ -29,8 +30,13 @@ def run_loop[T](main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template (default: template.yaml)"
+        "-t",
+        "--template",
+        "--template-file",
+        type=Path,
+        help="SAM or CloudFormation template (default: template.yaml, .yml or .json)",
     )
+    add_config_arguments(parser)
     parser.add_argument(
         "--built",
         action=argparse.BooleanOptionalAction,
@@ -97,8 +103,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
+    template = find_template(args.template)
     return EmulatorOptions(
-        template=args.template,
+        template=template,
+        config_file=args.config_file,
+        config_env=args.config_env,
         parameters=parse_parameter_overrides(args.parameter_overrides),
         built=args.built,
         freeze=not args.no_freeze,
@@ -112,7 +121,7 @@ def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         profile=args.profile,
         max_connections=args.max_connections,
         aws=args.aws,
-        data=None if args.ephemeral else args.template.absolute().parent / DATA_FOLDER,
+        data=None if args.ephemeral else template.absolute().parent / DATA_FOLDER,
         reset=args.reset,
         set_up=not args.no_setup,
         **more,

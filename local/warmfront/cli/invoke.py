@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     async def main() -> int:
         event = read_event(args.event)
-        async with running(options_of(args, quiet_logs=True), gateway=False) as emulator:
+        async with running(options_of(args, command="local_invoke", quiet_logs=True), gateway=False) as emulator:
             emulator.service.options.sink.listeners.append(_to_stderr)
             try:
                 result = await emulator.service.invoke(args.name, event, trace_id=new_trace_id(sampled=False))

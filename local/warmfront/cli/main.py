@@ -8,6 +8,8 @@ from importlib import metadata
 from types import ModuleType
 
 from warmfront.cli.sam_options import sam_option_hint
+from warmfront.cli.samconfig_arguments import apply_samconfig
+from warmfront.emulator.template import TemplateError
 
 # Subcommand -> its line in --help. Each is a module of this package with `add_arguments` and `run`.
 COMMANDS = {
@@ -65,16 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"warmfront {chosen}: {hint}", file=sys.stderr)
         return 2
     try:
-        args = parser_of(chosen).parse_args(arguments)
+        args = parser_of(chosen, arguments).parse_args(arguments)
         status: int = command_module(args.command).run(args)
-    except MissingExtra as error:
+    except (MissingExtra, TemplateError) as error:
         print(f"warmfront: {error}", file=sys.stderr)
         return 2
     return status
 
 
-def parser_of(chosen: str | None) -> argparse.ArgumentParser:
-    """The command line, with the arguments of one subcommand: the others' modules are not imported."""
+def parser_of(chosen: str | None, arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line, with the arguments of one subcommand: the others' modules are not imported.
+
+    Raises TemplateError where samconfig, whose values are the defaults of serve and invoke, cannot be read.
+    """
     parser = argparse.ArgumentParser(prog="warmfront", description="A lab bench for API handlers on AWS Lambda.")
     parser.add_argument("--version", action="version", version=f"warmfront {metadata.version('warmfront')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -82,6 +87,8 @@ def parser_of(chosen: str | None) -> argparse.ArgumentParser:
         subparser = subparsers.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         if name == chosen:
             command_module(name).add_arguments(subparser)
+            if name in ("serve", "invoke"):
+                apply_samconfig(subparser, name, arguments[1:])
     return parser
 
 

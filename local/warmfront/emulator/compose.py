@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import sys
@@ -52,7 +53,7 @@ from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.resources.stack import StackMaker, has_resources, sending_targets, summary
 from warmfront.emulator.servers import bind, serving
 from warmfront.emulator.set_up import run_set_up
-from warmfront.emulator.template import FunctionConfig, SqsSource, Template, load_template, read_parameter_overrides
+from warmfront.emulator.template import FunctionConfig, SqsSource, Template, load_template, read_samconfig
 
 
 @dataclass(slots=True)
@@ -80,16 +81,19 @@ class Emulator:
 def read_template(
     options: EmulatorOptions, region: str | None = None, attributes: Mapping[str, str] | None = None
 ) -> Template:
-    """The template with samconfig.toml's local parameters under those of the command line.
+    """The template, with samconfig's parameters under those of the command line.
 
     `attributes`: what references to resources in the local AWS stand for.
     """
-    from_file = read_parameter_overrides(options.template.parent / "samconfig.toml")
-    parameters = {**from_file, **options.parameters}
-
-    def load(*, built: bool) -> Template:
-        return load_template(options.template, parameters=parameters, built=built, region=region, attributes=attributes)
-
+    config = read_samconfig(options.template.parent, file=options.config_file, environment=options.config_env)
+    load = functools.partial(
+        load_template,
+        options.template,
+        parameters={**config.parameter_overrides(options.command), **options.parameters},
+        fallbacks=config.parameter_overrides("deploy"),
+        region=region,
+        attributes=attributes,
+    )
     template = load(built=options.built is True)
     if options.built is not None:
         return template

@@ -22,6 +22,11 @@ class EmulatorOptions:
 
     template: Path = Path("template.yaml")
     parameters: Mapping[str, str] = field(default_factory=dict)
+    config_file: Path | None = None
+    config_env: str | None = None
+    """Of samconfig, as SAM CLI takes them; the file is looked for beside the template."""
+    command: str = "local_start_api"
+    """Whose section of samconfig is read, over `global`."""
     built: bool | None = False
     """Serve what `sam build` left in .aws-sam/build; None: where it is newer than the sources."""
     host: str = "127.0.0.1"

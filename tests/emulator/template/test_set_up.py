@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from warmfront.emulator.template import load_template, read_parameter_overrides
+from warmfront.emulator.template import load_template, read_samconfig
 from warmfront.emulator.template.source import read
 
 ROOT = Path(__file__).parents[3]
@@ -16,7 +16,7 @@ def set_up() -> list[dict[str, Any]]:
 
 
 def test_each_set_up_invocation_names_a_function_that_runs_locally() -> None:
-    template = load_template(ROOT / "template.yaml", parameters=read_parameter_overrides(ROOT / "samconfig.toml"))
+    template = load_template(ROOT / "template.yaml", parameters=read_samconfig(ROOT).parameter_overrides("global"))
     assert set_up()
     for entry in set_up():
         assert entry.keys() == {"Function", "Event"}

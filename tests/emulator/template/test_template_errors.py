@@ -70,7 +70,7 @@ def test_no_resources(tmp_path: Path) -> None:
         (
             "!Ref Secret",
             "T:12: parameter Secret has no Default; give it with --parameter-overrides Secret=VALUE"
-            " or in samconfig.toml under [local.global.parameters]",
+            " or as parameter_overrides in samconfig.toml under [default.local_start_api.parameters]",
         ),
     ],
 )  # fmt: skip

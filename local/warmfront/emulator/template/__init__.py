@@ -34,7 +34,7 @@ from warmfront.emulator.template.integrations import (
     UsagePlan,
 )
 from warmfront.emulator.template.reader import load_template
-from warmfront.emulator.template.samconfig import parse_parameter_overrides, read_parameter_overrides
+from warmfront.emulator.template.samconfig import SamConfig, parse_parameter_overrides, read_samconfig
 from warmfront.emulator.template.source import TemplateError
 from warmfront.emulator.template.values import ACCOUNT_ID, api_id
 
@@ -62,6 +62,7 @@ __all__ = [
     "QueueConfig",
     "RequestValidation",
     "Route",
+    "SamConfig",
     "ScheduleSource",
     "SetUpCall",
     "SqsSource",
@@ -73,5 +74,5 @@ __all__ = [
     "api_id",
     "load_template",
     "parse_parameter_overrides",
-    "read_parameter_overrides",
+    "read_samconfig",
 ]

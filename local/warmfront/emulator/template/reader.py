@@ -29,12 +29,13 @@ def load_template(
     parameters: Mapping[str, str] | None = None,
     built: bool = False,
     attributes: Mapping[str, str] | None = None,
+    fallbacks: Mapping[str, str] | None = None,
     region: str | None = None,
 ) -> Template:
     """Reads and resolves a template; raises TemplateError with file, line and fix.
 
-    `parameters` win over the template's defaults. `built` reads what `sam build` left in .aws-sam/build beside the
-    template. `attributes` gives local values to what only AWS knows: {"Table.Arn": ..., "Queue": its URL}.
+    `parameters` win over the template's defaults, and those over `fallbacks`. `built` reads what `sam build` left in
+    .aws-sam/build beside the template. `attributes` gives local values to what only AWS knows: {"Table.Arn": ..., "Queue": its URL}.
     """
     path = Path(path)
     if built and path.parent.name != "build":
@@ -47,6 +48,7 @@ def load_template(
         overrides=parameters or {},
         region=region or os.environ.get("AWS_REGION") or DEFAULT_REGION,
         attributes=attributes or {},
+        fallbacks=fallbacks,
     )
     return _Reading(root, resolver, path, built=built).template(text_warnings)
 

@@ -85,7 +85,14 @@ class Resolver:
     """Resolves values of one template with one set of parameters. Not thread safe; made, used and dropped."""
 
     def __init__(
-        self, root: Node, name: str, *, overrides: Mapping[str, str], region: str, attributes: Mapping[str, str]
+        self,
+        root: Node,
+        name: str,
+        *,
+        overrides: Mapping[str, str],
+        region: str,
+        attributes: Mapping[str, str],
+        fallbacks: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._mappings: Node = root.get("Mappings") or Node()
@@ -122,6 +129,7 @@ class Resolver:
             "Fn::Length": lambda body, line: len(self._list(body, line, "Fn::Length")),
         }
         self._parameter_bodies: Node = root.get("Parameters") or Node()
+        self._fallbacks = fallbacks or {}
         self.parameters = self._read_parameters(overrides)
 
     @property
@@ -168,6 +176,9 @@ class Resolver:
             elif "Default" in body:
                 default = body["Default"]
                 values[name] = ",".join(map(text, default)) if isinstance(default, list) else text(default)
+            elif name in self._fallbacks:
+                values[name] = self._fallbacks[name]
+                self.warn(f"parameter {name} has no Default: its value of the section deploy of samconfig is used")
             else:
                 continue
             self._check_parameter(name, body, values[name])
@@ -196,7 +207,7 @@ class Resolver:
         if name not in self.parameters:
             raise self.error(
                 f"parameter {name} has no Default; give it with --parameter-overrides {name}=VALUE"
-                " or in samconfig.toml under [local.global.parameters]",
+                " or as parameter_overrides in samconfig.toml under [default.local_start_api.parameters]",
                 line,
             )
         value = self.parameters[name]
