@@ -16,7 +16,16 @@ from msgspec import Struct
 
 from shared.kit import telemetry, tracing
 from shared.kit.deadline import Deadline
-from shared.kit.problems import Forbidden, Malformed, NotFound, Problem, TooLarge, Unauthenticated
+from shared.kit.problems import (
+    Forbidden,
+    Malformed,
+    NotFound,
+    NotSetUp,
+    Problem,
+    TooLarge,
+    Unauthenticated,
+    missing_part,
+)
 from shared.kit.requests import encode
 
 RESERVE_MS = 200  # to answer in, where the settings do not say otherwise
@@ -163,6 +172,9 @@ def endpoint(
                 )
             return _refusal(problem, context.aws_request_id)
         except Exception as error:
+            if part := missing_part(error):
+                telemetry.logger.error(telemetry.NOT_SET_UP, missing=part, sqlstate=getattr(error, "sqlstate", None))
+                return _refusal(NotSetUp(_not_set_up(part, local_identity is not None)), context.aws_request_id)
             # The last one: an unforeseen error is a 500 that tells the client nothing. The log says what and where, and
             # repeats no message, which may quote a row's data.
             telemetry.logger.error(
@@ -187,6 +199,13 @@ def endpoint(
         return response.payload(also)
 
     return _observed(handler)
+
+
+def _not_set_up(part: str, is_local: bool) -> str:
+    """Only on a developer's machine does a client learn what the schema is called."""
+    if not is_local:
+        return "A part of the database does not exist."
+    return f"{part[:1].upper()}{part[1:]}: the schema has not been applied to this database, or not all of it."
 
 
 def _observed(handler: Handler) -> Handler:

@@ -30,7 +30,16 @@ from shared.kit.breaker import (
 from shared.kit.deadline import Deadline
 from shared.kit.pool import Connection, Measure, Member, Pool
 from shared.kit.postgres_connect import connect, logins_for, session_settings
-from shared.kit.postgres_errors import CLOSES, MAY_BE_DONE, OUTCOMES, RUNS_AGAIN, Kind, kind_of, kind_of_connecting
+from shared.kit.postgres_errors import (
+    AS_RAISED,
+    CLOSES,
+    MAY_BE_DONE,
+    OUTCOMES,
+    RUNS_AGAIN,
+    Kind,
+    kind_of,
+    kind_of_connecting,
+)
 from shared.kit.problems import CircuitIsOpen, Contention, OutcomeUnknown, Problem, TimedOut, Unavailable
 from shared.kit.settings import PostgresSettings
 
@@ -181,7 +190,7 @@ class Database:
                 raise Failed(kind, began=True) from error
             known = kind_of(error, closed=member.connection.is_closed())
             clean = known not in CLOSES if known else isinstance(error, Problem)
-            if known is None or known is Kind.ANSWER or known is Kind.MISUSE:
+            if known is None or known in AS_RAISED:
                 raise
             raise Failed(known, began=True) from error
         finally:
@@ -197,7 +206,7 @@ class Database:
             return await self.pool.take(min(connecting_s, remaining_s))
         except Exception as error:
             kind = kind_of_connecting(error)
-            if kind is None or kind is Kind.MISUSE:
+            if kind is None or kind in AS_RAISED:
                 raise
             if isinstance(error, TimeoutError) and remaining_s < connecting_s:
                 kind = Kind.CUT_SHORT

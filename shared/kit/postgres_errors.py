@@ -2,6 +2,7 @@
 
     kind         problem        breaker      idempotent work   the failed statement
     ANSWER       as raised      success      -                 was not done: the server answered, and the answer was no
+    MISSING      as raised      success      -                 was not done: the database, or a table in it, does not exist
     MISUSE       as raised      ignored      -                 was not done: the driver was called wrongly
     CONTENTION   contention     ignored      runs again        was not done: other transactions were in the way
     LOCKED       contention     ignored      -                 was not done: it waited for a lock, and would wait again
@@ -24,10 +25,12 @@ from enum import Enum
 from asyncpg import exceptions as pg
 
 from shared.kit.breaker import Outcome
+from shared.kit.problems import MISSING
 
 
 class Kind(Enum):
     ANSWER = "answer"
+    MISSING = "missing"
     MISUSE = "misuse"
     CONTENTION = "contention"
     LOCKED = "locked"
@@ -42,6 +45,7 @@ class Kind(Enum):
 
 OUTCOMES = {
     Kind.ANSWER: Outcome.SUCCESS,
+    Kind.MISSING: Outcome.SUCCESS,  # however often it is asked, the server works
     Kind.MISUSE: Outcome.IGNORED,
     Kind.CONTENTION: Outcome.IGNORED,
     Kind.LOCKED: Outcome.IGNORED,
@@ -53,12 +57,14 @@ OUTCOMES = {
     Kind.TIMEOUT: Outcome.FAILURE,
     Kind.CUT_SHORT: Outcome.ABANDONED,  # it had no fair chance: evidence only if it was slow by then
 }
+AS_RAISED = frozenset({Kind.ANSWER, Kind.MISSING, Kind.MISUSE})
 RUNS_AGAIN = frozenset({Kind.CONTENTION, Kind.READ_ONLY, Kind.LOST, Kind.UNKNOWN})
 MAY_BE_DONE = frozenset({Kind.LOST, Kind.UNKNOWN, Kind.TIMEOUT, Kind.CUT_SHORT})
 # The connection is of no more use, or nobody knows what state it is in.
 CLOSES = frozenset({Kind.MISUSE, Kind.READ_ONLY, *MAY_BE_DONE})
 
 BY_SQLSTATE = {
+    **dict.fromkeys(MISSING, Kind.MISSING),
     "25006": Kind.READ_ONLY,  # read_only_sql_transaction: after a failover, on a connection to the old primary
     "25P03": Kind.LOST,  # idle_in_transaction_session_timeout: the server has closed the session
     "25P04": Kind.LOST,  # transaction_timeout, likewise
@@ -74,7 +80,6 @@ BY_SQLSTATE = {
 BY_CLASS = {
     "08": Kind.LOST,  # connection exception
     "28": Kind.OUTAGE,  # invalid authorization: nobody can log in
-    "3D": Kind.OUTAGE,  # invalid catalog name: the database is not there
     "40": Kind.CONTENTION,  # transaction rollback: deadlock, serialization failure
     "53": Kind.OUTAGE,  # insufficient resources: disk, memory, connections
     "57": Kind.OUTAGE,  # operator intervention
@@ -96,6 +101,6 @@ def kind_of(error: BaseException, *, closed: bool) -> Kind | None:
 
 
 def kind_of_connecting(error: Exception) -> Kind | None:
-    """The same for a connection that could not be opened: whatever the server says, the database cannot be used."""
+    """The same for a connection that could not be opened: whatever else the server says, the database cannot be used."""
     kind = kind_of(error, closed=True)
     return Kind.OUTAGE if kind is Kind.ANSWER else kind

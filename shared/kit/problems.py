@@ -33,6 +33,17 @@ class Problem(Exception):
         }
 
 
+# SQLSTATEs of parts that do not exist: invalid_catalog_name, invalid_schema_name, undefined_table, undefined_column.
+# postgresql.org/docs/current/errcodes-appendix.html
+MISSING = frozenset({"3D000", "3F000", "42P01", "42703"})
+
+
+class NotSetUp(Problem):
+    """A database, or a part of its schema, does not exist. That is no outage, and a retry does not help."""
+
+    type, title = "not-set-up", "The database is not set up"
+
+
 class Malformed(Problem):
     type, title, status = "malformed", "The request cannot be read", 400
 
@@ -121,6 +132,14 @@ class OutcomeUnknown(Problem):
     """It may have been done. No Retry-After: a client that repeats it without thinking may do it twice."""
 
     type, title, status = "outcome-unknown", "It may have been done", 504
+
+
+def missing_part(error: BaseException) -> str | None:
+    """What Postgres says is missing, such as `relation "products" does not exist`; None for any other error.
+
+    The message names parts of the schema and no data.
+    """
+    return str(error) if getattr(error, "sqlstate", None) in MISSING else None
 
 
 def at(pointer: str, detail: str) -> dict[str, str]:

@@ -37,6 +37,7 @@ ROWS_PURGED = "RowsPurged"
 
 REFUSED = "request refused"
 UNEXPECTED = "unexpected error"
+NOT_SET_UP = "database or table missing"
 IDENTITY_ASSUMED = "no authorizer: every request without a token is served as this subject"
 CIRCUIT_MOVED = "circuit moved"
 LOGIN_RENEWED = "database login renewed"

@@ -27,6 +27,7 @@ NO_NUL = "^[^\\u0000]*$"
 # What may happen to any request, whatever it asks for
 ANYWHERE = (
     Problem,
+    problems.NotSetUp,
     problems.Unavailable,
     problems.Overloaded,
     problems.CircuitIsOpen,

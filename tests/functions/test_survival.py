@@ -93,10 +93,10 @@ def test_a_locked_row_is_waited_for_only_as_long_as_there_is_time(pooled: Functi
 
 
 def test_a_database_that_is_gone_is_a_503_that_tells_nothing_of_it(
-    server: Postgres, migrate: Function, capsys: pytest.CaptureFixture[str]
+    server: Postgres, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    del migrate
-    environ = shop_environ(server, "there_is_none")
+    url = "postgresql://app:pw@127.0.0.1:1/there_is_none"
+    environ = shop_environ(server, "there_is_none") | {"DATABASE_URL": url}
     pooled = load("pooled", "functions.pooled.app", environ)
     replies = [pooled.get("/products/1") for _ in range(8)]
     assert {reply.status for reply in replies} == {503}

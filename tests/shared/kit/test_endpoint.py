@@ -120,6 +120,29 @@ def test_what_nobody_foresaw_is_a_500_that_tells_nothing(log: StringIO) -> None:
     assert line["where"][-1].startswith("test_endpoint.py:")
 
 
+class Missing(Exception):
+    """As asyncpg raises it."""
+
+    sqlstate = "42P01"
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_missing_table_is_named_in_the_log_and_on_a_developers_machine_to_the_client(
+    log: StringIO, local: bool
+) -> None:
+    async def route(_: Request) -> Response:
+        raise Missing('relation "things" does not exist')
+
+    result = call(endpoint({"GET /x/things/{id}": route}, run=asyncio.run, local_identity="me" if local else None))
+    document = json.loads(result["body"])
+    assert (result["statusCode"], document["type"]) == (500, "urn:warmfront:problem:not-set-up")
+    assert "retry-after" not in result["headers"]
+    assert ("things" in document["detail"]) is local
+    (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert (line["message"], line["level"]) == (telemetry.NOT_SET_UP, "ERROR")
+    assert (line["missing"], line["sqlstate"]) == ('relation "things" does not exist', "42P01")
+
+
 def logging_route() -> Handler:
     async def route(request: Request) -> Response:
         if request.query.get("log"):

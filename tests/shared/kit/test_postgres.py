@@ -250,9 +250,7 @@ def test_a_caller_with_no_time_to_connect_is_no_evidence_against_the_database(on
         on_database(test, url=f"postgresql://app:pw@127.0.0.1:{silent.getsockname()[1]}/shop")
 
 
-def test_a_refused_connection_a_wrong_password_and_a_missing_database_are_unavailable(
-    on_database: OnDatabase, server: Postgres
-) -> None:
+def test_a_refused_connection_and_a_wrong_password_are_unavailable(on_database: OnDatabase, server: Postgres) -> None:
     async def test(database: Database) -> None:
         with pytest.raises(Unavailable) as refused:
             await database.run_idempotent(soon(), backend)
@@ -263,7 +261,27 @@ def test_a_refused_connection_a_wrong_password_and_a_missing_database_are_unavai
         port = closed.getsockname()[1]
     on_database(test, url=f"postgresql://app:pw@127.0.0.1:{port}/shop")
     on_database(test, url=server.url("postgres").replace("app:", "app:x"))
-    on_database(test, url=server.url("there_is_none"))
+
+
+@pytest.mark.parametrize(
+    ("where", "sql", "error"),
+    [
+        ("there_is_none", "SELECT 1", asyncpg.InvalidCatalogNameError),
+        ("postgres", "SELECT * FROM there_is_none", asyncpg.UndefinedTableError),
+        ("postgres", "SELECT there_is_none FROM pg_class", asyncpg.UndefinedColumnError),
+        ("postgres", "CREATE TABLE there_is_none.t (id int)", asyncpg.InvalidSchemaNameError),
+    ],
+)
+def test_what_does_not_exist_is_no_outage_however_often_it_is_missed(
+    on_database: OnDatabase, server: Postgres, where: str, sql: str, error: type[Exception]
+) -> None:
+    async def test(database: Database) -> None:
+        for _ in range(20):
+            with pytest.raises(error, match="does not exist"):
+                await database.run_idempotent(soon(), lambda connection: connection.execute(sql))
+        assert database.breaker.state is State.CLOSED
+
+    on_database(test, url=server.url(where))
 
 
 def test_uses_at_the_same_time_take_turns_in_the_order_of_asking(on_database: OnDatabase) -> None:
@@ -392,14 +410,14 @@ def test_an_answer_of_no_is_no_failure_of_the_database(on_database: OnDatabase) 
 
 
 def test_a_database_that_keeps_failing_is_left_alone_and_asked_again_later(
-    on_database: OnDatabase, server: Postgres, measured: Measured
+    on_database: OnDatabase, measured: Measured
 ) -> None:
     async def test(database: Database) -> None:
         now_s = database.breaker._clock()
         database.breaker._clock = lambda: now_s
         database.breaker._rng = lambda: 1.0  # full jitter could make the interval too short to see
         good = database._settings
-        database._settings = settings_with(DATABASE_URL=server.url("there_is_none")).postgres
+        database._settings = settings_with(DATABASE_URL="postgresql://app:pw@127.0.0.1:1/shop").postgres
         for _ in range(5):
             with pytest.raises(Unavailable):
                 await database.run_once(soon(), backend)
