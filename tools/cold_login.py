@@ -124,7 +124,7 @@ def made(folder: Path, url: str, endpoint_url: str) -> Path:
 
 
 def first_request_ms(result: Result, function: str) -> float:
-    """The median, from the start of the process to the first byte of the answer."""
+    """Return the median in ms, from the start of the process to the first byte of the response."""
     (cold,) = (each for each in result.cold if each.variant == function)
     return percentiles.percentile([stages[WHOLE] for stages in cold.samples], 0.5)
 

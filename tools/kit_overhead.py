@@ -1,8 +1,8 @@
-"""What the kit costs: CPU of a warm `GET /pooled/products/{id}` over a bare handler of the same query. Serves nothing.
+"""Measures what the kit costs: CPU of a warm `GET /pooled/products/{id}`, compared with a bare handler of the same query.
 
-`python -m tools.kit_overhead` starts a Postgres of its own and calls the handlers in this process as the runtime client
-would, in blocks that take turns in random order. Both use one event loop, one connection and one statement. Only this
-process's CPU counts (time.process_time): not the database's, and no waiting. Status 1: over the limit.
+`python -m tools.kit_overhead` starts its own Postgres and calls the handlers in this process as the runtime client would,
+in blocks in random order. Both use one event loop, one connection and one statement. Only this process's CPU time counts
+(time.process_time), not the database's and no waiting. Exit status 1: the cost is over the limit.
 """
 
 import argparse
@@ -34,7 +34,7 @@ type Handler = Callable[[Event, Any], Any]
 
 
 class Context:
-    """Lambda's context, as far as handlers look at it."""
+    """The parts of Lambda's context that handlers use."""
 
     function_name = "Pooled"
     function_version = "$LATEST"
@@ -48,7 +48,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A handler, and what it has that the one before it has not."""
+    """A handler, and what it adds to the previous one."""
 
     name: str
     adds: str
@@ -57,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Microseconds of CPU per invocation: the median of the rounds and their middle half."""
+    """CPU microseconds per invocation: the median of the rounds and their middle half."""
 
     name: str
     adds: str
@@ -65,7 +65,7 @@ class Cost:
     low: float
     high: float
     over_bare: float
-    """Median of the differences within each round: what slows a whole round down takes nothing away from it."""
+    """Median of the differences within each round, so that what slows a whole round cancels out."""
 
 
 def main() -> int:
@@ -88,7 +88,10 @@ def main() -> int:
 
 
 def steps(server: Postgres, daemon: tuple[str, int]) -> list[Step]:
-    """From a bare handler to the whole of it, one part more at a time. Imports the shop: settings are read at import."""
+    """Return handlers from a bare one to the complete one, each with one more part.
+
+    The shop is imported here, because it reads its settings at import.
+    """
     seed(server)
     os.environ["DATABASE_URL"] = server.url("pooled")
     from functions.pooled import app
@@ -123,7 +126,7 @@ def steps(server: Postgres, daemon: tuple[str, int]) -> list[Step]:
         return answer(environment.run(guarded_query(event, context)))
 
     def routed(observed: Callable[[Handler], Handler]) -> Handler:
-        """The endpoint with so much of Powertools around it."""
+        """Return the endpoint with one more layer of Powertools around it."""
         as_it_is = endpoint._observed
         endpoint._observed = observed  # type: ignore[assignment]
         try:
@@ -137,7 +140,7 @@ def steps(server: Postgres, daemon: tuple[str, int]) -> list[Step]:
             endpoint._observed = as_it_is
 
     def unwritten(handler: Handler) -> Handler:
-        """Metrics are added, and nobody writes the line."""
+        """Return a handler that adds metrics but does not write their line."""
 
         def called(event: Event, context: Any) -> Any:
             response = handler(event, context)
@@ -178,7 +181,7 @@ def seed(server: Postgres) -> None:
     from shared.kit import telemetry
     from shared.shop import settings
 
-    telemetry.logger.setLevel("ERROR")  # that it has migrated is not for whoever reads the table
+    telemetry.logger.setLevel("ERROR")  # log lines of the migration must not appear among the figures
     migrate.handler({"action": "seed", "databases": ["pooled"], "products": PRODUCTS, "orders": 1}, Context())
     telemetry.logger.setLevel("INFO")
     settings.current.cache_clear()
@@ -244,7 +247,7 @@ def table(costs: Sequence[Cost], limit_us: float, design: str) -> list[str]:
 
 @contextmanager
 def log_reader() -> Iterator[Any]:
-    """A pipe that another process reads, as Lambda reads a handler's output, with a write for each line."""
+    """Yield a pipe that another process reads, as Lambda reads a handler's output, with one write per line."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as reader:
         assert reader.stdin is not None
         reader.stdin.reconfigure(line_buffering=True)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""What page 4,000 of the listing costs beside page 1, in every variant, samples of all of them taking turns. Judges none.
+"""Measures what page 4,000 of the product list costs compared with page 1, in every variant, in interleaved blocks.
 
-`python -m tools.page_cost` starts servers and the emulator and asks over HTTP. CPU is what Postgres and the environments
-have used for a block of requests; latency is the client's. A ratio is page 4,000's over page 1's of the same round.
+`python -m tools.page_cost` starts the servers and the emulator and sends requests over HTTP. CPU is that of Postgres and
+the environments for a block of requests; latency is the client's. A ratio is page 4,000 to page 1 of the same round.
 """
 
 import argparse
@@ -35,14 +35,14 @@ class Sample:
     """One block of requests for one page."""
 
     cpu_us: float
-    """Per request: Postgres and environments."""
+    """Per request, of Postgres and environments."""
     latency_ms: float
     """The median of the block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one variant: both pages' medians over all rounds, and the median of the rounds' ratios."""
+    """One variant's medians of both pages over all rounds, and the median of the rounds' ratios."""
 
     variant: str
     first: Sample
@@ -71,10 +71,10 @@ async def measure(
 
 
 async def path_of(client: Client, variant: str, page: int) -> str:
-    """Of the page that follows so many others, with the cursor that the API itself gave out."""
+    """Return the path of PAGE, with the cursor that the API returned on the way there."""
     before = (page - 1) * LIMIT
     if variant == "naive":
-        return f"/{variant}/products?limit={LIMIT}&cursor={before}"  # its cursor is the row's number
+        return f"/{variant}/products?limit={LIMIT}&cursor={before}"  # naive's cursor is the row's offset
     cursor = ""
     while before:
         limit = min(before, WALK_LIMIT)
@@ -98,7 +98,7 @@ async def block(stage: Stage, emulator: EmulatorProcess, client: Client, path: s
 
 
 async def cpu_s(stage: Stage, emulator: EmulatorProcess, path: str) -> float:
-    """Of this one function's environments; the others stand still, and the emulator's own cost is not the shop's."""
+    """Return the CPU seconds of Postgres and of this function's environments. The emulator's own cost is left out."""
     pids = await emulator.environment_pids(path.split("/")[1].capitalize())
     assert stage.postgres.pid is not None
     return tree_cpu_s(stage.postgres.pid) + sum(process_cpu_s(pid) or 0.0 for pid in pids)

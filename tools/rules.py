@@ -1,8 +1,7 @@
-"""Prometheus' alert rules, made of the template's alarms: one source of thresholds. Asks no Prometheus.
+"""Generates Prometheus' alert rules from the template's alarms, so that thresholds have one source.
 
-`python -m tools.rules` prints them, `--write` puts them into
-local/warmfront/emulator/observe/alerts.yaml; `--period-s` and `--for-s` shorten
-them for a trial.
+`python -m tools.rules` prints the rules, `--write` puts them into local/warmfront/emulator/observe/alerts.yaml. `--period-s`
+and `--for-s` shorten them for a test.
 """
 
 import argparse
@@ -24,12 +23,12 @@ _REQUESTS_MIN: Final = re.compile(r"requests >= (\d+)")
 
 
 class RulesError(Exception):
-    """The template's alarms are not what rules can be made of."""
+    """The template's alarms cannot be turned into rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """What a rule takes from an alarm."""
+    """The parts of a CloudWatch alarm that a rule needs."""
 
     name: str
     description: str
@@ -37,11 +36,11 @@ class Alarm:
     period_s: int
     for_s: int
     requests_min: int = 0
-    """Fewer in a period prove nothing."""
+    """With fewer requests in a period, the alarm does not fire."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's tags as what they stand before: nothing here depends on them."""
+    """Reads YAML and ignores CloudFormation's tags, which do not matter here."""
 
 
 def _plain(loader: _Loader, _: str, node: yaml.Node) -> Any:
@@ -85,7 +84,7 @@ def read_alarm(resources: Mapping[str, Any], name: str) -> Alarm:
 
 
 def read_alarms(resources: Mapping[str, Any]) -> tuple[Alarm, Alarm, Alarm]:
-    """Latency, errors, connections: what the service is held to. Raises RulesError where they contradict each other."""
+    """Return the alarms for latency, errors and connections. Raises RulesError if they contradict each other."""
     pools = [read_alarm(resources, name) for name in CONNECTIONS if name in resources]
     if len({(pool.threshold, pool.period_s, pool.for_s) for pool in pools}) != 1:
         raise RulesError(f"{', '.join(CONNECTIONS)} are missing or differ: there is one rule for all of them")
@@ -95,7 +94,10 @@ def read_alarms(resources: Mapping[str, Any]) -> tuple[Alarm, Alarm, Alarm]:
 def make_rules(
     alarms: tuple[Alarm, Alarm, Alarm], *, period_s: int | None = None, for_s: int | None = None
 ) -> dict[str, Any]:
-    """The rules file as a document. "3 of 5 periods" becomes three periods in a row: Prometheus counts no misses."""
+    """Return the rules file as a document.
+
+    "3 of 5 periods" becomes three periods in a row, because Prometheus does not count how often a condition failed.
+    """
     latency, errors, pools = alarms
 
     def window(alarm: Alarm) -> str:

@@ -14,14 +14,12 @@ from typing import Any, Final
 
 import pytest
 from warmfront.cli.main import COMMANDS, parser_of
-from warmfront.report.terminal import render
-from warmfront.results import read_result
 
 from tools.blocks import read_block
+from tools.examples import BLOCKS
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLE: Final = ROOT / "docs/examples/bench.json"
 README_LINES_MAX: Final = 220
 # Programs that pages tell readers to run besides make, python and warmfront; only their quoting is checked.
 OTHER_PROGRAMS: Final = {"aws", "cd", "curl", "git", "pipx", "sam", "source", "uv", "uvx"}
@@ -197,39 +195,9 @@ def test_contributing_names_every_make_target() -> None:
     assert [target for target in targets if f"`make {target}`" not in text_of(ROOT / "CONTRIBUTING.md")] == []
 
 
-def test_the_pasted_table_is_the_one_that_the_saved_result_renders() -> None:
-    pasted = read_block(text_of(ROOT / "docs/benchmarking.md"), "bench-table")
-    assert pasted.rstrip() == render(read_result(EXAMPLE)).rstrip()
-
-
-def test_the_verdict_has_the_figures_of_the_saved_result() -> None:
-    assert read_block(text_of(ROOT / "README.md"), "verdict") == verdict()
-
-
-def verdict() -> str:
-    """The README's short table, from the saved result."""
-    result = read_result(EXAMPLE)
-    lines = ["| | naive | pooled | times better (95 % interval) |", "|---|---|---|---|"]
-    for label, workload, metric in (
-        ("p50, ms", "product", "p50"),
-        ("p99, ms", "product", "p99"),
-        ("requests/s", "product", "throughput"),
-        ("CPU per request, ms", "product", "cpu_per_request"),
-        ("memory at equal load, MB", "product", "memory_at_equal_load"),
-        ("cold start p50, ms", "cold", "cold_p50"),
-    ):
-        (found,) = (
-            each
-            for each in result.comparisons
-            if (each.workload, each.metric, each.baseline, each.candidate) == (workload, metric, "naive", "pooled")
-        )
-        low, high = (f"{bound:.{2 if bound < 1.5 else 1}f}" for bound in (found.low, found.high))
-        lines.append(
-            f"| {label} | {_short(found.baseline_value)} | {_short(found.candidate_value)} "
-            f"| {found.ratio:.{2 if found.ratio < 1.5 else 1}f} ({low}–{high}) |"
-        )
-    return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [pytest.param(page, name, id=f"{page.name}-{name}") for page, blocks in BLOCKS.items() for name in blocks],
+)
+def test_a_pasted_output_is_the_one_of_the_saved_result(page: Path, name: str) -> None:
+    assert read_block(text_of(page), name) == BLOCKS[page][name](), "run: python -m tools.examples --write"

@@ -1,4 +1,4 @@
-"""A result of `warmfront cold` as text: ways side by side, a first invocation's stages, the tree of imports. Knows saved results only."""
+"""Prints a result of `warmfront cold`: ways to start side by side, the stages of a first invocation, the tree of imports."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def title(stage: str) -> str:
 
 
 def sections(result: Result) -> list[list[str]]:
-    """In the order of a reader's questions; what was not measured is left out."""
+    """Return the sections in reading order, without those that were not measured."""
     index = Index.of(result)
     return [
         ways_table(result, index),
@@ -52,7 +52,7 @@ def sections(result: Result) -> list[list[str]]:
 
 
 def ways_table(result: Result, index: Index) -> list[str]:
-    """Function x way: what its first caller waits for, and what the next one does."""
+    """Return a table by function and way: how long the first caller waits, and the next one."""
     heads = ("n", "p50", "[95 %]", "p95", "ready", "init", "connect", "query", "warm p50", "[95 %]")
     widths = (5, 9, 15, 8, 8, 8, 9, 8, 10, 14)
     line = "first byte, ms".ljust(26) + "".join(head.rjust(width) for head, width in zip(heads, widths, strict=True))
@@ -115,7 +115,7 @@ def _interval(row: Summary | None) -> str:
 
 
 def stages_of(index: Index, cold: Cold) -> list[tuple[str, float]]:
-    """(stage, median) in the order in which they pass."""
+    """Return (stage, median in ms) in chronological order."""
     names = figures.unique(name for sample in cold.samples for name in sample if name != WHOLE)
     ordered = [name for name in TITLES if name in names] + [name for name in names if name not in TITLES]
     rows = [(name, index.value(_workload(cold), cold.variant, f"cold_p50/{name}")) for name in ordered]
@@ -123,7 +123,7 @@ def stages_of(index: Index, cold: Cold) -> list[tuple[str, float]]:
 
 
 def stage_lines(result: Result, index: Index, cold: Cold) -> list[str]:
-    """The medians of a first invocation's stages, with a bar each."""
+    """Return lines with the median of each stage of a first invocation and a bar."""
     stages = stages_of(index, cold)
     row = index.value(_workload(cold), cold.variant, "cold_p50")
     whole = row.value if row is not None else 0.0
@@ -158,7 +158,7 @@ def _stage(name: str, value: float, whole: float | None) -> str:
 
 
 def anatomy_lines(anatomy: Anatomy) -> list[str]:
-    """The tree of imports; branches too small to matter are one line together."""
+    """Return the tree of imports as lines; small branches share one line."""
     what = f"imports of {anatomy.function}, {anatomy.n_modules} modules"
     lines = [what.ljust(NAME) + "".join(head.rjust(COLUMN) for head in ("self ms", "with below", "modules", "MB"))]
     whole = sum(node.cumulative_ms for node in anatomy.imports)
@@ -167,8 +167,8 @@ def anatomy_lines(anatomy: Anatomy) -> list[str]:
         smallest *= 1.25
     lines += found
     lines.append(
-        f"  (median of {anatomy.runs} inits that were taken apart: slower than those above;"
-        f" module-level code of its own {number(anatomy.module_code_ms)} ms)"
+        f"  (median of {anatomy.runs} inits with traced imports, which are slower than those above;"
+        f" the function's own module-level code {number(anatomy.module_code_ms)} ms)"
     )
     if anatomy.spans:
         lines.append("  first invocation, from its first wait on:")
@@ -211,7 +211,7 @@ def _tree_line(name: str, node: ImportNode, note: str) -> str:
 def advice_line(anatomy: Anatomy) -> str:
     advice = anatomy.advice
     if advice is None:
-        return f"{anatomy.function} imports nothing that it could do without"
+        return f"{anatomy.function} has no import that it could leave out"
     where = ", ".join(advice.imported_by[:3]) or "by a name made at run time"
     return (
         f"look first at {advice.package} ({where}): {number(advice.cumulative_ms)} ms with all it needs; an init without"
@@ -235,12 +235,12 @@ def verdict_lines(result: Result, index: Index) -> list[str]:
         if kind == "way" and metric == "cold_p50":
             lines.append(f"{function}: first byte {figures.times(row)} times sooner by {candidate}, {_from_to(row)}")
         if kind == "crowd" and metric == "ready":
-            told = f"{figures.times(row)} times sooner by {candidate}, {_from_to(row)}"
-            lines.append(f"{function}: {crowd} environments ready {told}")
+            text = f"{figures.times(row)} times sooner by {candidate}, {_from_to(row)}"
+            lines.append(f"{function}: {crowd} environments ready {text}")
         if kind == "crowd" and metric == "memory":
             share = row.candidate_value / row.baseline_value
-            told = f"{number(row.baseline_value / 2**20)} -> {number(row.candidate_value / 2**20)} MB PSS"
-            lines.append(f"{function}: they hold {share:.3f} of the memory of {baseline}, {told}")
+            text = f"{number(row.baseline_value / 2**20)} -> {number(row.candidate_value / 2**20)} MB PSS"
+            lines.append(f"{function}: they hold {share:.3f} of the memory of {baseline}, {text}")
     return lines
 
 
@@ -249,7 +249,7 @@ def _from_to(row: Comparison) -> str:
 
 
 def thaw_table(result: Result, index: Index) -> list[str]:
-    """The first invocation after a pause beside a warm one."""
+    """Return a table of the first invocation after a pause beside a warm one."""
     found = figures.unique(row.workload for row in result.summaries if row.workload.startswith("thaw "))
     if not found:
         return []
@@ -260,8 +260,8 @@ def thaw_table(result: Result, index: Index) -> list[str]:
         line = f"{cold.variant[:12]} {cold.way}".ljust(26) + _number(warm).rjust(10)
         for pause in pauses:
             row = index.value(f"thaw {cold.way} {pause}", cold.variant, "p50")
-            told = f"{_number(row)} {_interval(row)} n={row.n}" if row else "-"
-            line += told.rjust(36)
+            text = f"{_number(row)} {_interval(row)} n={row.n}" if row else "-"
+            line += text.rjust(36)
         lines.append(line)
     return lines
 

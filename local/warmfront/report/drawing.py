@@ -1,4 +1,4 @@
-"""What the pictures share: axes, legends, bars and shades. Knows no result, only the rows it is handed."""
+"""Drawing helpers for the pictures: axes, legends, bars and shaded spans."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from warmfront.report.theme import Theme, sheet
 from warmfront.results import Comparison, Series, Span
 
 NARROW = 3.0
-POINTS = 200  # of a curve: a report is a page, the result file keeps every sample
+POINTS = 200  # of a curve; the result file keeps every sample
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`draw` makes the figure anew for each theme. `section`: where a report shows it."""
+    """A picture of a report. `draw` makes the figure for a theme; `section` is where the report shows it."""
 
     name: str
     section: str
@@ -32,19 +32,19 @@ def slug(text: str) -> str:
 
 
 def colour_of(theme: Theme, variant: str, order: Sequence[str]) -> str:
-    """A variant has one colour in every picture; what is no variant has the ink's."""
+    """Return a variant's colour, the same in every picture; other names get the text colour."""
     return theme.variant(order.index(variant)) if variant in order else theme["ink"]
 
 
 def plain_log(axes: Axes, which: str, *, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
-    """A logarithmic axis with plain numbers on it."""
+    """Make an axis logarithmic, with plain numbers as labels."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     if axis.get_data_interval()[1] <= 0:
-        return  # nothing that a logarithm could show
+        return  # no positive values
     low, high = axis.get_data_interval()
     if low > 0 and high < NARROW * low:
         if which == "y":
-            axes.set_ylim(bottom=0)  # so narrow that a logarithm has no two labels, and a cut axis would exaggerate
+            axes.set_ylim(bottom=0)  # too narrow for two logarithmic labels, and a cut axis would exaggerate
         return
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     low, high = axis.get_view_interval()
@@ -56,14 +56,14 @@ def plain_log(axes: Axes, which: str, *, subs: Sequence[float] = (1.0, 2.0, 5.0)
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """Above the picture, where it covers nothing."""
+    """Place the legend above the picture, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         figure.legend(handles, labels, loc="outside upper left", ncols=min(3, len(labels)), handlelength=1.4)
 
 
 def forest(theme: Theme, rows: Sequence[Comparison], order: Sequence[str]) -> Figure:
-    """A line for each workload and metric, on it a bar for each candidate."""
+    """Draw a line for each workload and metric, with a bar for each candidate."""
     lines = figures.unique((row.workload, row.metric) for row in rows)
     candidates = figures.unique(row.candidate for row in rows)
     shift = 0.24 if len(candidates) > 1 else 0.0
@@ -117,13 +117,13 @@ def draw_series(theme: Theme, axes: Axes, series: Sequence[Series], order: Seque
 
 
 def shade(theme: Theme, axes: Axes, spans: Sequence[Span]) -> None:
-    """A fault behind the whole height; a breaker's state as a band along the top, since the two overlap."""
+    """Shade faults over the whole height, and an open breaker as a band at the top, because the two overlap."""
     labelled = set()
     first = {(span.kind, span.label): span.variant for span in reversed(spans)}
     for span in spans:
         breaker = span.kind == "breaker"
         if not breaker and first[span.kind, span.label] != span.variant:
-            continue  # every variant met the fault in a run of its own: one shade stands for all
+            continue  # each variant had the fault at the same time of its own run: shade it once
         text = f"{span.kind} {span.label}" if breaker else span.kind
         label = None if text in labelled else text
         labelled.add(text)

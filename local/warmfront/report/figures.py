@@ -1,4 +1,4 @@
-"""How figures are looked up and written in every report. Knows no page and no terminal."""
+"""Looks up figures in a result and formats them, for every kind of report."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from warmfront.results import Comparison, Result, Summary
 
-# What the project set out to reach, times better: latency 50 -> 5 and 200 -> 15 ms, CPU 30 -> 8 %, memory 500 -> 50 MB.
+# The project's aims, as times better: latency 50 -> 5 and 200 -> 15 ms, CPU 30 -> 8 %, memory 500 -> 50 MB.
 AIMS = {"p50": 10.0, "p99": 10.0, "cpu_per_request": 4.0, "memory_peak": 10.0, "memory_at_equal_load": 10.0}
 
 TITLES = {
@@ -26,10 +26,10 @@ TITLES = {
     "cold_p50": "cold start p50",
     "cold_p95": "cold start p95",
 }
-# Rows that repeat a comparison in another way: the suffix of their metrics -> title.
+# Rows that calculate a comparison in another way: suffix of the metric -> title.
 APART = {"_rounds": "round by round", "_net": "net of the emulator", "_all": "stalled blocks too"}
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
-SAMPLES_BEYOND = 15  # fewer than this beyond a percentile, and it is greyed
+SAMPLES_BEYOND = 15  # a percentile with fewer samples beyond it is greyed
 COLD_TO_WARM = "cold_to_warm"
 BILLED = ("gb_seconds", "usd_per_million")
 PARTS = ("emulator", "environments", "postgres", "redis")
@@ -37,7 +37,7 @@ PARTS = ("emulator", "environments", "postgres", "redis")
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A result's summaries and comparisons by name, in the order in which they were written."""
+    """A result's summaries and comparisons by name, in their original order."""
 
     summaries: dict[tuple[str, str, str], Summary]
     comparisons: dict[tuple[str, str, str, str], Comparison]
@@ -50,7 +50,7 @@ class Index:
         )
 
     def warm_workloads(self) -> list[str]:
-        """Those with latencies: memory at equal load alone makes no row of a table of requests."""
+        """Workloads with latencies. Memory at equal load alone makes no row in a table of requests."""
         return unique(workload for workload, _, metric in self.summaries if not _apart(metric))
 
     def cold_workloads(self) -> list[str]:
@@ -63,7 +63,7 @@ class Index:
         return self.summaries.get((workload, variant, metric))
 
     def pairs(self, workload: str, *, same: bool = False) -> list[tuple[str, str]]:
-        """(baseline, candidate) of a workload's comparisons; with `same`, its A/A rows."""
+        """Return the (baseline, candidate) pairs of a workload; with `same`, its A/A pairs."""
         return unique(
             (baseline, candidate)
             for name, baseline, candidate, metric in self.comparisons
@@ -71,7 +71,7 @@ class Index:
         )
 
     def parts(self, metric: str) -> list[str]:
-        """The parts a metric was split into: the known ones first, in the order a request meets them."""
+        """Return the parts of a metric: known ones first, in the order in which a request passes them."""
         found = unique(name.partition("/")[2] for _, _, name in self.summaries if name.startswith(f"{metric}/"))
         return [part for part in PARTS if part in found] + [part for part in found if part not in PARTS]
 
@@ -85,13 +85,13 @@ def unique[T](items: Iterable[T]) -> list[T]:
 
 
 def too_few(row: Summary) -> bool:
-    """Is this a percentile that rests on too few samples to be read as one?"""
+    """Return whether a percentile has too few samples beyond it to be meaningful."""
     q = PERCENTILES.get(row.metric.removesuffix("_net").removeprefix("cold_").partition("/")[0])
     return q is not None and row.n * (1.0 - q) < SAMPLES_BEYOND * (1 - 1e-9)
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, and never an exponent: latencies and rates span six decades on one line."""
+    """Format with three significant digits and without an exponent: a line's figures can span six decades."""
     if value is None:
         return "-"
     size = abs(value)
@@ -134,7 +134,7 @@ def short_machine_line(machine: dict[str, Any]) -> str:
 
 
 def backing_line(backing: dict[str, Any]) -> str:
-    """Where Postgres and Redis came from: a figure means little without it."""
+    """Describe the versions and origins of the backing services, which every figure depends on."""
     found = []
     for name, facts in backing.items():
         if isinstance(facts, dict):

@@ -63,7 +63,7 @@ def write_html(result: Result, path: Path) -> None:
 def render_png(
     result: Result, directory: Path, *, dark: bool = False, only: Sequence[str] = (), dpi: int = 200
 ) -> list[Path]:
-    """One file for each picture, named after it; `only` picks some by these names."""
+    """Write each picture as a PNG file that is named after it; `only` selects pictures by name."""
     directory.mkdir(parents=True, exist_ok=True)
     theme = for_png(dark=dark)
     written = []
@@ -103,22 +103,24 @@ def _style() -> str:
 Tables = Callable[[Result, Sequence[str]], list[Part]]
 
 ABOUT_VERDICT = (
-    "Each figure with its 95 % interval (bootstrap over blocks). Ratios say how many times better, whatever the metric; green "
-    "and red where the rounds' own ratios show it at 99 %. Grey: too few requests lie beyond this percentile to read it as one."
+    "Each figure with its 95 % interval (bootstrap over blocks). Ratios say how many times better, for every metric; green "
+    "and red if the ratios of the rounds show it at 99 %. Grey: too few requests lie beyond this percentile to rely on it."
 )
-ABOUT_COLD = "A cold start is an invocation that had to wait for an init: never in one percentile with warm requests."
-ABOUT_LOAD = "Open loop: requests are sent when they are due, however slow the answers are."
+ABOUT_COLD = (
+    "A cold start is an invocation that had to wait for an init. Cold and warm requests never share a percentile."
+)
+ABOUT_LOAD = "Open loop: requests are sent at their due times, however slow the responses are."
 ABOUT_COST = (
-    "The same requests, offered to each: environments are how many were under way at once, memory is what just so many held "
-    "(proportional set size) with their Postgres backends, seconds are those of the REPORT lines, inits included."
+    "Every variant gets the same rate of requests. Environments: how many invocations were in progress at once. Memory: what that "
+    "many environments hold (proportional set size) with their Postgres backends. Seconds: from REPORT lines, inits included."
 )
 ABOUT_WORTH = (
-    "Worked out from unhurried requests: environments by the Poisson quantile at 99.9 %, a connection for each, Lambda alone "
+    "Calculated from requests at a low rate: environments by the Poisson quantile at 99.9 %, a connection for each, Lambda alone "
     "without API Gateway and database. Service times are this machine's; on AWS they follow the function's memory."
 )
 ABOUT_NOISE = "What this machine cannot distinguish. A ratio nearer to 1 than this says nothing."
 
-# name -> heading, what it shows, its tables; a section without data is left out.
+# name -> heading, description, tables; a section without data is left out.
 SECTIONS: tuple[tuple[str, str, str, Tables], ...] = (
     ("verdict", "Requests", ABOUT_VERDICT, tables.verdict),
     ("latency", "Latency by percentile", "", tables.nothing),
@@ -127,7 +129,7 @@ SECTIONS: tuple[tuple[str, str, str, Tables], ...] = (
     ("cost", "Cost at equal offered load", ABOUT_COST, tables.cost),
     ("worth", "When it is worth it", ABOUT_WORTH, tables.worth),
     ("growth", "Growth", "", tables.growth),
-    ("lab", "Experiments", "Each fault must fail its control; a variant passes when it holds.", tables.experiments),
+    ("lab", "Experiments", "The control must fail under each fault; a variant passes if it holds.", tables.experiments),
     ("time", "Through time", "", tables.nothing),
     ("noise", "Noise floor", ABOUT_NOISE, tables.noise),
     ("run", "The run", "", tables.run),

@@ -1,4 +1,4 @@
-"""The pictures of a report, each drawn from one part of a result. Knows no page; a part that is not there has no picture."""
+"""Draws the pictures of a report, each from one part of a result."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +20,7 @@ NINES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
 
 
 def pictures(result: Result) -> list[Picture]:
-    """All that this result has data for, in the order of a report."""
+    """Return all pictures for which the result has data, in the report's order."""
     order = variant_order(result)
     return [
         *_ratio_pictures(result),
@@ -38,7 +38,7 @@ def pictures(result: Result) -> list[Picture]:
 
 
 def variant_order(result: Result) -> list[str]:
-    """A variant has one colour in every picture."""
+    """Return the variants in the order that assigns their colours, the same for every picture."""
     named = [variant.name for variant in result.variants]
     seen = [block.variant for block in result.blocks] + [row.variant for row in result.cold]
     lab = [own.variant for one in result.experiments for own in one.variants]
@@ -60,7 +60,7 @@ def _ratio_pictures(result: Result) -> list[Picture]:
     if not shown:
         return []
     baselines = figures.unique(row.baseline for row in shown)
-    caption = "Dot: the ratio; bar: its 95 % interval. Right of 1 is better, whatever the metric."
+    caption = "Dot: the ratio; bar: its 95 % interval. Right of 1 is better, for every metric."
     title = f"Times better than {', '.join(baselines)}"
     return [Picture("ratios", "verdict", title, caption, lambda theme: forest(theme, shown, variant_order(result)))]
 
@@ -70,8 +70,8 @@ def _noise_pictures(result: Result) -> list[Picture]:
     if not rows:
         return []
     caption = (
-        "One variant against itself, neighbouring rounds on either side: 1 is the truth, and a bar's length is what this "
-        "machine could not tell apart with half the blocks."
+        "A variant compared with itself in neighbouring rounds: the true ratio is 1, and the length of a bar is this machine's "
+        "noise with half of the blocks."
     )
     order = variant_order(result)
     return [Picture("noise", "noise", "Noise floor (A/A)", caption, lambda theme: forest(theme, rows, order))]
@@ -195,7 +195,7 @@ def _strips(theme: Theme, result: Result, order: Sequence[str]) -> Figure:
             warm = np.sort(np.concatenate([np.asarray(block) for block in own])) / 1000.0
             rows.append((f"{variant} warm ({first})", variant, warm, warm.size))
     figure, (axes,) = sheet(1.0 + 0.42 * len(rows))
-    jitter = np.random.default_rng(0)  # of the drawing only: dots of one strip shall not hide each other
+    jitter = np.random.default_rng(0)  # only moves dots apart in the drawing
     for place, (_, variant, values, _) in enumerate(rows):
         shown = values[np.linspace(0, values.size - 1, min(POINTS, values.size)).astype(int)]
         colour = colour_of(theme, variant, order)

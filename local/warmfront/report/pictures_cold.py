@@ -1,4 +1,4 @@
-"""Pictures of `warmfront cold`: imports as icicles, ways to start as stages, a jump of load through time."""
+"""Draws the pictures of `warmfront cold`: imports as icicles, ways to start as stages, a jump in load over time."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,10 +17,10 @@ RAMP = "ramp "
 DEEPEST = 9
 SMALLEST_SHARE = 0.002
 LETTER_IN = 0.072
-WIDE = 20  # between the smallest and the largest latency, and the axis is logarithmic
+WIDE = 20  # ratio of largest to smallest latency from which the axis is logarithmic
 KINDS = {"own": "part2", "package": "part1", "standard": "part0", "runtime": "part4"}
 KIND_TITLES = {"own": "own code", "package": "packages", "standard": "standard library", "runtime": "runtime client"}
-# Fourteen stages in six colours: what a reader would do about them is the same.
+# Fourteen stages in six colours: stages with the same remedy share one.
 GROUPS = {
     "process, client": ("process_start", "runtime_client"),
     "imports": ("imports",),
@@ -69,7 +69,7 @@ def _draw_ways(theme: Theme, result: Result) -> Figure:
 
 def _stage(index: Index, cold: Cold, stage: str) -> float:
     if not any(stage in sample for sample in cold.samples):
-        return 0.0  # a sum over other stages
+        return 0.0  # a sum of other stages
     workload = "cold" if cold.way == "on-demand" else f"cold {cold.way}"
     row = index.value(workload, cold.variant, f"cold_p50/{stage}")
     return row.value if row is not None else 0.0
@@ -80,8 +80,8 @@ def _stage(index: Index, cold: Cold, stage: str) -> float:
 
 def _icicle(anatomy: Anatomy) -> Picture:
     caption = (
-        "Each bar is a package under the one that asked for it first; as wide as its import took with all below it."
-        " The lower edge of a bar that nothing hangs from is its own time."
+        "Each bar is a package below the one that imported it first. Its width is the time of its import with everything below."
+        " The part of a bar without others below it is its own time."
     )
     title = f"Imports of {anatomy.function}: {anatomy.n_modules} modules"
     return Picture(
@@ -158,7 +158,7 @@ def is_ramp(series: Series) -> bool:
 
 def _ramps(result: Result, order: Sequence[str]) -> list[Picture]:
     own = [series for series in result.series if is_ramp(series)]
-    caption = "Seconds after 50 callers began at once, each asking again as soon as it was answered. One panel for each way to start."
+    caption = "Seconds after 50 callers start at once; each sends its next request when it gets a response. One panel per way to start."
     return [
         Picture(
             f"ramp-{slug(name)}",

@@ -1,4 +1,4 @@
-"""Pictures of load: the knee, what equal load needs, and growth with size."""
+"""Draws the pictures of load: the knee, the needs at equal load, and growth with size."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def sweep_pictures(result: Result, order: Sequence[str]) -> list[Picture]:
     if not sweeps:
         return []
     formulas = figures.unique(own.formula for sweep in sweeps for own in sweep.predictions)
-    caption = "Points: measured, with as many requests sent as offered. Vertical line: the knee."
+    caption = "Points: measured rates that the generator could send. Vertical line: the knee."
     if formulas:
         styled = [f"{formula} ({STYLES[place % len(STYLES)][0]})" for place, formula in enumerate(formulas)]
         caption += f" Thin lines: predicted by {', '.join(styled)}."

@@ -1,4 +1,4 @@
-"""Pictures of what happened when: the run block by block, what was followed through it, and the lab's experiments."""
+"""Draws the pictures over time: the run block by block, series during a run, and the lab's experiments."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -67,7 +67,7 @@ def _block_percentile(block: Block, q: float) -> float:
 
 
 def _runs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """(start, end) of each stretch of equal names."""
+    """Return (start, end) of each sequence of equal names."""
     starts = [place for place in range(len(names)) if place == 0 or names[place] != names[place - 1]]
     return list(pairwise([*starts, len(names)]))
 
@@ -80,7 +80,7 @@ def _workload_names(theme: Theme, axes: Axes, blocks: Sequence[Block]) -> None:
     room_end = -1.0
     for workload, start in sorted(begins.items(), key=lambda item: item[1]):
         axes.axvline(start, color=theme["muted"], linewidth=0.7, linestyle=(0, (3, 2)))
-        if start >= room_end:  # a name that would lie on its neighbour is left out
+        if start >= room_end:  # a name that would cover its neighbour is left out
             axes.annotate(
                 workload, (start, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 1), textcoords="offset points",
                 fontsize=8, color=theme["muted"], va="bottom",

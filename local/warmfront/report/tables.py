@@ -9,8 +9,8 @@ from warmfront.report.page_parts import Cell, Facts, Lines, Part, Row, Table, ro
 from warmfront.results import Check, Comparison, Cost, Result, Summary
 
 VERDICT_METRICS = ("p50", "p95", "p99", "p99.9", "max", "throughput", "errors", "cpu_per_request", "memory_peak")
-FACT_MAX = 300  # letters: what is longer is data and no fact
-OF_THE_MOMENT = {"pid", "port"}  # in the file, but of no use to a reader
+FACT_MAX = 300  # characters: longer values are data and stay in the result file
+OF_THE_MOMENT = {"pid", "port"}  # in the result file, but of no use to a reader
 UNITS = {"throughput": "", "errors": "", "cpu_per_request": "ms", "memory_peak": "MB"}
 
 
@@ -93,8 +93,8 @@ def cold(result: Result, order: Sequence[str]) -> list[Part]:
     if result.ways:
         found += _ways(result.ways)
     if result.kind == "cold":
-        told = "\n\n".join("\n".join(lines) for lines in cold_text.sections(result) if lines)
-        found += [Lines([told], "pre")] if told else []
+        text = "\n\n".join("\n".join(lines) for lines in cold_text.sections(result) if lines)
+        found += [Lines([text], "pre")] if text else []
     return found
 
 
@@ -120,7 +120,7 @@ def _cold_ratio_row(index: Index, workload: str, pair: tuple[str, str], stages: 
 
 
 def _ways(ways: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Part]:
-    """The ways of being ready, one row each."""
+    """Rows for the ways to start, one each."""
     columns = figures.unique(
         (stage, share) for stages in ways.values() for stage, own in stages.items() for share in own
     )
@@ -156,7 +156,7 @@ def _cost_cells(own: Cost, parts: Sequence[str], architectures: Sequence[str]) -
 
 
 def load(result: Result, order: Sequence[str]) -> list[Part]:
-    """What `size` said beside what came, and how far off each formula was."""
+    """Tables of what `warmfront size` predicted beside what was measured, and the error of each formula."""
     del order
     found: list[Part] = []
     if result.sized:
@@ -192,14 +192,14 @@ def load(result: Result, order: Sequence[str]) -> list[Part]:
         rows = []
         for sweep in result.sweeps:
             errors = {f"{own.formula} {own.metric}": own.error for own in sweep.predictions}
-            told = [f"{error:.0%}" if (error := errors.get(name)) is not None else "" for name in formulas]
-            rows.append(row_of([f"{sweep.workload} {sweep.variant}", number(sweep.knee_rate), *told]))
+            errors_shown = [f"{error:.0%}" if (error := errors.get(name)) is not None else "" for name in formulas]
+            rows.append(row_of([f"{sweep.workload} {sweep.variant}", number(sweep.knee_rate), *errors_shown]))
         found.append(Table(heads, rows))
     return found
 
 
 def worth(result: Result, order: Sequence[str]) -> list[Part]:
-    """The trade-off of the variants in words and measured figures, then what each costs at rates that were not run."""
+    """The variants' trade-offs in words and measured figures, then what each costs at rates that were not run."""
     found = _trade_offs(result, order)
     if not result.worth:
         return found
@@ -218,14 +218,14 @@ def worth(result: Result, order: Sequence[str]) -> list[Part]:
 
 
 def _trade_offs(result: Result, order: Sequence[str]) -> list[Part]:
-    told = [own for own in result.variants if own.complexity or own.best_for]
+    described = [own for own in result.variants if own.complexity or own.best_for]
     index = Index.of(result)
     workload = next(iter(index.warm_workloads()), None)
-    if not told or workload is None:
+    if not described or workload is None:
         return []
     heads = ["", "p50, ms", "p99, ms", "requests/s", "CPU per request, ms", "complexity", "best for"]
     rows = []
-    for own in sorted(told, key=lambda own: order.index(own.name)):
+    for own in sorted(described, key=lambda own: order.index(own.name)):
         figures_of = [
             index.value(workload, own.name, metric) for metric in ("p50", "p99", "throughput", "cpu_per_request")
         ]
@@ -236,10 +236,10 @@ def _trade_offs(result: Result, order: Sequence[str]) -> list[Part]:
 
 
 def _advice(result: Result) -> list[str]:
-    """Rate by rate, from the figures: where the rate is low, nothing is to be had but latency."""
+    """Sentences on what is saved at each rate. At low rates, latency is all there is to gain."""
     variants = figures.unique(own.variant for own in result.worth)
     by_rate = {(own.rate, own.variant): own for own in result.worth}
-    told = []
+    sentences = []
     for rate in figures.unique(own.rate for own in result.worth):
         old = by_rate.get((rate, variants[0]))
         for new in [by_rate[rate, name] for name in variants[1:] if (rate, name) in by_rate]:
@@ -247,12 +247,12 @@ def _advice(result: Result) -> list[str]:
                 continue
             name = next(iter(old.usd_per_month))
             saved = old.usd_per_month[name] - new.usd_per_month[name]
-            told.append(
+            sentences.append(
                 f"At {rate:,.0f}/s {new.variant} saves {saved:,.2f} USD a month ({name}), "
                 f"{old.connections - new.connections:,.0f} connections and {number(old.p50_ms - new.p50_ms)} ms of each "
                 f"request against {old.variant}."
             )
-    return told
+    return sentences
 
 
 def growth(result: Result, order: Sequence[str]) -> list[Part]:
@@ -309,12 +309,12 @@ def noise(result: Result, order: Sequence[str]) -> list[Part]:
 
 def check_text(check: Check) -> str:
     unit = f" {check.unit}" if check.unit not in ("", "1") else ""
-    told = f"{check.name}: {number(check.figure)}{unit}, the limit is {number(check.limit)}{unit}"
-    return f"{told}; {check.advice}" if check.advice and not check.passed else told
+    text = f"{check.name}: {number(check.figure)}{unit}, the limit is {number(check.limit)}{unit}"
+    return f"{text}; {check.advice}" if check.advice and not check.passed else text
 
 
 def run(result: Result, order: Sequence[str]) -> list[Part]:
-    """What was run, on what, and how to run it again."""
+    """What was run, on which machine, and how to run it again."""
     del order
     found: list[Part] = []
     if result.validity.checks:

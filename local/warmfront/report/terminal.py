@@ -1,4 +1,4 @@
-"""A result as one screen of text. Knows saved results only, and no terminal beyond whether it shows colours."""
+"""Prints a saved result as text tables."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def show(result: Result, stream: TextIO | None = None) -> None:
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """On a terminal, unless the person said no (no-color.org) or the terminal can't."""
+    """Return whether to use colours: on a terminal that has them, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -34,8 +34,8 @@ def render(result: Result, *, colour: bool = False) -> str:
     paint = _Paint(colour)
     index = Index.of(result)
     if result.kind == "cold":
-        told = [_headed(section, paint) for section in cold_text.sections(result)]
-        return _joined([_head(result, paint), *told, _foot(result, paint)])
+        sections = [_headed(section, paint) for section in cold_text.sections(result)]
+        return _joined([_head(result, paint), *sections, _foot(result, paint)])
     sections = [
         _head(result, paint),
         _warm(index, paint),
@@ -65,7 +65,7 @@ class _Paint:
         return f"{''.join(codes)}{text}{RESET}" if self._colour and codes and text else text
 
     def figure(self, row: Summary | None, width: int) -> str:
-        """Right-aligned; greyed where it rests on too few samples, and in brackets where there is no grey."""
+        """Format a figure right-aligned; with too few samples it is grey, or in brackets without colours."""
         if row is None:
             return "-".rjust(width)
         if not figures.too_few(row):
@@ -170,7 +170,7 @@ def _ratios(index: Index, paint: _Paint) -> list[str]:
     lines = [paint(_label(than) + heads, BOLD)]
     for workload, pair in pairs:
         lines.append(_ratio_row(index, workload, pair, RATIO_METRICS, paint))
-        # The first workload is the measured one; the others' further ratios are in the full report, this is one screen.
+        # All ratios of the first workload only; those of the others are in the HTML report.
         lines += _apart_rows(index, workload, pair, paint) if workload == pairs[0][0] else []
     aims = "".join((f"{figures.AIMS[m]:.0f}" if m in figures.AIMS else "").rjust(CELL) for m in RATIO_METRICS)
     lines.append(paint("the aim".ljust(LABEL) + aims, DIM))
@@ -180,7 +180,7 @@ def _ratios(index: Index, paint: _Paint) -> list[str]:
 
 
 def _equal_load(index: Index) -> list[str]:
-    """A line for each pair, and one A/A line as the noise floor."""
+    """Return a line for each pair, and an A/A line as the noise floor."""
     rows = [row for row in index.comparisons.values() if row.metric == EQUAL_LOAD]
     others, same = [row for row in rows if not row.same_variant], [row for row in rows if row.same_variant]
     return [_single_ratio(row) for row in [*others, *same[-1:]]]
@@ -227,10 +227,10 @@ def _brief(value: float) -> str:
 
 def _single_ratio(row: Comparison) -> str:
     aim = f"  the aim {figures.AIMS[row.metric]:.0f}" if row.metric in figures.AIMS else ""
-    told = f"{number(row.baseline_value)} / {number(row.candidate_value)} {row.unit}"
+    values = f"{number(row.baseline_value)} / {number(row.candidate_value)} {row.unit}"
     if row.same_variant:
         return _label(f"A/A {row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}"
-    return _label(f"{row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}  ({told}){aim}"
+    return _label(f"{row.workload} {row.candidate}") + f"{row.metric} {figures.times(row)}  ({values}){aim}"
 
 
 def _cold_ratio(index: Index, workload: str, pair: tuple[str, str]) -> str:
@@ -240,7 +240,7 @@ def _cold_ratio(index: Index, workload: str, pair: tuple[str, str]) -> str:
 
 
 def _noise_floor(index: Index, paint: _Paint) -> list[str]:
-    """One A/A row: the last variant of the first workload, which has the smallest figures and so the most noise."""
+    """Return one A/A row: the last variant of the first workload, whose figures are smallest and so noisiest."""
     for workload in index.warm_workloads():
         pairs = index.pairs(workload, same=True)
         if pairs:
@@ -250,7 +250,7 @@ def _noise_floor(index: Index, paint: _Paint) -> list[str]:
 
 
 def _costs(result: Result, paint: _Paint) -> list[str]:
-    """The costs at the highest offered rate and the knees: the curves over rates are in the full report."""
+    """Return the costs at the highest offered rate, and the knees. Curves over rates are in the HTML report."""
     lines = []
     if result.costs:
         heads = ("environments", "connections", "memory MB", "GB-s/million", "USD/million")
@@ -271,41 +271,43 @@ def _costs(result: Result, paint: _Paint) -> list[str]:
 def _sized(own: Sized) -> str:
     off = own.predicted_p99_ms / own.measured_p99_ms - 1.0
     around = f" [{number(own.low)}, {number(own.high)}]" if own.low is not None and own.high is not None else ""
-    told = f"70 % of the knee, {number(own.rate)}/s: p99 {number(own.predicted_p99_ms)} ms by {own.formula}, "
-    told += f"{own.servers} cores; {number(own.measured_p99_ms)}{around} measured: {off:+.0%}"
-    return _label(f"size: {own.workload} {own.variant}") + told
+    text = f"70 % of the knee, {number(own.rate)}/s: p99 {number(own.predicted_p99_ms)} ms by {own.formula}, "
+    text += f"{own.servers} cores; {number(own.measured_p99_ms)}{around} measured: {off:+.0%}"
+    return _label(f"size: {own.workload} {own.variant}") + text
 
 
 def _models(result: Result) -> list[str]:
-    """How far off each formula was, typically, below the knee."""
+    """Return the typical error of each formula below the knee."""
     found = []
     for sweep in result.sweeps:
-        told = [f"{own.formula} {own.metric} {own.error:.0%}" for own in sweep.predictions if own.error is not None]
-        if told:
+        errors = [f"{own.formula} {own.metric} {own.error:.0%}" for own in sweep.predictions if own.error is not None]
+        if errors:
             found.append(
-                _label(f"{sweep.workload} {sweep.variant}") + f"typical error of the models: {', '.join(told)}"
+                _label(f"{sweep.workload} {sweep.variant}") + f"typical error of the models: {', '.join(errors)}"
             )
     return found
 
 
 def _worth(result: Result) -> list[str]:
-    """When it is not worth it: what the last variant saves against the first, rate by rate."""
+    """Return what the last variant saves compared with the first at each rate, to show when it is not worth it."""
     variants = figures.unique(own.variant for own in result.worth)
     if len(variants) < 2:
         return []
     by_rate = {(own.rate, own.variant): own for own in result.worth}
-    told = []
+    savings = []
     for rate in figures.unique(own.rate for own in result.worth):
         old, new = by_rate.get((rate, variants[0])), by_rate.get((rate, variants[1]))
         if old and new:
             name = next(iter(old.usd_per_month))
             saved = old.usd_per_month[name] - new.usd_per_month[name]
-            told.append(f"{rate:,.0f}/s {number(saved)} USD, {old.connections - new.connections:.0f}")
-    return [_label(f"worth: {variants[1]} saves") + f"a month, and connections: {'; '.join(told)}"] if told else []
+            savings.append(f"{rate:,.0f}/s {number(saved)} USD, {old.connections - new.connections:.0f}")
+    return (
+        [_label(f"worth: {variants[1]} saves") + f"a month, and connections: {'; '.join(savings)}"] if savings else []
+    )
 
 
 def _growth(result: Result, paint: _Paint) -> list[str]:
-    """A line for each figure: its value at each size, and the order fitted to them."""
+    """Return a line for each figure: its value at each size, and the growth order fitted to them."""
     lines = []
     for size_name in figures.unique(own.size_name for own in result.growth):
         rows = [own for own in result.growth if own.size_name == size_name]
@@ -341,8 +343,8 @@ def _foot(result: Result, paint: _Paint) -> list[str]:
     checks = result.validity.checks
     failed = [check for check in checks if not check.passed]
     if result.validity.valid:
-        told = f" ({len(checks)} checks: {', '.join(check.name for check in checks)})" if checks else ""
-        lines = [paint("valid", GREEN, BOLD) + told]
+        names = f" ({len(checks)} checks: {', '.join(check.name for check in checks)})" if checks else ""
+        lines = [paint("valid", GREEN, BOLD) + names]
     else:
         lines = [paint("NOT VALID", RED, BOLD) + ": do not quote these figures"]
     lines += [f"  {paint('failed', RED)} {_folded(_check(check), 9)}" for check in failed]
@@ -367,5 +369,5 @@ def _folded(text: str, indent: int) -> str:
 
 def _check(check: Check) -> str:
     unit = f" {check.unit}" if check.unit not in ("", "1") else ""
-    told = f"{check.name}: {number(check.figure)}{unit}, the limit is {number(check.limit)}{unit}"
-    return f"{told}; {check.advice}" if check.advice else told
+    text = f"{check.name}: {number(check.figure)}{unit}, the limit is {number(check.limit)}{unit}"
+    return f"{text}; {check.advice}" if check.advice else text

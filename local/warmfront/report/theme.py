@@ -1,4 +1,4 @@
-"""Colours and the way a picture becomes SVG or PNG. Knows no data."""
+"""Colours of the pictures, and their rendering as SVG or PNG."""
 
 import io
 import re
@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# role -> (light, dark). Variants' hues are Okabe and Ito's, told apart by colour-blind readers; lighter on a dark page.
+# role -> (light, dark). Variants have Okabe and Ito's hues, which colour-blind readers can distinguish; lighter when dark.
 PALETTE = {
     "ink": ("#1d2430", "#e6e9ef"),
     "muted": ("#667085", "#98a2b3"),
@@ -33,9 +33,9 @@ PALETTE = {
 }
 VARIANT_COLOURS = 6
 PART_COLOURS = 6
-# What is drawn with: a colour that stands for its role, replaced by a CSS variable in SVG. Nobody else uses #5eed...
+# Pictures are drawn with a placeholder colour per role (#5eed...), which SVG output replaces by a CSS variable.
 SENTINEL = {role: f"#5eed{place:02x}" for place, role in enumerate(PALETTE)}
-# Near to the width of a phone, so that letters keep their size there; a wide page shows two beside each other.
+# Close to the width of a phone, so that text keeps its size there; a wide page shows two side by side.
 WIDTH_IN = 5.2
 
 _SETTINGS: dict[str, Any] = {
@@ -54,7 +54,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 class Theme:
-    """Role -> colour, for one rendering: sentinels for SVG, real colours for PNG."""
+    """Role -> colour for one rendering: placeholders for SVG, real colours for PNG."""
 
     def __init__(self, colours: dict[str, str]) -> None:
         self._colours = colours
@@ -78,7 +78,7 @@ def for_png(*, dark: bool) -> Theme:
 
 @contextmanager
 def drawing(theme: Theme, salt: str) -> Iterator[None]:
-    """matplotlib's settings while a picture is made and written. The salt keeps ids of pictures on one page apart."""
+    """Set matplotlib up for drawing and writing a picture. The salt makes ids unique among the pictures of a page."""
     ink, muted, grid = theme["ink"], theme["muted"], theme["grid"]
     colours: dict[str, Any] = {
         "text.color": ink,
@@ -93,13 +93,13 @@ def drawing(theme: Theme, salt: str) -> Iterator[None]:
         "axes.facecolor": "none",
         "svg.hashsalt": salt,
     }
-    settings: Any = _SETTINGS | colours  # the stubs want a literal type of every key there is
+    settings: Any = _SETTINGS | colours  # the stubs want a literal type of all keys
     with mpl.rc_context(settings):
         yield
 
 
 def sheet(rows: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty picture of `rows` inches in height, its panels below each other."""
+    """Return an empty picture, `rows` inches high, with its panels below each other."""
     figure = Figure(figsize=(WIDTH_IN, rows))
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
     for one in axes:
@@ -109,7 +109,7 @@ def sheet(rows: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
 
 
 def to_svg(figure: Figure, label: str) -> str:
-    """Inline SVG whose colours follow the page's, without what a page does not need."""
+    """Return the picture as inline SVG whose colours follow the page's."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -117,7 +117,7 @@ def to_svg(figure: Figure, label: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"(\.\d\d)\d+", r"\1", text)
-    # The page's own letters, measured by DejaVu Sans, which is wider than any of them.
+    # The page's own font. The layout was measured with DejaVu Sans, which is wider than any of them.
     text = re.sub(r"font: (\S+) [^;\"]*", r"font-size: \1", text)
     text = re.sub(r"font-family: [^;\"]*;?", "", text)
     text = _without_idle_ids(text)
@@ -131,7 +131,7 @@ def to_svg(figure: Figure, label: str) -> str:
 
 
 def _without_idle_ids(text: str) -> str:
-    """Every picture has its own `figure_1` and `axes_1`; one page can't, and nothing refers to them."""
+    """Remove ids such as `figure_1`, which repeat among the pictures of a page and are not referred to."""
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
     return re.sub(r' id="([^"]+)"', lambda found: found.group() if found[1] in used else "", text)
 

@@ -125,9 +125,11 @@ def _others(result: Result, workload: str, pairs: Sequence[tuple[str, str, str]]
     rows = [row for row in result.comparisons if row.metric == "throughput" and not row.same_variant]
     rates = {(row.workload, row.candidate): row.ratio for row in rows}
     elsewhere = [name for name, _, own in pairs if name != workload and own == candidates[0] and (name, own) in rates]
-    told = [f"{name} {_times(rates[name, candidates[0]])}" for name in elsewhere]
-    told += [f"{own} ({workload}) {_times(rates[workload, own])}" for own in candidates[1:] if (workload, own) in rates]
-    return ", ".join(told)
+    texts = [f"{name} {_times(rates[name, candidates[0]])}" for name in elsewhere]
+    texts += [
+        f"{own} ({workload}) {_times(rates[workload, own])}" for own in candidates[1:] if (workload, own) in rates
+    ]
+    return ", ".join(texts)
 
 
 def _validity(result: Result) -> str:
