@@ -79,7 +79,11 @@ def made(folder: Path, url: str, endpoint_url: str) -> Path:
     manager.create_secret(Name=SECRET, SecretString=json.dumps({"username": user, "password": password}))
     (folder / "entry.py").write_text(ENTRY)
     (folder / "functions").symlink_to(ROOT / "functions")
-    common = {"POWERTOOLS_SERVICE_NAME": "pooled", "SHOP_CURSOR_KEY": "only-for-this-measurement"}
+    common = {
+        "POWERTOOLS_SERVICE_NAME": "pooled",
+        "SHOP_CURSOR_KEY": "only-for-this-measurement",
+        "SHOP_DB_SSL": "disable",
+    }
     by_secret = {
         "SHOP_DB_LOGIN": "secret",
         "SHOP_DB_SECRET": SECRET,

@@ -173,6 +173,7 @@ def seed(server: Postgres) -> None:
             "DATABASE_URL": server.url("postgres"),
             "POWERTOOLS_SERVICE_NAME": "pooled",
             "SHOP_CURSOR_KEY": "only-for-this-measurement",
+            "SHOP_DB_SSL": "disable",
             "SHOP_STAGE": "local",
         }
     )

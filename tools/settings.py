@@ -30,7 +30,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "SHOP_DB_LOOK_UP_TIMEOUT_MS": "Longest time for fetching a secret or signing a token. Added to the connect timeout.",
         "SHOP_DB_ROLE": "The restricted role that `Migrate` makes for the other functions to log in as.",
         "SHOP_DB_ROLE_SECRET": "The secret with that role's `username` and `password`. Without one, IAM lets the role in.",
-        "SHOP_DB_SSL": "TLS to Postgres. Never negotiated. `SHOP_DB_LOGIN=iam` does not accept `disable`.",
+        "SHOP_DB_SSL": "TLS to Postgres. Never negotiated. `SHOP_DB_LOGIN=iam` and `SHOP_STAGE=prod` do not accept `disable`.",
         "SHOP_DB_CA_FILE": "Certificate authorities for `verify-full`. None: those that the system trusts.",
         "SHOP_DB_MODE": "`proxy` behind RDS Proxy or PgBouncer: transactions share connections, so no session state is used.",
     },

@@ -34,7 +34,7 @@ redis()  # at init: imports redis-py, checks the URL and makes the TLS context; 
 
 @environment.resource
 def copies() -> Cache:
-    return Cache(SETTINGS.cache, RedisStore(redis(), SETTINGS.namespace))
+    return Cache(SETTINGS.cache, RedisStore(redis(), SETTINGS.namespace_of(SETTINGS.database)))
 
 
 @environment.resource
@@ -42,7 +42,7 @@ def limiter() -> Any:
     from shared.kit.limiter import Limiter  # only where there is a limit
 
     assert SETTINGS.limiter is not None
-    return Limiter(SETTINGS.limiter, redis(), SETTINGS.namespace)
+    return Limiter(SETTINGS.limiter, redis(), SETTINGS.namespace_of(SETTINGS.database))
 
 
 async def admit(request: Request) -> Mapping[str, str]:

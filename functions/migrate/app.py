@@ -156,10 +156,10 @@ async def copy(admin: Connection, name: str, role: Role | None) -> dict[str, Any
 
 
 async def empty_cache(name: str) -> int:
-    """Because of the rows that were, none is an older version of those that are."""
+    """Versions restart after a reset, so cached entries must be dropped."""
     from shared.kit.cache import forget  # only where there is a cache
 
-    return await forget(SETTINGS.required_redis(), name)
+    return await forget(SETTINGS.required_redis(), SETTINGS.namespace_of(name))
 
 
 async def _restricted_role() -> Role | None:

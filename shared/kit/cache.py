@@ -20,6 +20,7 @@ on its way, is made good when the entry's time is over.
 import asyncio
 import math
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
@@ -339,6 +340,6 @@ async def forget(settings: RedisSettings, namespace: str) -> int:
     """
     redis = Redis(settings)
     try:
-        return await redis.delete_matching(f"{namespace}:*")
+        return await redis.delete_matching(re.sub(r"([*?\[\]\\])", r"\\\1", namespace) + ":*")
     finally:
         await redis.aclose()

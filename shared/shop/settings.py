@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from shared.kit import tls
+from shared.kit import telemetry, tls
 from shared.kit.breaker import BreakerSettings, Mode
 from shared.kit.redis_settings import RedisSettings
 from shared.kit.settings import BadSetting, CacheSettings, LimiterSettings, PostgresSettings
@@ -24,7 +24,8 @@ CURSOR_KEY_BYTES_MIN = 16
 
 class Settings(Struct, frozen=True, kw_only=True):
     stage: Literal["local", "dev", "prod"]
-    namespace: str  # of everything in Redis: environments of another stack or database use other keys
+    stack: str  # the namespace of its metrics, and of everything that it keeps in Redis
+    database: str
     postgres: PostgresSettings
     redis: RedisSettings | None
     cache: CacheSettings
@@ -44,6 +45,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     def local_identity(self) -> str | None:
         """Who asks where no authorizer runs; None where requests without a token are refused."""
         return "local" if self.stage == "local" else None
+
+    def namespace_of(self, database: str) -> str:
+        """The prefix of the keys in Redis that belong to one database: those of another stack or database are others."""
+        return f"{self.stack}/{database}"
 
     def required_redis(self) -> RedisSettings:
         """Raises BadSetting if no Redis is set."""
@@ -110,7 +115,7 @@ VARIABLES: dict[str, Variable] = {
     "SHOP_DB_MODE": _one_of("direct", "proxy"),
     "SHOP_DB_ROLE": Variable("the name of a role, or nothing", _role, ""),
     "SHOP_DB_ROLE_SECRET": Variable("the name or ARN of a secret, or nothing", lambda text: text or None, ""),
-    "SHOP_DB_SSL": _one_of("disable", "require", "verify-full"),
+    "SHOP_DB_SSL": _one_of("verify-full", "require", "disable"),
     "SHOP_DB_CA_FILE": Variable("the path of a PEM file, or nothing", lambda text: text or None, ""),
     "SHOP_POOL_MAX": _whole(1, 1, 20),
     "SHOP_CONNECTION_BUDGET": _whole(0, 0, 100_000),
@@ -148,12 +153,13 @@ def read(environ: Mapping[str, str]) -> Settings:
         if name.startswith(PREFIX) and name not in VARIABLES:
             raise BadSetting(f"{name} is no setting of the shop.{_nearest(name)}")
     values = {name.removeprefix(PREFIX): _value(environ, name, variable) for name, variable in VARIABLES.items()}
-    _check_together(values)
     url = _url(environ, "DATABASE_URL", ("postgresql", "postgres"))
     redis_url = _url(environ, "REDIS_URL", ("redis", "rediss")) if environ.get("REDIS_URL") else None
+    _check_together(values, redis_url)
     return Settings(
         stage=values["STAGE"],
-        namespace=urlsplit(url).path.strip("/"),
+        stack=environ.get("POWERTOOLS_METRICS_NAMESPACE") or telemetry.NAMESPACE,
+        database=urlsplit(url).path.strip("/"),
         postgres=_postgres(url, values),
         redis=None if redis_url is None else _redis(redis_url, values),
         cache=CacheSettings(ttl_s=values["CACHE_TTL_S"]),
@@ -242,12 +248,18 @@ def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str
     return url
 
 
-def _check_together(values: Mapping[str, Any]) -> None:
+def _check_together(values: Mapping[str, Any], redis_url: str | None) -> None:
     for low, high in (("BREAKER_OPEN_MS", "BREAKER_OPEN_MAX_MS"), ("BREAKER_SLOW_MS", "STATEMENT_TIMEOUT_MS")):
         if values[low] > values[high]:
             raise BadSetting(
                 f"{PREFIX}{low}={values[low]} is more than {PREFIX}{high}={values[high]}; it must be at most that."
             )
+    if values["STAGE"] == "prod" and values["DB_SSL"] == "disable":
+        raise BadSetting("SHOP_STAGE=prod needs SHOP_DB_SSL=verify-full or require: passwords and rows stay encrypted.")
+    if values["STAGE"] == "prod" and redis_url is not None and urlsplit(redis_url).scheme != "rediss":
+        raise BadSetting(
+            "SHOP_STAGE=prod needs a REDIS_URL that begins with rediss://: its password and rows stay encrypted."
+        )
     if (values["DB_LOGIN"] == "secret") != (values["DB_SECRET"] is not None):
         raise BadSetting("SHOP_DB_LOGIN=secret and SHOP_DB_SECRET go together: one of them is set without the other.")
     if values["DB_ROLE_SECRET"] is not None and values["DB_ROLE"] is None:

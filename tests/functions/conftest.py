@@ -179,7 +179,7 @@ def variant(request: pytest.FixtureRequest) -> Function:
 
 
 def shop_environ(server: Postgres, database: str) -> dict[str, str]:
-    return {"DATABASE_URL": server.url(database), "SHOP_CURSOR_KEY": CURSOR_KEY}
+    return {"DATABASE_URL": server.url(database), "SHOP_CURSOR_KEY": CURSOR_KEY, "SHOP_DB_SSL": "disable"}
 
 
 def distributed_environ(server: Postgres, redis: Redis) -> dict[str, str]:

@@ -12,7 +12,7 @@ from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 
 from shared.kit import environment
-from tests.functions.conftest import CURSOR_KEY, PRODUCTS, Function, Reply, distributed_environ, load
+from tests.functions.conftest import PRODUCTS, Function, Reply, distributed_environ, load, shop_environ
 from tests.functions.test_survival import terminate_backends
 
 BODY = {"customer_id": 1, "lines": [{"product_id": 21, "quantity": 2}, {"product_id": 22, "quantity": 1}]}
@@ -119,7 +119,7 @@ def test_a_replayed_order_tells_once_more_what_its_first_request_may_not_have_li
     # As if it had been killed between its commit and its news.
     ended = 2_000_000_000_000
     entry = f"V{old['version']} {ended} 1\n{json.dumps(old)}"
-    commands(_redis_of(distributed), "SET", "distributed:1:product:21", entry, "PX", "60000")
+    commands(_redis_of(distributed), "SET", "Warmfront/distributed:1:product:21", entry, "PX", "60000")
     assert distributed.get("/products/21").json == old
     assert distributed.request("POST", "/orders", body=BODY, headers=headers).status == 201
     assert distributed.get("/products/21").json["stock"] == old["stock"] - 2
@@ -177,7 +177,7 @@ def test_pooled_writes_no_events(pooled: Function, server: Postgres) -> None:
 
 def test_all_five_routes_work_without_redis(server: Postgres, migrate: Function) -> None:
     migrate.invoke({"action": "reset", "databases": ["distributed"]})
-    values = {"DATABASE_URL": server.url("distributed"), "SHOP_CURSOR_KEY": CURSOR_KEY}
+    values = shop_environ(server, "distributed")
     # Nobody listens on the discard port of this machine's loopback.
     distributed = load("distributed", "functions.distributed.app", values | {"REDIS_URL": "redis://127.0.0.1:9/0"})
     assert status_of(distributed.get("/products/1")) == "Warmfront; fwd=bypass"
@@ -197,7 +197,7 @@ def test_what_was_read_before_is_still_served_while_the_database_is_gone(
     product = distributed.get("/products/1").json
     # Its time is over: rewritten as of a second ago.
     entry = f"V{product['version']} 1 1\n{json.dumps(product)}"
-    commands(redis, "SET", "distributed:1:product:1", entry, "PX", "60000")
+    commands(redis, "SET", "Warmfront/distributed:1:product:1", entry, "PX", "60000")
     gone = load("distributed", "functions.distributed.app", values | {"DATABASE_URL": server.url("distributed")})
     terminate_backends(server, "distributed")
     ask(server, "ALTER ROLE app NOLOGIN")

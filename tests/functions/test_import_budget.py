@@ -16,6 +16,7 @@ ENVIRON = {
     "DATABASE_URL": "postgresql://app:pw@localhost/shop",
     "REDIS_URL": "redis://localhost:6379/0",
     "SHOP_CURSOR_KEY": "only-for-these-tests",
+    "SHOP_DB_SSL": "disable",
     "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
 }
 # Modules beyond those of a bare interpreter. Of pooled's, 28 are in shared/: 11 ms of its import.

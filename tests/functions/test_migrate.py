@@ -113,8 +113,7 @@ def test_expired_keys_are_purged_in_small_deletions_and_live_ones_stay(
 ) -> None:
     """In production as well: nothing that anybody will ask for again is touched."""
     migrate.invoke({"action": "reset", "databases": ["pooled"]})
-    environ = shop_environ(server, "postgres") | {"SHOP_STAGE": "prod"}
-    production = load("migrate", "functions.migrate.app", environ)
+    production = in_production(server)
     monkeypatch.setattr(production.module, "PURGE_ROWS", 10)
     keys(server, expired=25, live=3)
     event = {"action": "purge", "databases": ["pooled"]}
@@ -144,10 +143,17 @@ def test_nothing_in_the_schema_makes_a_first_query_ask_the_catalogue(migrate: Fu
     assert ask(server, "pooled", own_types) == 0
 
 
+def in_production(server: Postgres) -> Function:
+    """The function of stage prod, though the server of these tests has no TLS, without which prod refuses to start."""
+    function = load("migrate", "functions.migrate.app", shop_environ(server, "postgres"))
+    function.module.SETTINGS = msgspec.structs.replace(function.module.SETTINGS, stage="prod")  # type: ignore[attr-defined]
+    return function
+
+
 @pytest.mark.parametrize("action", ["seed", "reset"])
 def test_in_production_no_data_is_replaced(server: Postgres, migrate: Function, action: str) -> None:
     del migrate
-    production = load("migrate", "functions.migrate.app", shop_environ(server, "postgres") | {"SHOP_STAGE": "prod"})
+    production = in_production(server)
     with pytest.raises(production.module.Refused, match="refused while SHOP_STAGE is prod"):
         production.invoke({"action": action, "databases": ["pooled"]})
     assert production.invoke({"action": "apply", "databases": ["pooled"]})["databases"]["pooled"]["steps"] == []
@@ -181,7 +187,11 @@ def test_a_wrong_event_is_refused_before_anything_is_touched(
 def test_the_templates_set_up_makes_every_variants_database() -> None:
     root, _ = read(Path(__file__).parents[2] / "template.yaml")
     given = [dict(entry["Event"]) for entry in root["Metadata"]["Warmfront"]["SetUp"] if entry["Function"] == "Migrate"]
-    nowhere = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/postgres", "SHOP_CURSOR_KEY": "a key of the test's own"}
+    nowhere = {
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/postgres",
+        "SHOP_CURSOR_KEY": "a key of the test's own",
+        "SHOP_DB_SSL": "disable",
+    }
     module = load("migrate", "functions.migrate.app", nowhere).module
     events = [msgspec.convert(event, module.Event) for event in given]
     assert [event.action for event in events] == ["seed"]

@@ -13,7 +13,11 @@ from shared.kit.deadline import Deadline
 from shared.kit.postgres import Database
 from shared.shop.settings import Settings, read
 
-ENVIRON = {"DATABASE_URL": "postgresql://app:pw@localhost:5432/shop", "SHOP_CURSOR_KEY": "only-for-these-tests"}
+ENVIRON = {
+    "DATABASE_URL": "postgresql://app:pw@localhost:5432/shop",
+    "SHOP_CURSOR_KEY": "only-for-these-tests",
+    "SHOP_DB_SSL": "disable",
+}
 
 
 def settings_with(**values: object) -> Settings:
