@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     _EMULATOR: {_EMULATOR, "warmfront.backing"},
     f"{_EMULATOR}.template": set(),
     f"{_EMULATOR}.resources": {f"{_EMULATOR}.template"},
+    f"{_EMULATOR}.dependencies": {f"{_EMULATOR}.template"},
     f"{_EMULATOR}.gateway": {_LAMBDA, f"{_EMULATOR}.template"},
     f"{_EMULATOR}.observe": {f"{_EMULATOR}.gateway", _LAMBDA, f"{_EMULATOR}.template"},
     # service.py composes the parts of the Lambda service; types.py, invocation.py and others are its leaves.

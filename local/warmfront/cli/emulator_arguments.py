@@ -93,6 +93,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-setup", action="store_true", help="leave out the set-up invocations that the template names"
     )
+    parser.add_argument(
+        "--no-install", action="store_true", help="install no requirements.txt or package.json of functions and layers"
+    )
     parser.add_argument("--max-connections", type=int, default=200, help="of the local Postgres (default: 200)")
     parser.add_argument(
         "--aws",
@@ -124,6 +127,7 @@ def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         data=None if args.ephemeral else template.absolute().parent / DATA_FOLDER,
         reset=args.reset,
         set_up=not args.no_setup,
+        install=not args.no_install,
         **more,
     )
 

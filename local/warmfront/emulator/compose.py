@@ -28,6 +28,7 @@ from warmfront.emulator.backing_services import (
 )
 from warmfront.emulator.build_folder import compare_with_build
 from warmfront.emulator.data_directory import DataDirectory
+from warmfront.emulator.dependencies.install import Installer
 from warmfront.emulator.function_variables import dropped_options, local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, create_apps
 from warmfront.emulator.gateway.options import GatewayOptions
@@ -120,6 +121,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         stack.push_async_callback(asyncio.to_thread, backing.stop)
         try:
             template, not_made = await _start_servers(options, template, region, backing, data)
+            template = await asyncio.to_thread(_install_dependencies, options, template)
             observatory = _observatory(options, template, sink) if gateway else None
             if observatory is not None:
                 stack.callback(observatory.close)
@@ -183,6 +185,17 @@ async def _start_servers(
     finally:
         maker.stop()
     return read_template(options, region, stack.attributes), stack.warnings
+
+
+def _install_dependencies(options: EmulatorOptions, template: Template) -> Template:
+    """Install what functions and layers ask for and the emulator's own packages do not meet."""
+    installer = Installer(
+        options.template.absolute().parent / ".warmfront" / "dependencies",
+        say=lambda line: print(f"packages   {line}", file=sys.stderr, flush=True),
+        install=options.install,
+    )
+    found = installer.of_template(template)
+    return replace(found, warnings=(*found.warnings, *installer.warnings))
 
 
 async def _prepare(

@@ -73,6 +73,8 @@ class EmulatorOptions:
     """Begin with an empty data folder."""
     set_up: bool = True
     """Run the set-up invocations that the template names."""
+    install: bool = True
+    """Install what functions and layers ask for in requirements.txt, pyproject.toml and package.json."""
     observe: bool = True
     """Metrics, traces and the access log."""
     metrics_hosts: Sequence[str] = ()

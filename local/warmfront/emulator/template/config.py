@@ -39,6 +39,8 @@ class LayerConfig:
     """None: the folder already has Lambda's layout (python/..., bin/...), as `sam build` leaves it too."""
     compatible_runtimes: tuple[str, ...] = ()
     compatible_architectures: tuple[str, ...] = ()
+    dependencies: Path | None = None
+    """Folder with what its requirements file asks for; None: packages of the emulator's own environment meet it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class FunctionConfig:
     """Text of InlineCode; it becomes index.py (or index.js) in an otherwise empty task root."""
     built: bool = False
     """The code is what `sam build` left: dependencies inside, packages in place."""
+    dependencies: Path | None = None
+    """Folder with what its requirements file asks for; None: packages of the emulator's own environment meet it."""
     layers: tuple[LayerConfig, ...] = ()
     memory_mb: int = 128
     timeout_s: int = 3

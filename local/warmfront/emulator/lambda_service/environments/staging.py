@@ -61,15 +61,18 @@ def stage_code(directory: Path, config: FunctionConfig) -> tuple[Path, list[str]
         return _unpack(directory, config), []
     requirements = code / "requirements.txt"
     wanted = [] if config.built or not requirements.is_file() else read_requirements(requirements)
-    if not parent_package and not wanted:
+    if not parent_package and not wanted and config.dependencies is None:
         return code, []
     directory.mkdir(parents=True)
     if parent_package:
         link(code, directory.joinpath(*parent_package))
+    elif config.runtime.startswith("nodejs"):  # Node looks for packages beside the file that a link leads to
+        shutil.copytree(code, directory, dirs_exist_ok=True)
     else:
         for entry in code.iterdir():
             link(entry, directory / entry.name)
-    return directory, _missing_warnings(requirements, link_distributions(wanted, directory))
+    _add_dependencies(directory, config.dependencies, wanted)
+    return directory, []
 
 
 def _stage_inline(directory: Path, config: FunctionConfig) -> Path:
@@ -114,15 +117,18 @@ def stage_layer(directory: Path, layer: LayerConfig) -> tuple[Path, list[str]]:
             link(entry, python / entry.name)
     requirements = content / "requirements.txt"
     wanted = read_requirements(requirements) if requirements.is_file() else []
-    return directory, _missing_warnings(requirements, link_distributions(wanted, python))
+    _add_dependencies(python, layer.dependencies, wanted)
+    return directory, []
 
 
-def _missing_warnings(requirements: Path, missing: Iterable[str]) -> list[str]:
-    return [
-        f"{requirements}: {name} is not installed beside the emulator, so handlers cannot import it; "
-        f"install it there, or run `sam build` and serve with --built"
-        for name in missing
-    ]
+def _add_dependencies(directory: Path, installed: Path | None, wanted: Iterable[str]) -> None:
+    """Link what was installed for this code, or the emulator's own packages; what the code brings itself stays."""
+    if installed is None:
+        link_distributions(wanted, directory)
+        return
+    for entry in installed.iterdir():
+        if not (directory / entry.name).exists():
+            link(entry, directory / entry.name)
 
 
 def read_requirements(path: Path) -> list[str]:

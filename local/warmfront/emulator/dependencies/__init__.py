@@ -1,0 +1,1 @@
+"""Installs what functions and layers ask for in requirements.txt, pyproject.toml and package.json."""
