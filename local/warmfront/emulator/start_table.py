@@ -17,7 +17,7 @@ def describe_start(emulator: Emulator, options: EmulatorOptions) -> dict[str, An
     """What runs, as plain data: the `--json` line of `warmfront serve`.
 
     Returns `urls`, `backing` (server name -> version, origin, port), `data` (folder or None), `functions` (name,
-    runtime, memory_mb, timeout_s, not_runnable, routes), `apis`, `sources`, `debug` (function -> port), `warnings`,
+    runtime, memory_mb, timeout_s, not_runnable, routes), `apis` (name, kind, url, and `keys`: name -> value), `sources`, `debug` (function -> port), `warnings`,
     `dashboard` and `token`.
     """
     urls = dict(zip((app.api.logical_id for app in emulator.apps), emulator.urls, strict=False))
@@ -42,7 +42,7 @@ def describe_start(emulator: Emulator, options: EmulatorOptions) -> dict[str, An
         "backing": emulator.backing.describe(),
         "data": str(options.data) if options.data is not None else None,
         "functions": functions,
-        "apis": [{"name": app.api.logical_id, "kind": app.api.kind, "url": url} for app, url in _served(emulator)],
+        "apis": [_api(app, url) for app, url in _served(emulator)],
         "sources": emulator.sources if options.event_sources else [],
         "debug": dict(emulator.service.options.debug),
         "warnings": [*_not_enforced(emulator, options), *emulator.warnings],
@@ -62,6 +62,10 @@ def start_table(about: Mapping[str, Any], *, verbose: bool = False) -> list[str]
     for function in about["functions"]:
         lines += _function_lines(function, verbose=verbose)
     lines += [_line("api", f"{each['url']}  {each['name']} ({API_KINDS[each['kind']]})") for each in about["apis"]]
+    for each in about["apis"]:
+        lines += [
+            _line("api key", f"{each['name']}: x-api-key: {value} ({name})") for name, value in each["keys"].items()
+        ]
     lines += _shortened("source", about["sources"], verbose=verbose)
     for name, port in about["debug"].items():
         lines.append(_line("debug", f"{name} waits for a debugger on 127.0.0.1:{port} at its first request"))
@@ -80,6 +84,12 @@ def _line(label: str, text: str) -> str:
 def _short(path: str) -> str:
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else f"{relative}/"
+
+
+def _api(app: Any, url: str) -> dict[str, Any]:
+    keys = {key.name: key.value for plan in app.api.usage_plans for key in plan.keys if key.enabled}
+    needed = any(route.api_key_required for route in app.routes)
+    return {"name": app.api.logical_id, "kind": app.api.kind, "url": url, "keys": keys if needed else {}}
 
 
 def _served(emulator: Emulator) -> list[tuple[Any, str]]:

@@ -155,6 +155,7 @@ def _our_api(api: Api) -> dict[str, Any]:
             sorted(route.scopes) if api.kind == "http" else [],
         )
         for route in api.routes
+        if route.integration is None
     }
     return {"stage": api.stage, "variables": dict(api.stage_variables), "routes": routes}
 

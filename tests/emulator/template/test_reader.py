@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from warmfront.emulator.template import LayerConfig, ScheduleSource, SqsSource, Template, load_template
+from warmfront.emulator.template import HttpIntegration, LayerConfig, ScheduleSource, SqsSource, Template, load_template
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -204,10 +204,20 @@ def test_media_types_of_a_rest_api_are_written_with_a_slash() -> None:
     assert api.cors.allow_origins == ("*",)
 
 
-def test_an_integration_that_is_not_lambda_is_warned_about() -> None:
-    template = load_template(FIXTURES / "openapi.yaml")
-    assert [route.key for route in template.apis[0].routes] == ["GET /items/{id}", "DELETE /items/{id}", "ANY /extra"]
-    assert any("GET /elsewhere integrates http_proxy" in warning for warning in template.warnings)
+def test_an_http_proxy_is_a_route_without_a_function() -> None:
+    routes = load_template(FIXTURES / "openapi.yaml").apis[0].routes
+    assert [route.key for route in routes] == [
+        "GET /items/{id}", "DELETE /items/{id}", "GET /elsewhere", "ANY /extra",
+    ]  # fmt: skip
+    assert (routes[2].function, routes[2].integration) == ("", HttpIntegration("https://elsewhere.example", "GET"))
+
+
+def test_an_integration_that_is_not_served_is_warned_about(tmp_path: Path) -> None:
+    text = (FIXTURES / "openapi.yaml").read_text().replace("type: http_proxy", "type: aws")
+    (tmp_path / "template.yaml").write_text(text)
+    template = load_template(tmp_path / "template.yaml")
+    assert "GET /elsewhere" not in [route.key for route in template.apis[0].routes]
+    assert any("GET /elsewhere integrates aws;" in warning for warning in template.warnings)
 
 
 def test_a_streaming_function_url_is_warned_about() -> None:

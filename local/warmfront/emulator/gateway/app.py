@@ -28,6 +28,7 @@ from warmfront.emulator.gateway.endpoints import Endpoint
 from warmfront.emulator.gateway.exchange import Call, Head, Response, api_context, encode_json, read_head
 from warmfront.emulator.gateway.gateway_responses import FailureResponses
 from warmfront.emulator.gateway.options import GatewayOptions, Service
+from warmfront.emulator.gateway.parameter_mapping import map_response
 from warmfront.emulator.gateway.payload import MalformedResultError
 from warmfront.emulator.gateway.request_observer import RequestObserver
 from warmfront.emulator.gateway.routes import Router, paths_below_stage
@@ -150,9 +151,9 @@ class GatewayApp:
         try:
             for step in endpoint.steps:
                 call = await step(call)
-            if endpoint.integrate is None:
-                return await self._invoke(endpoint, call)
-            return await endpoint.integrate(call)
+            response = await (endpoint.integrate(call) if endpoint.integrate else self._invoke(endpoint, call))
+            mapping = endpoint.route.mapping
+            return response if mapping is None else map_response(mapping, response, call)
         except RefusedError as error:
             response = self._fail(error.failure, call, str(error), message=error.message)
             if error.challenge is None:

@@ -2,15 +2,20 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 
+from warmfront.emulator.gateway.api_keys import ApiKeyCheck
 from warmfront.emulator.gateway.authorizers import Checks
 from warmfront.emulator.gateway.cors import Cors
-from warmfront.emulator.gateway.dialects import RefusedError
+from warmfront.emulator.gateway.dialects import INTEGRATION_LIMIT_S, RefusedError
 from warmfront.emulator.gateway.endpoints import Endpoint, Integrate, Step, authorizing, create_endpoint, throttling
 from warmfront.emulator.gateway.exchange import Call, Response
+from warmfront.emulator.gateway.http_backend import HttpBackend
+from warmfront.emulator.gateway.mock_integration import Mock
 from warmfront.emulator.gateway.options import GatewayOptions
+from warmfront.emulator.gateway.parameter_mapping import mapping_request
+from warmfront.emulator.gateway.request_validation import RequestValidator
 from warmfront.emulator.gateway.stage_throttle import buckets
 from warmfront.emulator.lambda_service.types import InvocationResult
-from warmfront.emulator.template import Api, Route, Template
+from warmfront.emulator.template import Api, HttpIntegration, MockIntegration, Route, Template
 
 
 class EndpointFactory:
@@ -35,6 +40,9 @@ class EndpointFactory:
             region=options.region,
             invoke=invoke,
         )
+        self._key_check = ApiKeyCheck(
+            api, enforce_plans=options.enforce_throttles, clock=options.stamps.clock, monotonic=options.monotonic
+        )
         self._throttles = buckets(api, options.monotonic) if options.enforce_throttles else {}
 
     def endpoints(self) -> Iterator[tuple[str, str, Endpoint]]:
@@ -49,10 +57,26 @@ class EndpointFactory:
         check = self._checks.check(route.authorizer)
         if check is not None:
             steps.append(authorizing(check))
+        if route.api_key_required:
+            steps.append(self._key_check)
         bucket = self._throttles.get(route.key)
         if bucket is not None:
             steps.append(throttling(bucket))
-        return create_endpoint(self._api, route, self._template, steps=tuple(steps), integrate=None)
+        if route.validation is not None:
+            steps.append(RequestValidator(route.validation, f"{self._api.logical_id}: {route.key}"))
+        if route.mapping is not None and route.integration is None:
+            steps.append(mapping_request(route.mapping))
+        integrate = self._integrate(route)
+        return create_endpoint(self._api, route, self._template, steps=tuple(steps), integrate=integrate)
+
+    def _integrate(self, route: Route) -> Integrate | None:
+        if isinstance(route.integration, MockIntegration):
+            return Mock(route.integration)
+        if isinstance(route.integration, HttpIntegration):
+            rest = self._api.kind == "rest"
+            limit_s = min(INTEGRATION_LIMIT_S[self._api.kind], route.timeout_ms / 1000)
+            return HttpBackend(route.integration, route.mapping, encoded_paths=rest, limit_s=limit_s)
+        return None
 
     def _preflights(self, cors: Cors) -> Iterator[tuple[str, str, Endpoint]]:
         methods: dict[str, set[str]] = {}

@@ -35,7 +35,7 @@ class Endpoint:
     """A request is an invocation and nothing else."""
 
     def __post_init__(self) -> None:
-        self.direct = not self.steps and self.integrate is None
+        self.direct = not self.steps and self.integrate is None and self.route.mapping is None
 
 
 def create_endpoint(

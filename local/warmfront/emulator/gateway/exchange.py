@@ -1,4 +1,4 @@
-"""A request and a response between HTTP and the payload formats, and what both formats share of them."""
+"""Types of a request and a response between HTTP and the payload formats, and what both formats share."""
 
 import time
 from base64 import b64encode
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from warmfront.emulator.template import ACCOUNT_ID, Api, Route, api_id
+from warmfront.emulator.template import ACCOUNT_ID, Api, ApiKey, Route, api_id
 
 # Never part of an event: they belong to the connection between client and gateway.
 HOP_BY_HOP: Final = frozenset(
@@ -115,6 +115,8 @@ class Call(NamedTuple):
     """REST APIs and function URLs have one; a REST API's `request_id` is then its extended id."""
     authorizer: dict[str, object] | None = None
     """What `requestContext.authorizer` says; None: the route is open."""
+    api_key: ApiKey | None = None
+    """The key that the request came with, where its method requires one."""
 
 
 class Stamps:

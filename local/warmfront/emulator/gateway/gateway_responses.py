@@ -9,7 +9,7 @@ from typing import Final
 
 from warmfront.emulator.gateway.dialects import FAILURES, RESPONSE_TYPES, Failure
 from warmfront.emulator.gateway.exchange import Call, Response
-from warmfront.emulator.gateway.variables import context_value, header_value, query_value
+from warmfront.emulator.gateway.variables import context_value, parameter_value
 from warmfront.emulator.template import Api, GatewayResponse
 
 _VARIABLE: Final = re.compile(r"\$(context|stageVariables)\.([A-Za-z0-9_.-]*[A-Za-z0-9_])")
@@ -44,7 +44,7 @@ def _custom(custom: GatewayResponse, name: str, plain: Response, call: Call) -> 
         headers[b"content-type"] = media_type.encode()
         body = _fill(template, name, plain, call).encode()
     for header, expression in custom.headers.items():
-        value = _parameter(expression, call)
+        value = parameter_value(expression, call)
         if value is not None:
             headers[header.lower().encode()] = value.encode("latin-1", "replace")
     return Response(custom.status or plain.status, list(headers.items()), body)
@@ -79,21 +79,3 @@ def _fill(template: str, name: str, plain: Response, call: Call) -> str:
         return "" if found is None else found
 
     return _VARIABLE.sub(value, template)
-
-
-def _parameter(expression: str, call: Call) -> str | None:
-    """The value of a header: a quoted literal, a part of the request, or a context variable."""
-    if expression.startswith("'") and expression.endswith("'"):
-        return expression[1:-1]
-    kind, _, name = expression.rpartition(".")
-    if kind == "method.request.header":
-        return header_value(call, name)
-    if kind == "method.request.querystring":
-        return query_value(call, name)
-    if kind == "method.request.path":
-        return (call.path_parameters or {}).get(name)
-    if expression.startswith("context."):
-        return context_value(call, expression.removeprefix("context."))
-    if expression.startswith("stageVariables."):
-        return (call.context.stage_variables or {}).get(name)
-    return None

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from warmfront.emulator.gateway.api_keys import USAGE_KEY
 from warmfront.emulator.gateway.dialects import Failure, RefusedError
 from warmfront.emulator.gateway.exchange import Call, encode_json
 from warmfront.emulator.gateway.variables import identity_value
@@ -150,6 +151,8 @@ class LambdaCheck:
             self._judge_policy(answer, call)
         if self._rest or call.route.payload_format == "1.0":
             values = {key: self._context_text(key, value) for key, value in extra.items()} if self._rest else extra
+            if self._rest and (key := answer.get(USAGE_KEY)) is not None:
+                values[USAGE_KEY] = str(key)
             return {**values, "principalId": answer.get("principalId", ""), "integrationLatency": 0}
         return {"lambda": extra or None}
 

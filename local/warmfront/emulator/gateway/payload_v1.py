@@ -26,6 +26,7 @@ from warmfront.emulator.gateway.payload import (
     encode_header,
     http_api_path,
 )
+from warmfront.emulator.template import api_id
 
 # An HTTP API writes these with capitals and leaves the others as the client sent them (capture in
 # milliHQ/terraform-aws-next-js pull request 31).
@@ -156,6 +157,13 @@ def _request_context(call: Call, path: str) -> dict[str, object]:
     request, context = call.request, call.context
     fields = request.head.fields
     host = fields.get("host", "")
+    identity: dict[str, object] = {
+        **_IDENTITY,
+        "sourceIp": request.source_ip,
+        "userAgent": fields.get("user-agent", ""),
+    }
+    if call.api_key is not None:
+        identity["apiKey"], identity["apiKeyId"] = call.api_key.value, api_id(call.api_key.name)
     result: dict[str, object] = {
         "accountId": context.account_id,
         "apiId": context.api_id,
@@ -163,7 +171,7 @@ def _request_context(call: Call, path: str) -> dict[str, object]:
         "domainPrefix": host.partition(".")[0].partition(":")[0],
         "extendedRequestId": call.request_id,
         "httpMethod": request.method,
-        "identity": {**_IDENTITY, "sourceIp": request.source_ip, "userAgent": fields.get("user-agent", "")},
+        "identity": identity,
         "path": path,
         "protocol": request.protocol,
         "requestTime": call.time_text,

@@ -70,3 +70,21 @@ def _authorizer_value(call: Call, path: str) -> str | None:
             return None
         value = value.get(key)
     return None if value is None or isinstance(value, dict) else str(value)
+
+
+def parameter_value(expression: str, call: Call) -> str | None:
+    """The value of a REST API's parameter mapping: a quoted literal, a part of the request, or a variable of $context."""
+    if expression.startswith("'") and expression.endswith("'"):
+        return expression[1:-1]
+    kind, _, name = expression.rpartition(".")
+    if kind == "method.request.header":
+        return header_value(call, name)
+    if kind == "method.request.querystring":
+        return query_value(call, name)
+    if kind == "method.request.path":
+        return (call.path_parameters or {}).get(name)
+    if expression.startswith("context."):
+        return context_value(call, expression.removeprefix("context."))
+    if expression.startswith("stageVariables."):
+        return (call.context.stage_variables or {}).get(name)
+    return None

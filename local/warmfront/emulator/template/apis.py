@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from warmfront.emulator.template.api_features import ApiFeatures
 from warmfront.emulator.template.config import (
     Api,
     ApiKind,
@@ -19,21 +20,19 @@ from warmfront.emulator.template.config import (
     PayloadFormat,
     Route,
     Throttle,
-    UnsupportedAuthorizer,
 )
 from warmfront.emulator.template.functions import read_cors
+from warmfront.emulator.template.openapi import IAM, REST_AUTHORIZER_TTL_S, OpenApiDocument, issuer_of
 from warmfront.emulator.template.properties import Properties
 from warmfront.emulator.template.source import Node, read
-from warmfront.emulator.template.values import IMPLICIT_APIS, Resolver, is_intrinsic, text
+from warmfront.emulator.template.values import IMPLICIT_APIS, Resolver, is_intrinsic
 
 API_TYPES: Final[Mapping[str, ApiKind]] = {"AWS::Serverless::HttpApi": "http", "AWS::Serverless::Api": "rest"}
 HTTP_TIMEOUT_MS: Final = 30_000
 REST_TIMEOUT_MS: Final = 29_000
-REST_AUTHORIZER_TTL_S: Final = 300
 _ANY: Final = ("any", "x-amazon-apigateway-any-method")
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", *_ANY)
 _FUNCTION_ARN: Final = re.compile(r":function:([A-Za-z0-9_-]+)")
-_USER_POOL_ARN: Final = re.compile(r"arn:[^:]+:cognito-idp:([^:]+):[^:]*:userpool/(.+)")
 _PATH: Final = re.compile(r"/(?:[^/{}]*|\{[^{}/+]+\})(?:/(?:[^/{}]*|\{[^{}/+]+\}))*(?:/?\{[^{}/]+\+\})?")
 
 
@@ -102,14 +101,18 @@ class ApiReader:
     def _api(self, logical_id: str, kind: ApiKind, raw: Node, resource: Node, events: list[ApiEvent]) -> Api:
         properties = Properties(raw, self._resolver, logical_id)
         auth = properties.section("Auth")
-        authorizers = self._authorizers(kind, auth)
+        document = OpenApiDocument(self._definition_body(properties), self._resolver, logical_id, self.function_of_arn)
+        features = ApiFeatures(logical_id, properties, self._resolver, self._resources)
+        authorizers = {**document.authorizers(kind), **self._authorizers(kind, auth)}
         if kind == "rest" and any(_names_iam(event) for event in events):  # needs no declaration, unlike an HTTP API's
-            authorizers["AWS_IAM"] = UnsupportedAuthorizer("AWS_IAM", "IAM (signature version 4)")
+            authorizers[IAM.name] = IAM
         default = _DefaultAuthorizer(auth, authorizers)
-        routes = [default.applied(route) for route in self._definition_routes(kind, properties)]
+        routes = [default.applied(route) for route in self._definition_routes(kind, properties, document)]
+        if any(route.authorizer == IAM.name for route in routes):
+            authorizers.setdefault(IAM.name, IAM)
         known = {(route.method, route.path) for route in routes}
         for event in events:
-            route = self._event_route(event, auth, authorizers)
+            route = self._event_route(event, auth, authorizers, features)
             if (route.method, route.path) not in known:
                 routes.append(route)
                 known.add((route.method, route.path))
@@ -127,6 +130,11 @@ class ApiReader:
             stage_variables=_texts(properties.section("StageVariables" if kind == "http" else "Variables")),
             throttle=_throttle(properties.section("DefaultRouteSettings")),
             route_throttles=_route_throttles(properties, kind),
+            api_key_source="AUTHORIZER" if properties.text("ApiKeySourceType") == "AUTHORIZER" else "HEADER",
+            usage_plans=features.usage_plans() if kind == "rest" else (),
+            gateway_responses={**document.gateway_responses(), **features.gateway_responses()}
+            if kind == "rest"
+            else {},
             preflight_authorizer=default.of_preflights if kind == "rest" and cors is not None else None,
             binary_media_types=tuple(entry.replace("~1", "/") for entry in properties.texts("BinaryMediaTypes")),
             access_log_format=properties.section(f"AccessLogSetting{'s' if kind == 'http' else ''}").text("Format"),
@@ -135,7 +143,9 @@ class ApiReader:
 
     # Routes
 
-    def _event_route(self, event: ApiEvent, auth: Properties, authorizers: Mapping[str, Authorizer]) -> Route:
+    def _event_route(
+        self, event: ApiEvent, auth: Properties, authorizers: Mapping[str, Authorizer], features: ApiFeatures
+    ) -> Route:
         properties = event.properties
         path, method = properties.text("Path"), properties.text("Method")
         if event.kind == "http" and not path and not method:
@@ -155,6 +165,9 @@ class ApiReader:
             authorizer=authorizer,
             scopes=scopes,
             timeout_ms=properties.integer("TimeoutInMillis", _timeout_ms(event.kind)),
+            api_key_required=event.kind == "rest"
+            and properties.section("Auth").boolean("ApiKeyRequired", features.api_key_required),
+            validation=features.validation(properties) if event.kind == "rest" else None,
             line=properties.raw.line,
         )
 
@@ -187,7 +200,7 @@ class ApiReader:
 
     # Routes written as OpenAPI
 
-    def _definition_routes(self, kind: ApiKind, properties: Properties) -> list[Route]:
+    def _definition_routes(self, kind: ApiKind, properties: Properties, document: OpenApiDocument) -> list[Route]:
         body = self._definition_body(properties)
         paths = body.get("paths") if isinstance(body, Node) else None
         if not isinstance(paths, Node):
@@ -198,7 +211,7 @@ class ApiReader:
             for method, operation in item.items() if isinstance(item, Node) else ():
                 operation = self._resolver.branch(operation)
                 if method in _METHODS and isinstance(operation, Node):
-                    routes += self._operation_route(kind, properties, path, method, operation)
+                    routes += self._operation_route(kind, properties, document, (path, item), (method, operation))
         return routes
 
     def _definition_body(self, properties: Properties) -> Any:
@@ -218,24 +231,30 @@ class ApiReader:
         return document
 
     def _operation_route(
-        self, kind: ApiKind, properties: Properties, path: str, method: str, operation: Node
+        self,
+        kind: ApiKind,
+        properties: Properties,
+        document: OpenApiDocument,
+        at: tuple[str, Node],
+        what: tuple[str, Node],
     ) -> list[Route]:
-        integration = self._resolver.branch(operation.get("x-amazon-apigateway-integration"))
-        if not isinstance(integration, Node):
+        (path, item), (method, operation) = at, what
+        found = self._resolver.branch(operation.get("x-amazon-apigateway-integration"))
+        if not isinstance(found, Node):
             return []
-        where = Properties(integration, self._resolver, f"{properties.owner}: {method.upper()} {path}")
-        if where.text("type").lower() != "aws_proxy":
-            self._resolver.warn(
-                f"{where.owner} integrates {where.text('type') or 'nothing'}; only aws_proxy (Lambda) is served",
-                operation.line,
-            )
-            return []
-        function = self.function_of_arn(where.text("uri"))
+        where = Properties(found, self._resolver, f"{properties.owner}: {method.upper()} {path}")
+        integration = document.integration(kind, where)
+        function: str | None = ""
+        if integration is None:
+            function = self._integrated_function(where, operation)
         if function is None:
-            self._resolver.warn(f"{where.owner} integrates a function that is not in this template", operation.line)
             return []
-        authorizer, scopes = _operation_security(operation)  # NONE is kept: it wins over a DefaultAuthorizer
+        authorizer, scopes, key_required = document.security(
+            operation
+        )  # NONE is kept: it wins over a DefaultAuthorizer
         payload = self._payload_format(where, where.text("payloadFormatVersion", "1.0")) if kind == "http" else "1.0"
+        rest = kind == "rest"
+        features = ApiFeatures(properties.owner, properties, self._resolver, self._resources)
         return [
             Route(
                 method="ANY" if method in _ANY else method.upper(),
@@ -245,9 +264,27 @@ class ApiReader:
                 authorizer=authorizer,
                 scopes=scopes,
                 timeout_ms=where.integer("timeoutInMillis", _timeout_ms(kind)),
+                integration=integration,
+                api_key_required=rest and (key_required or features.api_key_required),
+                validation=document.validation(operation, item) if rest else None,
+                mapping=None if rest else document.mapping(where),
                 line=operation.line,
             )
         ]
+
+    def _integrated_function(self, where: Properties, operation: Node) -> str | None:
+        """The logical id of an operation's function; None, with a warning, where it has none that can be served."""
+        kind = where.text("type").lower()
+        if kind != "aws_proxy":
+            self._resolver.warn(
+                f"{where.owner} integrates {kind or 'nothing'}; only aws_proxy (Lambda), http_proxy and mock are served",
+                operation.line,
+            )
+            return None
+        function = self.function_of_arn(where.text("uri"))
+        if function is None:
+            self._resolver.warn(f"{where.owner} integrates a function that is not in this template", operation.line)
+        return function
 
     def function_of_arn(self, arn: str) -> str | None:
         """The logical id of the function an ARN or integration URI names."""
@@ -268,7 +305,7 @@ class ApiReader:
                 self._http_authorizer(name, properties) if kind == "http" else self._rest_authorizer(name, properties)
             )
         if auth.boolean("EnableIamAuthorizer") or auth.text("DefaultAuthorizer") == "AWS_IAM":
-            authorizers["AWS_IAM"] = UnsupportedAuthorizer("AWS_IAM", "IAM (signature version 4)")
+            authorizers["AWS_IAM"] = IAM
         return authorizers
 
     def _http_authorizer(self, name: str, properties: Properties) -> Authorizer:
@@ -348,11 +385,10 @@ class _DefaultAuthorizer:
 def _cognito(name: str, properties: Properties) -> JwtAuthorizer:
     """A user pool's tokens are JWTs; its issuer follows from its ARN, where that is known."""
     arns = properties.texts("UserPoolArn")
-    match = _USER_POOL_ARN.fullmatch(arns[0]) if len(arns) == 1 else None
     header = properties.section("Identity").text("Header", "Authorization")
     return JwtAuthorizer(
         name=name,
-        issuer=f"https://cognito-idp.{match.group(1)}.amazonaws.com/{match.group(2)}" if match else "",
+        issuer=issuer_of(arns),
         audience=(),
         identity_source=f"$request.header.{header}",
         scopes=properties.texts("AuthorizationScopes"),
@@ -373,14 +409,6 @@ def _lower_keys(properties: Properties) -> Properties:
     raw = properties.raw
     lowered = Node({key.lower(): value for key, value in raw.items()}, line=raw.line)
     return Properties(lowered, properties.resolver, properties.owner)
-
-
-def _operation_security(operation: Node) -> tuple[str | None, tuple[str, ...]]:
-    security = operation.get("security")
-    for entry in security if isinstance(security, list) else ():
-        for name, scopes in entry.items() if isinstance(entry, Node) else ():
-            return name, tuple(map(text, scopes or ()))
-    return None, ()
 
 
 def _texts(properties: Properties) -> dict[str, str]:
@@ -429,7 +457,7 @@ def _quoted_list(value: str) -> tuple[str, ...]:
 def _function_url_api(function: FunctionConfig, config: FunctionUrlConfig) -> Api:
     authorizers: dict[str, Authorizer] = {}
     if config.auth_type == "AWS_IAM":
-        authorizers["AWS_IAM"] = UnsupportedAuthorizer("AWS_IAM", "IAM (signature version 4)")
+        authorizers["AWS_IAM"] = IAM
     route = Route(
         method="ANY",
         path="$default",
