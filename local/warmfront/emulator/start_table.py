@@ -17,8 +17,8 @@ def describe_start(emulator: Emulator, options: EmulatorOptions) -> dict[str, An
     """What runs, as plain data: the `--json` line of `warmfront serve`.
 
     Returns `urls`, `backing` (server name -> version, origin, port), `data` (folder or None), `functions` (name,
-    runtime, memory_mb, timeout_s, not_runnable, routes), `apis` (name, kind, url, and `keys`: name -> value), `sources`, `debug` (function -> port), `warnings`,
-    `dashboard` and `token`.
+    runtime, memory_mb, timeout_s, not_runnable, routes), `apis` (name, kind, url, and `keys`: name -> API key),
+    `sources`, `debug` (function -> port), `warnings`, `dashboard` and `token`.
     """
     urls = dict(zip((app.api.logical_id for app in emulator.apps), emulator.urls, strict=False))
     routes: dict[str, list[dict[str, str]]] = {}
