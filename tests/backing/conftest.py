@@ -1,4 +1,4 @@
-"""What the backing tests share: an environment that finds nothing by accident, and ways to wait for processes."""
+"""Fixtures of the backing tests: an environment without servers, and ways to wait for processes."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from warmfront.backing.watcher import reset_watcher
 
 @pytest.fixture(scope="session")
 def environ(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """No DATABASE_URL, no HOME, no server on PATH, and a cache that starts empty."""
+    """Environment variables without DATABASE_URL, HOME or servers on PATH, and with an empty cache."""
     return {"PATH": "/nonexistent", "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
 
 
@@ -43,7 +43,7 @@ def _nothing_left_behind() -> Iterator[None]:
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process group of one that would stay for ever."""
+    """A process group with a single process that never ends by itself."""
     with sleeping_group() as process:
         yield process
         process.kill()
@@ -63,7 +63,7 @@ def gone(identities: set[reaper.Identity], within_s: float) -> bool:
 
 
 def gone_or_killed(identities: set[reaper.Identity], within_s: float) -> bool:
-    """A test that fails leaves nothing behind either."""
+    """Wait for the processes to end, and kill them if they do not, so that a failed test leaves none behind."""
     if gone(identities, within_s):
         return True
     for pid, started in identities:

@@ -1,4 +1,4 @@
-"""The local AWS: real clients against it, and no trace of it afterwards."""
+"""The local AWS: real clients use it, and nothing of it is left afterwards."""
 
 import importlib.metadata
 import socket

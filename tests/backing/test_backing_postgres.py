@@ -1,4 +1,4 @@
-"""A Postgres of our own: the login it demands, what it keeps, who it runs as, and how it fails."""
+"""A Postgres that is started here: its login, its data, the user it runs as, and how it fails."""
 
 import asyncio
 import os
@@ -282,7 +282,7 @@ def test_root_runs_it_as_nobody_where_there_are_no_namespaces(environ: Mapping[s
 
 @pytest.fixture
 def private_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that only root may enter, with the wheel's programs in it, as in a virtual environment below /root."""
+    """A folder that only root can enter, with the wheel's programs, as in a virtual environment below /root."""
     package = find_programs({}, system=False).folder.parents[1]
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
@@ -317,7 +317,7 @@ def test_data_made_under_one_account_are_taken_over_by_another(environ: Mapping[
 
 
 def refuse_to_enter_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root that may not pass a capability on, as where a sandbox has no ambient ones."""
+    """Make passing a capability on fail, as in sandboxes without ambient capabilities."""
 
     def as_nobody(*, enters_all: bool) -> Identity:
         return Identity("nobody", prefix=("/bin/false",)) if enters_all else identity.as_nobody(enters_all=False)
@@ -349,7 +349,7 @@ def test_a_data_folder_that_nobody_may_not_enter_is_named(
 
 @needs_root
 def test_these_tests_pass_where_no_user_namespace_can_be_made() -> None:
-    """As in most containers: the suite starts itself there, without the tests that need such a namespace."""
+    """Run this file as in most containers, without the tests that need a user namespace."""
     chosen = "root_runs_it_as_nobody or state_directory or cache or only_root_may_enter"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen]
     done = subprocess.run(

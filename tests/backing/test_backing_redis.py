@@ -1,4 +1,4 @@
-"""A Redis of our own: the password it demands, what it forgets, and how it fails."""
+"""A Redis that is started here: its password, its data, and how it fails."""
 
 import os
 import signal

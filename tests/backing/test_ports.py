@@ -1,4 +1,4 @@
-"""A free port is free, survives a restart, and a lost race is another try."""
+"""Free ports: they are free, stay usable over a restart, and a port that was lost to another process is replaced."""
 
 import socket
 from collections.abc import Iterator

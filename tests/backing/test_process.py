@@ -1,4 +1,4 @@
-"""A child is started, waited for and stopped by conditions, and explains itself when it fails."""
+"""Child processes: starting, waiting, stopping, and the message when one fails."""
 
 import os
 import signal

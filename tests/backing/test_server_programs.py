@@ -1,4 +1,4 @@
-"""Which server programs are chosen, and what is said when there are none."""
+"""Which server programs are chosen, and the error if there is none."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever happens to the parent, nothing it registered survives it."""
+"""No registered process survives the parent, however the parent ends."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from .conftest import gone, gone_or_killed, identities, python, sleeping_group
 
 GONE_WITHIN_S = 2.0
 
-# Prints every process it is responsible for, then waits to be killed. One backend is busy and one idle; one registered
-# group is stopped, and holds a process that left it for a session of its own.
+# Prints every process that it must not leave behind, then waits to be killed. One backend is busy and one is idle. One
+# registered group is stopped, and one of its processes has moved to a session of its own.
 PARENT = """
 import asyncio, json, os, signal, subprocess, sys, threading
 import asyncpg

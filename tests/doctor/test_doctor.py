@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def good() -> dict[str, Any]:
-    """A template with everything bounded: each mistake below is one change to it."""
+    """A template in which every wait and pool has a limit. Each mistake below is one change to it."""
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Transform": "AWS::Serverless-2016-10-31",
@@ -100,7 +100,7 @@ def test_a_good_template_has_nothing(tmp_path: Path) -> None:
     assert examined(tmp_path, good()) == []
 
 
-# The variables of Orders that are changed (None: left out) -> the rule that must say so.
+# Changed variables of Orders (None: left out) -> the rule that must report it.
 VARIABLE_MISTAKES: list[tuple[dict[str, str | None], str]] = [
     ({"DB_STATEMENT_TIMEOUT_MS": "30000"}, "inner-timeout-over-outer"),
     ({"DB_ACQUIRE_TIMEOUT_MS": None, "DB_POOL_TIMEOUT_SECONDS": "30"}, "inner-timeout-over-outer"),
@@ -157,7 +157,7 @@ def test_a_mistake_in_the_environment_is_found(tmp_path: Path, changes: dict[str
 
 
 SQS = "Events.Messages.Properties"
-# Resource, dotted property, its new value (None: left out) -> the rule that must say so, and where.
+# Resource, dotted property, its new value (None: left out) -> the rule that must report it, and the resource.
 PROPERTY_MISTAKES: list[tuple[str, str, object, str, str]] = [
     ("Orders", "Timeout", 60, "timeout-over-api", "Orders"),
     ("Orders", "Timeout", 30, "timeout-over-api", "Orders"),

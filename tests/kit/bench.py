@@ -1,4 +1,4 @@
-"""The served shop between its proxies, for tests that break what is around it. Knows no test."""
+"""Serves the shop with proxies in front of its backing services, for tests that break them."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""One Postgres and one Redis for all tests of the lab."""
+"""Fixtures: one Postgres and one Redis for all tests of the lab."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A backing service for the tests of the proxy: answers what a test tells it to, and remembers what it heard."""
+"""A fake backing service for the tests of the proxy: sends what a test wants, and records what it receives."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from warmfront.lab.proxy import Proxy
 from warmfront.lab.tcp_faults import TcpFault
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-PATIENCE_S = 10.0  # bounds a test that would hang; nothing is expected to take a hundredth of it
+PATIENCE_S = 10.0  # ends a test that hangs; nothing should take a hundredth of it
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -25,7 +25,7 @@ class Client:
     writer: asyncio.StreamWriter
 
     async def ask(self, data: bytes) -> bytes:
-        """Send, and read as many bytes back."""
+        """Send data, and read as many bytes back."""
         self.writer.write(data)
         return await asyncio.wait_for(self.reader.readexactly(len(data)), PATIENCE_S)
 
@@ -35,7 +35,7 @@ class Client:
 
 @dataclass
 class Bench:
-    """A service, a proxy before it, and a way to connect through the proxy."""
+    """A service, a proxy in front of it, and a way to connect through the proxy."""
 
     proxy: Proxy
     ended: asyncio.Queue[str] = field(default_factory=asyncio.Queue)

@@ -1,4 +1,4 @@
-"""A function whose wall clock is set from outside: what its process sees, in a process of its own."""
+"""A function whose wall clock is set from outside: what its process sees."""
 
 import os
 import subprocess

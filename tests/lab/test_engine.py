@@ -1,4 +1,4 @@
-"""Which subjects an experiment is run on, with what, and when it holds; the procedures are stand-ins here."""
+"""Which subjects an experiment runs on, with which settings, and when it holds. Procedures are fakes here."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from warmfront.results import decode_result, write_result
 
 @dataclass
 class StandIn:
-    """An emulator that serves what it is told to and remembers."""
+    """A fake emulator that records its calls."""
 
     settings: EmulatorSettings
     done: list[str] = field(default_factory=list)
@@ -142,7 +142,7 @@ class TestSubjects:
     def test_a_control_with_a_template_of_its_own_is_served_from_it(self, run: Any) -> None:
         _, stage, _ = run(experiment(Control(name="c", variant="careless")), {"c": 1, "naive": 0, "pooled": 0})
         assert stage.emulators[1].settings == EmulatorSettings(Path("suite/c.yaml"))
-        assert stage.emulators[1].done == ["retire C"]  # there is no shop to set up, and nothing that remembers
+        assert stage.emulators[1].done == ["retire C"]  # there is no shop to set up
 
     def test_a_controls_options_stand_over_the_experiments(self, run: Any) -> None:
         control = Control(name="naive", variant="naive", options={"operations": 5})
@@ -283,7 +283,7 @@ class TestShown:
 
 
 class TestOurSuite:
-    """The experiments that ship: what they name exists."""
+    """The experiments of the shop: everything that they name exists."""
 
     suite = load_suite()
 

@@ -1,4 +1,4 @@
-"""Each fault on a process, Postgres or Redis: what it does while it is on, and that nothing is left of it."""
+"""Each fault on a process, Postgres or Redis: its effect while it is applied, and that nothing of it remains."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 class Recorded:
-    """A fault that writes down what is done with it, and breaks where it is told to."""
+    """A fault that records its calls, and fails where a test wants it to."""
 
     def __init__(self, name: str, log: list[str], *, breaks: str = "") -> None:
         self._name, self._log, self._breaks = name, log, breaks
@@ -115,7 +115,7 @@ class TestApplied:
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """Answers every line of its stdin, and has a child of its own."""
+    """A process that answers every line of its stdin and has a child of its own."""
     script = (
         "import subprocess, sys\nsubprocess.Popen(['sleep', '60'])\nfor line in sys.stdin: print('yes', flush=True)"
     )
@@ -179,7 +179,7 @@ class TestProcesses:
                 struck += 1
                 if struck == 3:
                     enough.set()
-                return []  # nobody is alive: it must go on all the same
+                return []  # no process lives: it must continue all the same
 
             async with applied(Killed(pids, every_s=0.01)):
                 await asyncio.wait_for(enough.wait(), ANSWER_S)
@@ -404,7 +404,7 @@ def test_a_disk_that_is_full_for_one_table_has_room_for_the_others(postgres: Pos
 
 
 async def half_a_login(postgres: Postgres) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-    """As far as the server's question for the password; None where it has no room for one more."""
+    """Log in as far as the server's request for the password; None if it has no connection slot left."""
     reader, writer = await asyncio.open_connection(postgres.host, postgres.port)
     startup = struct.pack("!I", 3 << 16) + b"user\0app\0database\0postgres\0\0"
     writer.write(struct.pack("!I", len(startup) + 4) + startup)

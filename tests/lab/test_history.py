@@ -1,4 +1,4 @@
-"""The checkers against histories with planted anomalies, and against clean ones."""
+"""The checkers with histories that contain planted anomalies, and with correct ones."""
 
 import random
 
@@ -68,7 +68,7 @@ class TestCounters:
         assert (found.duplicated, found.total) == (1, 1)
 
     def test_last_writer_wins_loses_and_compare_and_set_does_not(self) -> None:
-        """Two clients that read, add one and write, in every order of their four steps."""
+        """Let two clients read, add one and write, in every order of their four steps."""
         found = {"blind": 0, "checked": 0}
         for order in {
             tuple(sorted("aabb", key=lambda _: rng.random())) for rng in [random.Random(1)] for _ in range(40)

@@ -1,4 +1,4 @@
-"""The small client: whole answers, honest silence, and never one request's answer to another."""
+"""The small HTTP client: whole responses, errors without one, and never another request's response."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""One experiment from the command line, with everything that stands around it: servers, proxies, emulator, the shop."""
+"""Experiments from the command line, with their servers, proxies, emulator and the shop."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ from warmfront.results import read_result
 ROOT = Path(__file__).parents[2]
 CHOSEN = os.environ.get("LAB_EXPERIMENTS", "").split()
 """Experiments to run in the stress tests, by id or name, instead of all or of a few."""
-PATIENCE_S = 30.0  # bounds a test that would hang
+PATIENCE_S = 30.0  # ends a test that hangs
 
 
 def run_lab(*arguments: str) -> int:
@@ -176,7 +176,7 @@ def await_line(process: subprocess.Popen[str], text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_nothing_is_left_of_a_lab_that_is_ended(number: signal.Signals, tmp_path: Path) -> None:
-    """Servers, proxies, load generator, emulator, environments, folders and copies of the template."""
+    """End a lab and look for servers, proxies, load generators, emulators, environments, folders and template copies."""
     process = lab_process(tmp_path / "lab.toml")
     await_line(process, "fault on")
     started = [pidfd for pid in family(process.pid)[1:] if (pidfd := pidfd_of(pid)) >= 0]
@@ -195,7 +195,7 @@ def test_nothing_is_left_of_a_lab_that_is_ended(number: signal.Signals, tmp_path
 
 
 def pidfd_of(pid: int) -> int:
-    """-1: it has ended already."""
+    """Return a descriptor of the process; -1: it has already ended."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What the load procedures make of recordings, answers and log lines; the procedures themselves run in test_lab_run."""
+"""How load procedures evaluate recordings, responses and log lines. The procedures themselves run in test_lab_run."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from warmfront.lab.scene import as_request
 
 
 def recording(*rows: tuple[float, float, int, Outcome]) -> Recording:
-    """Due and done in seconds, status, outcome."""
+    """Return a recording of (due in seconds, done in seconds, status, outcome) rows."""
     due, done, status, outcome = zip(*rows, strict=True)
     intended_ns, sent_ns, done_ns = (array("q", [int(at * 1e9) for at in column]) for column in (due, due, done))
     return Recording(

@@ -1,4 +1,4 @@
-"""Figures and verdicts from timelines made by hand."""
+"""Figures and verdicts of handmade timelines."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ def failed(due_s: float, latency_s: float = 0.01, status: int = 500) -> Sample:
 
 
 def timeline(bad_from_s: float = 99, bad_to_s: float = 99, bad: Any = failed) -> list[Sample]:
-    """Ten requests a second for nine seconds; those of one stretch are bad."""
+    """Ten requests per second for nine seconds, with bad ones in one interval."""
     times = [number / 10 for number in range(90)]
     return [bad(at) if bad_from_s <= at < bad_to_s else served(at) for at in times]
 

@@ -1,4 +1,4 @@
-"""What is counted in a queue, on a local AWS."""
+"""Counting events in a queue of the local AWS."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A template with other variables: what was asked for is set, and nothing else has changed."""
+"""Copies of a template with other variables: those are set, and nothing else has changed."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ Resources:
 
 
 class Tagged(yaml.SafeLoader):
-    """Reads every tag as its name and value, so that two documents can be compared."""
+    """Loads every tag as its name and value, so that two documents can be compared."""
 
 
 def _tagged(loader: Tagged, suffix: str, node: yaml.Node) -> object:

@@ -1,4 +1,4 @@
-"""The proxy without faults and under each fault; times are compared with each other, never with a clock on the wall."""
+"""The proxy without faults and with each fault. Times are only compared with each other."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ async def seconds(work: Coroutine[Any, Any, object]) -> float:
 
 
 class TestNoBytesDropped:
-    """The invariant: whatever faults that drop nothing are on, come and go, every byte arrives once and in order."""
+    """Every byte arrives once and in order, however faults that drop no bytes are applied and cleared."""
 
     faults = st.lists(
         st.tuples(
@@ -200,7 +200,7 @@ class TestLatency:
         run(test())
 
     def test_a_delay_below_a_millisecond_is_not_rounded_up_to_many(self) -> None:
-        """epoll would make 0.25 ms a wait of 1 ms or more each way; thirty chances on a busy machine are enough."""
+        """Check a delay of 0.25 ms, which epoll would make 1 ms or more. Thirty attempts are enough on a busy machine."""
 
         async def test() -> None:
             async with bench() as b:

@@ -1,4 +1,4 @@
-"""Runs with one seed are compared subject by subject, the control among them."""
+"""Repeated runs with one seed are compared subject by subject, the control included."""
 
 import pytest
 from warmfront.lab.engine import ExperimentReport, SubjectReport

@@ -1,4 +1,4 @@
-"""Plausible results made by simulation, for tests only: no figure in here was ever measured."""
+"""Plausible simulated results, for tests only: no figure here was measured."""
 
 import numpy as np
 from warmfront.bench.statistics.summary import INIT_STAGES, WHOLE_COLD_START, summarise, summarise_cold
@@ -95,7 +95,7 @@ def _block(
 
 def simulated_cold(variant: str, factor: float, *, seed: int, n: int = 30) -> Cold:
     generator = np.random.default_rng(seed)
-    init = {"process_start": 22.0, "imports": 110.0 * factor, "runtime": 14.0}  # a way of starting may have more stages
+    init = {"process_start": 22.0, "imports": 110.0 * factor, "runtime": 14.0}  # some ways to start have more stages
     assert init.keys() <= set(INIT_STAGES)
     middle = {**init, "connect": 12.0, "first_query": 3.0}
     samples = []
@@ -187,7 +187,7 @@ def lab_result() -> Result:
 
 
 def full_result() -> Result:
-    """Every part that a report can show."""
+    """Return a result with every part that a report can show."""
     bench = bench_result(workloads=("product", "order"), variants=("naive", "pooled", "distributed"))
     sweeps = tuple(simulated_sweep(variant, capacity) for variant, capacity in (("naive", 300.0), ("pooled", 2500.0)))
     rows = (1e4, 1e5, 1e6)

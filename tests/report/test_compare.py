@@ -47,7 +47,7 @@ def before() -> Result:
 
 
 def again(**how: Any) -> Result:
-    """A second run of the same thing, with samples that differ a little."""
+    """Return a second run of the same benchmark, with slightly different samples."""
     result = measured(**how)
     shifted = tuple(
         msgspec.structs.replace(

@@ -16,7 +16,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """What a page is made of; refuses tags that do not close."""
+    """Collects the elements of a page, and rejects tags that are not closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def test_pictures_follow_the_page_from_light_to_dark(full: str) -> None:
     for svg in svgs:
         assert "var(--ink)" in svg
         assert 'aria-label="' in svg
-        # A clip path is black by its nature; anything else fixed would be invisible on one of the two pages.
+        # A clip path is always black; any other fixed colour would be invisible on the light or the dark page.
         assert set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{3,6})", svg)) == set()
     for role in theme.PALETTE:
         assert full.count(f"--{role}:") == 3, "light, dark and print"

@@ -1,4 +1,4 @@
-"""The page as a browser lays it out: nothing may lie outside the window, and the console stays empty."""
+"""The page in a browser: nothing is outside the window, and the console stays empty."""
 
 import re
 import shutil
@@ -46,7 +46,7 @@ def test_nothing_is_cut_off_and_the_console_is_empty(page: str, tmp_path: Path, 
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.fail("needs chromium: apt-get install chromium")
-    # The window of a headless chromium has a least width; a frame has none.
+    # The window of a headless chromium has a minimum width; a frame has none.
     probed = re.sub(r"<meta http-equiv=\"Content-Security-Policy\".*?>", "", page).replace("</main>", f"</main>{PROBE}")
     (tmp_path / "page.html").write_text(probed, encoding="utf-8")
     frame = f'<iframe id="f" src="page.html" style="width:{width}px;height:900px;border:0"></iframe>'

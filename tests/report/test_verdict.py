@@ -1,4 +1,4 @@
-"""The verdict screen: short enough, the result's own figures, and nothing invented where a part was not measured."""
+"""The verdict screen: it is short, has the result's figures, and leaves out what was not measured."""
 
 import io
 import re
