@@ -143,7 +143,7 @@ class Database:
                 outcome = Outcome.IGNORED  # a mistake of the work's, which says nothing about the database
                 raise
             finally:
-                telemetry.spend("db", begun_s)
+                telemetry.spend("db", begun_s, failed=outcome is Outcome.FAILURE)
                 permit.settle(outcome)
         finally:
             self.pool.leave()

@@ -141,7 +141,7 @@ class Redis:
             raise Unreachable("no answer") from error
         finally:
             permit.settle(outcome)
-            telemetry.spend("redis", begun_s)
+            telemetry.spend("redis", begun_s, failed=outcome is Outcome.FAILURE)
 
     async def _attempts(self, packed: Any, remaining_s: float) -> list[Any]:
         """Repeats once on a new connection unless time ran out: everything that is sent here may be repeated."""

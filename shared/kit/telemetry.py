@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -181,9 +182,16 @@ def describe(**facts: object) -> None:
 _spent_ms: dict[str, float] = {}
 
 
-def spend(name: str, begun_s: float) -> None:
-    """Time of this invocation, for Server-Timing; `begun_s` by time.perf_counter. Calls at the same time add up."""
-    _spent_ms[name] = _spent_ms.get(name, 0.0) + (time.perf_counter() - begun_s) * 1000
+on_spend: Callable[[str, float, bool], None] | None = None
+"""Where something traces: what makes a span of the time (name, seconds, whether it failed)."""
+
+
+def spend(name: str, begun_s: float, *, failed: bool = False) -> None:
+    """Time of this invocation, for Server-Timing and traces; `begun_s` by time.perf_counter. Calls at one time add up."""
+    spent_s = time.perf_counter() - begun_s
+    _spent_ms[name] = _spent_ms.get(name, 0.0) + spent_s * 1000
+    if on_spend is not None:
+        on_spend(name, spent_s, failed)
 
 
 def begin_to_spend() -> None:

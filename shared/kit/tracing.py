@@ -1,4 +1,4 @@
-"""The one seam to tracing: Powertools' Tracer over a small X-Ray provider of its own. Knows nothing of the shop.
+"""Traces for X-Ray: Powertools' Tracer over a small provider, with spans for Postgres and Redis.
 
 Powertools' default provider is the X-Ray SDK, in maintenance since February 2026
 (docs.aws.amazon.com/xray/latest/devguide/xray-sdk-daemon-timeline.html). In Lambda it would be used for one thing, to
@@ -21,8 +21,12 @@ import msgspec
 from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.tracing.base import BaseProvider, BaseSegment
 
+from shared.kit import telemetry
+
 HEADER = b'{"format":"json","version":1}\n'
 DATAGRAM_BYTES_MAX = 63_000  # the daemon reads at most 64 kB
+# Name of the time that telemetry.spend is told of -> name and namespace of its subsegment.
+SPANS = {"db": ("postgres", "remote"), "redis": ("redis", "remote"), "wait": ("wait for a connection", "local")}
 _DISABLED_VALUES = ("1", "true", "yes", "on")
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
@@ -124,6 +128,17 @@ class XRayProvider(BaseProvider):
     def put_metadata(self, key: str, value: Any, namespace: str = "default") -> None:
         _current.get().put_metadata(key, value, namespace)
 
+    def add_span(self, name: str, spent_s: float, failed: bool) -> None:
+        """A subsegment of the current one, for work that has just ended; nothing if X-Ray did not choose this invocation."""
+        parent = _current.get()
+        if parent is _NOT_SAMPLED or name not in SPANS:
+            return
+        name, namespace = SPANS[name]
+        members = {"namespace": namespace, **({"fault": True} if failed else {})}
+        span = Subsegment(name, parent.document["trace_id"], parent.id, **members)
+        span.document["start_time"] -= spent_s
+        self._end(span)
+
     def patch(self, modules: Any) -> None:
         """Nothing is patched: what is worth a subsegment opens one."""
 
@@ -183,4 +198,5 @@ def tracer_for(environ: Mapping[str, str], service: str) -> Tracer | None:
             address = part.removeprefix("udp:")
     host, _, port = address.rpartition(":")
     provider = XRayProvider((host, int(port)), environ)
+    telemetry.on_spend = provider.add_span
     return Tracer(service=service, auto_patch=False, disabled=False, provider=provider)

@@ -53,8 +53,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     f"{_BENCH}.overhead": {f"{_BENCH}.{part}" for part in ("load", "statistics", "run")},
 }
-# Modules of the kit that still read the shop's settings or contract; each leaves this list with its own settings object.
-KIT_STILL_IMPORTS_SHOP = {"cache", "endpoint", "limiter", "postgres", "redis", "secrets"}
 # Modules of these packages that the package's own parts may import: the rest composes and is imported from above only.
 LEAVES = {_LAMBDA: {"failures", "types", "invocation", "trace_header", "aws_clients", "immediate_writer"}}
 
@@ -96,7 +94,7 @@ def violations(module: str, imports: set[str]) -> list[str]:
     found = [name for name in imports if name.split(".")[0] not in MAY_IMPORT_TOP[parts[0]]]
     if parts[0] == "functions" and len(parts) > 2:
         found += [name for name in imports if name.startswith("functions.") and name.split(".")[1] != parts[1]]
-    if parts[:2] == ["shared", "kit"] and parts[-1] not in KIT_STILL_IMPORTS_SHOP:
+    if parts[:2] == ["shared", "kit"]:
         found += [name for name in imports if name.startswith("shared.shop")]
     if parts[0] == "warmfront" and parts[1:2] not in (["cli"], ["__main__"]):
         found += [name for name in imports if name.startswith("warmfront.") and not allowed(module, name)]

@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
+import asyncpg
 import pytest
 
 from shared.kit import telemetry, tracing
@@ -141,6 +142,15 @@ def test_a_missing_table_is_named_in_the_log_and_on_a_developers_machine_to_the_
     (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
     assert (line["message"], line["level"]) == (telemetry.NOT_SET_UP, "ERROR")
     assert (line["missing"], line["sqlstate"]) == ('relation "things" does not exist', "42P01")
+
+
+def test_an_unforeseen_error_of_the_database_is_logged_with_its_sqlstate_and_constraint(log: StringIO) -> None:
+    error = asyncpg.ForeignKeyViolationError("Key (product_id)=(hunter2) is not present in table")
+    error.constraint_name = "order_lines_product_fkey"
+    assert call(raising(error))["statusCode"] == 500
+    (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert (line["sqlstate"], line["constraint"]) == ("23503", "order_lines_product_fkey")
+    assert "hunter2" not in log.getvalue()
 
 
 def logging_route() -> Handler:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import asyncpg
 import pytest
 from warmfront.backing.postgres import Postgres
 
-from shared.kit import telemetry
+from shared.kit import postgres_connect, telemetry
 from shared.kit.breaker import State
 from shared.kit.deadline import Deadline
 from shared.kit.pool import Connection, Pool
@@ -180,6 +181,53 @@ def test_a_connection_that_lay_idle_too_long_is_not_trusted(on_database: OnDatab
         assert database.pool.open == 1
 
     on_database(test)
+
+
+def test_an_environment_that_was_destroyed_leaves_no_session(
+    on_database: OnDatabase, server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it runs any more: the server ends its session, a little after the pool would have."""
+
+    async def test(database: Database) -> None:
+        first = await database.run_idempotent(soon(), backend)
+        limit = await database.run_idempotent(
+            soon(), lambda connection: connection.fetchval("SHOW idle_session_timeout")
+        )
+        assert limit == "400ms"
+        with_loop_stopped(ended(first))
+        assert await database.run_idempotent(soon(), backend) != first
+        assert database.breaker.snapshot().failures == 0
+
+    async def ended(pid: int) -> None:
+        admin = await asyncpg.connect(server.admin_url())
+        await until(lambda: none_left(admin, (pid,)))
+        await admin.close()
+
+    monkeypatch.setattr(postgres_connect, "IDLE_SESSION_MARGIN_S", 0.1)
+    on_database(test, idle_max_s=0.3)
+
+
+def test_an_idle_session_outlives_the_pools_trust_in_it() -> None:
+    seconds = settings_with(CONNECTION_IDLE_MAX_S=300).postgres
+    assert postgres_connect.session_settings(seconds)["idle_session_timeout"] == "330000"
+    assert "idle_session_timeout" not in postgres_connect.role_settings(seconds), "a proxy keeps its sessions"
+
+
+def test_connecting_makes_no_tls_context(on_database: OnDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than a connection has time for; the settings made it, at init."""
+
+    def made(*_: Any, **__: Any) -> None:
+        raise AssertionError("a context is made while connecting")
+
+    async def test(database: Database) -> None:
+        monkeypatch.setattr(ssl.SSLContext, "__new__", made)
+        with pytest.raises(Unavailable) as refused:  # this server has no TLS
+            await database.run_idempotent(soon(), backend)
+        assert "rejected SSL upgrade" in str(refused.value.__cause__)
+
+    for mode in ("require", "verify-full"):
+        on_database(test, DB_SSL=mode)
+        monkeypatch.undo()
 
 
 def test_a_slow_statement_is_ended_by_the_server_and_the_connection_is_kept(on_database: OnDatabase) -> None:

@@ -6,12 +6,14 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared.kit import telemetry
 from shared.kit.tracing import HEADER, XRayProvider, tracer_for
 
 ROOT = Path(__file__).parents[3]
@@ -68,6 +70,32 @@ def test_a_piece_of_work_is_one_document_below_its_segment(daemon: Daemon, provi
     assert document["start_time"] <= document["end_time"]
     assert document["annotations"] == {"ColdStart": True, "Service": "pooled"}
     assert document["metadata"] == {"shop": {"rows": 1}}
+
+
+def test_time_at_postgres_and_redis_is_a_span_of_the_handler(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "on_spend", None)
+    host, port = daemon.address
+    environ = {"AWS_XRAY_DAEMON_ADDRESS": f"{host}:{port}", "_X_AMZN_TRACE_ID": SAMPLED}
+    tracer = tracer_for(environ, "pooled")
+    assert tracer is not None
+    telemetry.spend("db", time.perf_counter())  # outside of any handler
+
+    async def query() -> None:
+        begun_s = time.perf_counter()
+        await asyncio.sleep(0.02)
+        telemetry.spend("db", begun_s, failed=True)
+        telemetry.spend("redis", time.perf_counter())
+
+    with tracer.provider.in_subsegment("## handler"):
+        asyncio.run(query())
+    postgres, redis, handler = daemon.received()
+    assert isinstance(tracer.provider, XRayProvider)
+    tracer.provider.close()
+    assert [each["name"] for each in (postgres, redis, handler)] == ["postgres", "redis", "## handler"]
+    assert postgres["parent_id"] == redis["parent_id"] == handler["id"]
+    assert (postgres["namespace"], postgres["fault"], "fault" in redis) == ("remote", True, False)
+    assert postgres["end_time"] - postgres["start_time"] >= 0.02
+    assert handler["start_time"] <= postgres["start_time"]
 
 
 def test_work_inside_work_names_its_parent(daemon: Daemon, provider: XRayProvider) -> None:
