@@ -27,12 +27,11 @@ CONTENTION = (Contention, None, 0, 2, True)
 ANSWER = (RAISED, None, 0, 1, True)
 OUTAGE = (Unavailable, None, 1, 1, True)
 LOST = (Unavailable, OutcomeUnknown, 1, 2, False)
-ANSWERS = "03 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 2B 2D 2F 34 38 39 3B 3F 42 44 54 55 72 F0 HV P0"
+ANSWERS = "03 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 2B 2D 2F 34 38 39 3B 3D 3F 42 44 54 55 72 F0 HV P0"
 TABLE: dict[str, tuple[Any, Any, int, int, bool]] = {
     **dict.fromkeys(ANSWERS.split(), ANSWER),
     "08": LOST,
     "28": OUTAGE,
-    "3D": OUTAGE,
     "40": CONTENTION,
     "53": OUTAGE,
     "57": OUTAGE,
