@@ -19,7 +19,12 @@ def _http(method: str, route: str, path: str, body: Any = None) -> dict[str, Any
             "content-type": "application/json",
             "idempotency-key": str(uuid.uuid4()),
         },
-        "requestContext": {"http": {"method": method, "path": path}, "requestId": "1", "routeKey": f"{method} {route}"},
+        "requestContext": {
+            "authorizer": {"jwt": {"claims": {"sub": "somebody"}, "scopes": None}},
+            "http": {"method": method, "path": path},
+            "requestId": "1",
+            "routeKey": f"{method} {route}",
+        },
         **({"pathParameters": {"id": path.rpartition("/")[2]}} if "{id}" in route else {}),
         **({} if body is None else {"body": json.dumps(body)}),
         "isBase64Encoded": False,
