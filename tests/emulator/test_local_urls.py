@@ -67,10 +67,15 @@ def test_the_options_of_a_server_of_the_callers_own_win() -> None:
 
 def test_a_handler_gets_them_and_the_terminal_says_what_was_left_out(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
-        "import json, os\n"
+        "import asyncio, asyncpg, json, os\n"
+        "async def where():\n"
+        "    connection = await asyncpg.connect(os.environ['DATABASE_URL'].replace('+asyncpg', '').partition('?')[0])\n"
+        "    return await connection.fetchval('SELECT current_database()')\n"
         "def handler(event, context):\n"
-        "    return {'statusCode': 200, 'body': json.dumps([os.environ['DATABASE_URL'], os.environ['REDIS_URL']])}\n"
+        "    found = [os.environ['DATABASE_URL'], os.environ['REDIS_URL'], asyncio.run(where())]\n"
+        "    return {'statusCode': 200, 'body': json.dumps(found)}\n"
     )
+    (tmp_path / "requirements.txt").write_text("asyncpg\n")
     (tmp_path / "template.yaml").write_text(
         """Transform: AWS::Serverless-2016-10-31
 Resources:
@@ -80,6 +85,7 @@ Resources:
       Runtime: python3.13
       Handler: app.handler
       CodeUri: .
+      Timeout: 20
       Environment:
         Variables:
           DATABASE_URL: postgresql+asyncpg://app:secret@db.internal/shop?ssl=require&prepared_statement_cache_size=0
@@ -89,7 +95,8 @@ Resources:
     )
     with serve(tmp_path / "template.yaml") as served:
         with urllib.request.urlopen(served.url + "/urls", timeout=30) as answer:
-            database, cache = json.load(answer)
+            database, cache, connected_to = json.load(answer)
+        assert connected_to == "shop", "the database is there although nobody has made it"
         assert database.startswith("postgresql+asyncpg://app:")
         assert "@127.0.0.1:" in database
         assert database.endswith("/shop?prepared_statement_cache_size=0")

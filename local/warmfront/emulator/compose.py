@@ -28,6 +28,7 @@ from warmfront.emulator.backing_services import (
 )
 from warmfront.emulator.build_folder import compare_with_build
 from warmfront.emulator.data_directory import DataDirectory
+from warmfront.emulator.databases import create_databases
 from warmfront.emulator.dependencies.install import Installer
 from warmfront.emulator.function_variables import dropped_options, local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, create_apps
@@ -122,6 +123,8 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         try:
             template, not_made = await _start_servers(options, template, region, backing, data)
             template = await asyncio.to_thread(_install_dependencies, options, template)
+            if backing.postgres is not None:
+                await create_databases(template, backing.postgres)
             observatory = _observatory(options, template, sink) if gateway else None
             if observatory is not None:
                 stack.callback(observatory.close)

@@ -1,7 +1,7 @@
 """Points a declared DATABASE_URL or REDIS_URL at the local server; driver, database and options stay as declared."""
 
 from collections.abc import Callable
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 _ADDRESS = {"host", "hostaddr", "port", "user", "username", "password", "passfile", "service", "dbname", "database"}
 """Query keys that say where the server is and who logs in; the local address has its own."""
@@ -21,6 +21,13 @@ _WITHOUT_TLS = {"allow", "disable", "false", "prefer"}
 """Values that a server without TLS satisfies."""
 
 
+def database_name(declared: str) -> str:
+    """The database that a URL names in its path or its query, else `postgres`."""
+    parts = urlsplit(declared)
+    options = dict(parse_qsl(parts.query))
+    return unquote(parts.path.lstrip("/")) or options.get("dbname") or options.get("database") or "postgres"
+
+
 def database_url(declared: str, local: Callable[[str], str]) -> tuple[str, list[str]]:
     """The declared URL with the local server's host and login, and those of its options that a server without TLS refuses.
 
@@ -29,8 +36,7 @@ def database_url(declared: str, local: Callable[[str], str]) -> tuple[str, list[
     """
     parts = urlsplit(declared)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    name = parts.path.lstrip("/") or options.get("dbname") or options.get("database") or "postgres"
-    target = urlsplit(local(name))
+    target = urlsplit(local(database_name(declared)))
     dropped = [f"{key}={value}" for key, value in options.items() if key in _TLS and value not in _WITHOUT_TLS]
     kept = _query(parts.query, lambda key, value: key in _ADDRESS or (key in _TLS and value not in _WITHOUT_TLS))
     scheme = parts.scheme if parts.scheme.partition("+")[0] in ("postgres", "postgresql") else target.scheme
