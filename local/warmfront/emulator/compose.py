@@ -147,6 +147,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 warnings = [
                     *unused_urls(backing, os.environ),
                     *dropped_options(template, backing),
+                    *template.problems,
                     *template.warnings,
                     *not_made,
                     *service.warnings,

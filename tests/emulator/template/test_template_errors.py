@@ -1,4 +1,4 @@
-"""A wrong template says in one line where it is wrong and what to do."""
+"""A mistake in a template is one line: where it is and what to do. Only what it concerns is not served."""
 
 import textwrap
 from pathlib import Path
@@ -12,9 +12,10 @@ FUNCTION = "{Type: AWS::Serverless::Function, Properties: {CodeUri: ./, Handler:
 def refusal(tmp_path: Path, text: str, **parameters: str) -> str:
     path = tmp_path / "template.yaml"
     path.write_text(textwrap.dedent(text).lstrip())
-    with pytest.raises(TemplateError) as caught:
-        load_template(path, parameters=parameters)
-    message = str(caught.value)
+    try:
+        message = load_template(path, parameters=parameters).problems[0]
+    except TemplateError as error:
+        message = str(error)
     assert "\n" not in message
     return message.replace(str(path), "T")
 
@@ -60,8 +61,6 @@ def test_no_resources(tmp_path: Path) -> None:
         ("!Ref Nothing", "T:12: Ref Nothing names no parameter and no resource of this template"),
         ("!GetAtt Nothing.Arn", "T:12: GetAtt Nothing.Arn names no resource of this template"),
         ('!Sub "a-${Nothing}"', "T:12: Ref Nothing names no parameter and no resource of this template"),
-        ("!Cidr [a, 1, 2]", "T:12: Fn::Cidr cannot be resolved locally; give the value by a parameter or write it out"),
-        ('{"Fn::Unheard": 1}', "T:12: Fn::Unheard cannot be resolved locally; give the value by a parameter or write it out"),
         ("!FindInMap [A, B, C]", "T:12: Fn::FindInMap finds no A / B / C under Mappings"),
         ("!Select [3, [a, b]]", "T:12: Fn::Select wants entry 3 of a list of 2"),
         ("!If [Nope, a, b]", "T:12: condition Nope is not declared under Conditions"),
@@ -141,9 +140,56 @@ def test_a_layer_that_is_not_there(tmp_path: Path) -> None:
     assert refusal(tmp_path, text).startswith("T:2: L: ContentUri names ")
 
 
-def test_for_each_is_refused_rather_than_skipped(tmp_path: Path) -> None:
-    text = "Resources:\n  Fn::ForEach::Functions: [A, [a], {}]\n"
-    assert refusal(tmp_path, text) == "T:2: Fn::ForEach::Functions under Resources is not expanded locally"
+@pytest.mark.parametrize("value", ["!Cidr [a, 1, 2]", '{"Fn::GetStackOutput": {StackName: a}}', "!ImportValue a"])
+def test_a_value_that_only_aws_knows_is_a_placeholder(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(function_with(value))
+    template = load_template(path)
+    assert template.functions["F"].environment == {"X": ""}
+    assert any(":12: " in warning and "no local value" in warning for warning in template.warnings)
+    assert not template.problems
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "B: {Type: AWS::Serverless::Function, Properties: {CodeUri: ./, Handler: a.b, Runtime: python3.13, Timeout: soon}}",
+        "B: {Type: AWS::Serverless::Function, Properties: [1]}",
+        "B: {Type: AWS::Serverless::Function, Properties: {CodeUri: ./, Handler: a.b, Runtime: python3.13, Layers: [!Ref L]}}\n"
+        "  L: {Type: AWS::Serverless::LayerVersion, Properties: {ContentUri: gone/}}",
+        "B: {Type: AWS::SQS::Queue, Properties: {RedrivePolicy: '{'}}",
+        "B: {Type: AWS::Serverless::HttpApi, Properties: {DefinitionUri: gone.yaml}}",
+        "B: {Type: [a]}",
+        "B: 7",
+        "B: {Type: AWS::SQS::Queue, Condition: Nope}",
+        FUNCTION.replace("{Type", "B: {Type", 1) % ", Events: {Q: {Type: SQS, Properties: {}}}",
+        FUNCTION.replace("{Type", "B: {Type", 1) % ", Events: {Q: {Type: Schedule, Properties: {}}}",
+        FUNCTION.replace("{Type", "B: {Type", 1) % ", Events: [1]",
+        FUNCTION.replace("{Type", "B: {Type", 1)
+        % ", Events: {E: {Type: HttpApi, Properties: {Path: no, Method: get}}}",
+    ],
+)
+def test_one_mistake_stops_nothing_else(tmp_path: Path, broken: str) -> None:
+    event = ", Events: {E: {Type: HttpApi, Properties: {Path: /a, Method: get}}}"
+    path = tmp_path / "template.yaml"
+    path.write_text(f"Resources:\n  {broken}\n  F: {FUNCTION % event}\n")
+    template = load_template(path)
+    assert [route.key for api in template.apis for route in api.routes] == ["GET /a"]
+    assert template.functions["F"].not_runnable is None
+    assert [problem.partition(": ")[0] for problem in template.problems] in ([f"{path}:2"], [f"{path}:3"])
+
+
+def test_an_api_of_another_stack_leaves_the_other_routes(tmp_path: Path) -> None:
+    events = (
+        ", Events: {A: {Type: Api, Properties: {Path: /a, Method: get, RestApiId: !ImportValue Shared}},"
+        " B: {Type: HttpApi, Properties: {Path: /b, Method: get, ApiId: !Ref Shared}},"
+        " C: {Type: Api, Properties: {Path: /c, Method: get}}}"
+    )
+    path = tmp_path / "template.yaml"
+    path.write_text(f"Parameters: {{Shared: {{Type: String, Default: abc}}}}\nResources:\n  F: {FUNCTION % events}\n")
+    template = load_template(path)
+    assert [route.key for api in template.apis for route in api.routes] == ["GET /c"]
+    assert sum("its API is in another stack" in warning for warning in template.warnings) == 2
 
 
 def test_an_undeclared_override_is_a_warning(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from warmfront.emulator.resources.document import Document
 from warmfront.emulator.resources.kinds import NAME_PROPERTY, values_of_name
 from warmfront.emulator.resources.makers import FINISHERS, MAKERS, Values, prepared
 from warmfront.emulator.template.made_up_names import made_up_name
-from warmfront.emulator.template.source import TemplateError
-from warmfront.emulator.template.values import text
+from warmfront.emulator.template.source import TemplateError, text
 
 
 class Maker:

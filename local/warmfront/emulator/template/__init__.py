@@ -1,4 +1,4 @@
-"""The only part that knows SAM and CloudFormation: template.yaml in, frozen data out. Starts nothing."""
+"""Reads SAM and CloudFormation templates into frozen data."""
 
 from warmfront.emulator.template.config import (
     Api,

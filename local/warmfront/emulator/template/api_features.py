@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 from warmfront.emulator.template.integrations import ApiKey, GatewayResponse, RequestValidation, UsagePlan
 from warmfront.emulator.template.openapi import with_models
 from warmfront.emulator.template.properties import Properties
-from warmfront.emulator.template.source import Node
-from warmfront.emulator.template.values import Resolver, is_intrinsic
+from warmfront.emulator.template.source import Node, is_intrinsic
+from warmfront.emulator.template.values import Resolver
 
 Resources = Mapping[str, tuple[Node, Node]]
 _PERIODS: Final = ("DAY", "WEEK", "MONTH")

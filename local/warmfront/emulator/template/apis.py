@@ -1,4 +1,4 @@
-"""HTTP APIs, REST APIs and function URLs of a template: their routes, authorizers, CORS and stages."""
+"""Reads HTTP APIs, REST APIs and function URLs: their routes, authorizers, CORS and stages."""
 
 import dataclasses
 import re
@@ -24,8 +24,8 @@ from warmfront.emulator.template.config import (
 from warmfront.emulator.template.functions import read_cors
 from warmfront.emulator.template.openapi import IAM, REST_AUTHORIZER_TTL_S, OpenApiDocument, issuer_of
 from warmfront.emulator.template.properties import Properties
-from warmfront.emulator.template.source import Node, read
-from warmfront.emulator.template.values import IMPLICIT_APIS, Resolver, is_intrinsic
+from warmfront.emulator.template.source import Node, is_intrinsic, read, text
+from warmfront.emulator.template.values import IMPLICIT_APIS, Resolver
 
 API_TYPES: Final[Mapping[str, ApiKind]] = {"AWS::Serverless::HttpApi": "http", "AWS::Serverless::Api": "rest"}
 HTTP_TIMEOUT_MS: Final = 30_000
@@ -65,15 +65,20 @@ class ApiReader:
         """All APIs in the template's order, implicit ones after them, function URLs last."""
         by_api: dict[str, list[ApiEvent]] = {}
         for event in events:
-            by_api.setdefault(self._target(event), []).append(event)
-        apis = []
+            target = self._resolver.attempt(self._target, event)
+            if target is not None:
+                by_api.setdefault(target, []).append(event)
+        apis: list[Api | None] = []
         for logical_id, (resource, raw) in self._resources.items():
             kind = API_TYPES.get(str(resource.get("Type")))
             if kind is not None:
-                apis.append(self._api(logical_id, kind, raw, resource, by_api.pop(logical_id, [])))
+                apis.append(
+                    self._resolver.attempt(self._api, logical_id, kind, raw, resource, by_api.pop(logical_id, []))
+                )
         for logical_id, its_events in by_api.items():
             raw = implicit[logical_id]
-            apis.append(self._api(logical_id, API_TYPES[IMPLICIT_APIS[logical_id]], raw, raw, its_events))
+            kind = API_TYPES[IMPLICIT_APIS[logical_id]]
+            apis.append(self._resolver.attempt(self._api, logical_id, kind, raw, raw, its_events))
         for function in self._functions.values():
             if function.function_url is not None:
                 apis.append(_function_url_api(function, function.function_url))
@@ -82,21 +87,38 @@ class ApiReader:
                         f"{function.logical_id}: InvokeMode RESPONSE_STREAM is not emulated; its answers are buffered",
                         function.line,
                     )
-        return tuple(apis)
+        return tuple(api for api in apis if api is not None)
 
-    def _target(self, event: ApiEvent) -> str:
+    def _target(self, event: ApiEvent) -> str | None:
+        """The logical id of the event's API; None, with a warning, where that is not in this template."""
         key, implicit = ("ApiId", "ServerlessHttpApi") if event.kind == "http" else ("RestApiId", "ServerlessRestApi")
         reference = event.properties.branch(key)
         if reference is None:
             return implicit
-        logical_id = reference.get("Ref") if is_intrinsic(reference) else reference
+        logical_id = self._referenced(reference)
         resource = self._resources.get(logical_id)
         if resource is None and logical_id == implicit:
             return implicit
+        if resource is None and is_intrinsic(reference):
+            self._resolver.warn(
+                f"{event.function}: event {event.name} is not served: its API is in another stack;"
+                " leave {key} out locally, or serve that stack's template".replace("{key}", key),
+                event.properties.line(key),
+            )
+            return None
         if resource is None or API_TYPES.get(str(resource[0].get("Type"))) != event.kind:
             wanted = "AWS::Serverless::HttpApi" if event.kind == "http" else "AWS::Serverless::Api"
             raise event.properties.error(key, f"must be a !Ref to an {wanted} of this template")
         return str(logical_id)
+
+    def _referenced(self, reference: Any) -> str:
+        """The logical id that a Ref names; a parameter's value may be one too."""
+        if not is_intrinsic(reference):
+            return text(reference)
+        name = str(reference.get("Ref", ""))
+        if name and name not in self._resources and name in self._resolver.parameters:
+            return self._resolver.parameters[name]
+        return name
 
     def _api(self, logical_id: str, kind: ApiKind, raw: Node, resource: Node, events: list[ApiEvent]) -> Api:
         properties = Properties(raw, self._resolver, logical_id)
@@ -112,12 +134,15 @@ class ApiReader:
             authorizers.setdefault(IAM.name, IAM)
         known = {(route.method, route.path) for route in routes}
         for event in events:
-            route = self._event_route(event, auth, authorizers, features)
+            route = self._resolver.attempt(self._event_route, event, auth, authorizers, features)
+            if route is None:
+                continue
             if (route.method, route.path) not in known:
                 routes.append(route)
                 known.add((route.method, route.path))
             elif "DefinitionBody" not in properties and "DefinitionUri" not in properties:
-                raise event.properties.error("Path", f"gives {logical_id} the route {route.key} a second time")
+                problem = event.properties.error("Path", f"gives {logical_id} the route {route.key} a second time")
+                self._resolver.problem(problem)
         cors = read_cors(properties, "CorsConfiguration") if kind == "http" else _rest_cors(properties)
         return Api(
             logical_id=logical_id,
@@ -220,14 +245,24 @@ class ApiReader:
             include = Properties(body["Fn::Transform"], self._resolver, f"{properties.owner}: DefinitionBody")
             return self._definition_file(properties, include.section("Parameters").text("Location"))
         if body is None and "DefinitionUri" in properties:
-            return self._definition_file(properties, properties.text("DefinitionUri"))
+            where = properties.branch("DefinitionUri")
+            in_s3 = isinstance(where, dict) and not is_intrinsic(where)
+            return self._definition_file(properties, "s3://" if in_s3 else properties.text("DefinitionUri"))
         return body
 
     def _definition_file(self, properties: Properties, location: str) -> Any:
         if location.startswith(("s3://", "https://")):
-            self._resolver.warn(f"{properties.owner}: its OpenAPI document is at {location}, so its routes are missing")
+            self._resolver.warn(
+                f"{properties.owner}: its OpenAPI document is in S3 or on the web, so its routes are not served;"
+                " name a file beside the template",
+                properties.raw.line,
+            )
             return None
-        document, _ = read(self._root / location)
+        path = self._root / location
+        if not path.is_file():
+            key = "DefinitionUri" if "DefinitionUri" in properties else "DefinitionBody"
+            raise properties.error(key, f"names {path}, which does not exist")
+        document, _ = read(path)
         return document
 
     def _operation_route(
@@ -300,10 +335,8 @@ class ApiReader:
         section = auth.section("Authorizers")
         authorizers: dict[str, Authorizer] = {}
         for name in section.raw:
-            properties = section.section(name)
-            authorizers[name] = (
-                self._http_authorizer(name, properties) if kind == "http" else self._rest_authorizer(name, properties)
-            )
+            read_one = self._http_authorizer if kind == "http" else self._rest_authorizer
+            authorizers[name] = read_one(name, section.section(name))
         if auth.boolean("EnableIamAuthorizer") or auth.text("DefaultAuthorizer") == "AWS_IAM":
             authorizers["AWS_IAM"] = IAM
         return authorizers

@@ -1,4 +1,4 @@
-"""What a template says, as frozen data: functions, layers, APIs, event sources. Knows no YAML and starts nothing."""
+"""The settings of a template as frozen data: functions, layers, APIs, event sources, queues."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -291,6 +291,8 @@ class Template:
     resource_types: Mapping[str, str]
     """Logical id -> CloudFormation type, of every resource whose condition holds."""
     warnings: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+    """Mistakes that CloudFormation would refuse, each with its line. What they concern is not served; the rest is."""
     set_up: tuple[SetUpCall, ...] = ()
     """Invocations that prepare the data, in order; they run once for each data directory."""
 

@@ -1,4 +1,4 @@
-"""What else starts functions: the clock and queues. Reads them as data; polling and timing are the Lambda service's."""
+"""Reads the events of functions: API routes, schedules and queues."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,27 +19,27 @@ def read_events(
 ) -> tuple[list[ApiEvent], list[EventSource]]:
     """A function's events: those of APIs, and those the emulator's own event sources serve."""
     api_events: list[ApiEvent] = []
-    sources: list[EventSource] = []
+    sources: list[EventSource | None] = []
     for name, kind, properties in _events(resolver, logical_id, raw):
         if kind in _API_EVENTS:
             api_events.append(ApiEvent(logical_id, name, "rest" if kind == "Api" else "http", properties))
         elif kind in _SCHEDULES:
-            sources.append(_schedule(logical_id, name, kind, properties))
+            sources.append(resolver.attempt(_schedule, logical_id, name, kind, properties))
         elif kind == "SQS":
-            sources.append(_sqs(logical_id, name, properties, queues))
+            sources.append(resolver.attempt(_sqs, logical_id, name, properties, queues))
         else:
             resolver.warn(
                 f"{logical_id}: event {name} ({kind}) is not emulated; `warmfront invoke {logical_id}` can send one",
                 properties.raw.line,
             )
-    return api_events, sources
+    return api_events, [source for source in sources if source is not None]
 
 
 def _events(resolver: Resolver, logical_id: str, raw: Node) -> Iterator[tuple[str, str, Properties]]:
-    section = Properties(raw, resolver, logical_id).section("Events")
-    for name in section.raw:
-        event = section.section(name)
-        if event.raw:
+    section = resolver.attempt(Properties(raw, resolver, logical_id).section, "Events")
+    for name in section.raw if section is not None else ():
+        event = resolver.attempt(section.section, name) if section is not None else None
+        if event is not None and event.raw:
             nested = event.section("Properties")
             properties = Properties(nested.raw, resolver, f"{logical_id}: event {name}")
             if not properties.raw.line:

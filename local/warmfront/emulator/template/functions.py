@@ -1,4 +1,4 @@
-"""Functions and layers of a template. Knows where code lies on disk, never looks into it."""
+"""Reads functions and layers of a template, and finds their code on disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ from warmfront.emulator.template.config import (
     LayerConfig,
 )
 from warmfront.emulator.template.properties import Properties
-from warmfront.emulator.template.source import Node
-from warmfront.emulator.template.values import Resolver, is_intrinsic, text
+from warmfront.emulator.template.source import Node, is_intrinsic, text
+from warmfront.emulator.template.values import Resolver
 
 FUNCTION_TYPES: Final = ("AWS::Serverless::Function", "AWS::Lambda::Function")
 DEFAULT_MAX_CONCURRENCY: Final = 16
@@ -134,8 +134,9 @@ class FunctionReader:
         content = properties.branch(key)
         path = None
         if isinstance(content, str) or is_intrinsic(content):
-            path = (self._root / properties.text(key)).resolve()
-            if not path.exists():
+            named = properties.text(key)
+            path = None if named.startswith(("s3:", "https:")) else (self._root / named).resolve()
+            if path is not None and not path.exists():
                 raise properties.error(key, f"names {path}, which does not exist")
         package = build.text("ParentPackages") if build.text("ParentPackageMode") == "explicit" else ""
         return LayerConfig(

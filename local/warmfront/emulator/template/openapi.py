@@ -24,8 +24,8 @@ from warmfront.emulator.template.integrations import (
     RequestValidation,
 )
 from warmfront.emulator.template.properties import Properties
-from warmfront.emulator.template.source import Node
-from warmfront.emulator.template.values import Resolver, text
+from warmfront.emulator.template.source import Node, text
+from warmfront.emulator.template.values import Resolver
 
 PREFIX: Final = "x-amazon-apigateway-"
 IAM: Final = UnsupportedAuthorizer("AWS_IAM", "IAM (signature version 4)")

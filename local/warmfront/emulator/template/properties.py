@@ -1,9 +1,9 @@
-"""One resource's properties with Globals merged in, read by type. Knows how values are written, not what they mean."""
+"""Typed access to one resource's properties, with Globals merged in."""
 
 from typing import Any, Final
 
-from warmfront.emulator.template.source import Items, Node, TemplateError
-from warmfront.emulator.template.values import NO_VALUE, Resolver, is_intrinsic, text
+from warmfront.emulator.template.source import Items, Node, TemplateError, is_intrinsic, text
+from warmfront.emulator.template.values import NO_VALUE, Resolver
 
 _REPLACED_NOT_MERGED: Final = {"Architectures"}
 """SAM's one exception among the properties that are read here: a function's list takes the place of the global one."""
@@ -117,7 +117,10 @@ class Properties:
 
     def section(self, key: str) -> "Properties":
         """A nested mapping; empty when absent."""
-        return Properties(self.raw.get(key), self.resolver, f"{self.owner}: {key}")
+        value = self.branch(key)
+        if value is not None and not isinstance(value, Node):
+            raise self.error(key, "must be a mapping")
+        return Properties(value, self.resolver, f"{self.owner}: {key}")
 
     def __contains__(self, key: str) -> bool:
         return key in self.raw and self.branch(key) is not None

@@ -1,4 +1,4 @@
-"""Reads one template file into a Template. Composes the readers of its parts and knows their order, nothing more."""
+"""Reads one template file into a Template: functions, then event sources, then APIs."""
 
 import os
 from collections.abc import Mapping
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from warmfront.emulator.template.apis import ApiEvent, ApiReader
-from warmfront.emulator.template.config import EventSource, Template
+from warmfront.emulator.template.config import EventSource, FunctionConfig, Template
 from warmfront.emulator.template.events import read_events, read_queue
 from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
+from warmfront.emulator.template.loops import expand_loops
+from warmfront.emulator.template.parameters import MissingValue
 from warmfront.emulator.template.properties import merge_globals
 from warmfront.emulator.template.set_up import read_set_up
 from warmfront.emulator.template.source import Node, TemplateError, read
@@ -50,6 +52,7 @@ def load_template(
         attributes=attributes or {},
         fallbacks=fallbacks,
     )
+    expand_loops(root, resolver)
     return _Reading(root, resolver, path, built=built).template(text_warnings)
 
 
@@ -70,17 +73,18 @@ class _Reading:
         reader = FunctionReader(
             self._resolver, {name: resource for name, (resource, _) in resources.items()}, folder, built=self._built
         )
-        queues = {
-            name: read_queue(self._resolver, name, resource)
-            for name, (resource, _) in resources.items()
-            if resource.get("Type") == "AWS::SQS::Queue"
-        }
+        queues = {}
+        for name, (resource, _) in resources.items():
+            if resource.get("Type") == "AWS::SQS::Queue":
+                queue = self._resolver.attempt(read_queue, self._resolver, name, resource)
+                if queue is not None:
+                    queues[name] = queue
         functions = {}
         api_events: list[ApiEvent] = []
         sources: list[EventSource] = []
         for name, (resource, raw) in resources.items():
             if resource.get("Type") in FUNCTION_TYPES:
-                functions[name] = reader.read(name, resource, raw)
+                functions[name] = self._function(reader, name, resource, raw)
                 own_api_events, own_sources = read_events(self._resolver, name, raw, queues)
                 api_events += own_api_events
                 sources += own_sources
@@ -95,7 +99,26 @@ class _Reading:
             resource_types={name: str(resource.get("Type")) for name, (resource, _) in resources.items()},
             set_up=read_set_up(self._resolver, self._root, functions),
             warnings=(*text_warnings, *self._resolver.warnings),
+            problems=self._resolver.problems,
         )
+
+    def _function(self, reader: FunctionReader, name: str, resource: Node, raw: Node) -> FunctionConfig:
+        """The function, or one that cannot run and says why."""
+        try:
+            return reader.read(name, resource, raw)
+        except MissingValue:
+            raise
+        except TemplateError as error:
+            self._resolver.problem(error)
+            return FunctionConfig(
+                logical_id=name,
+                function_name=name,
+                handler="",
+                runtime=runtime if isinstance(runtime := raw.get("Runtime"), str) else "",
+                code_path=self._path.parent,
+                not_runnable=str(error),
+                line=resource.line,
+            )
 
     def _live_resources(self) -> dict[str, tuple[Node, Node]]:
         """Logical id -> the resource and its properties with Globals, of every resource whose condition holds."""
@@ -105,16 +128,21 @@ class _Reading:
         shared = self._root.get("Globals")
         live = {}
         for name, resource in section.items():
-            if name.startswith("Fn::"):
-                raise self._resolver.error(f"{name} under Resources is not expanded locally", section.line_of(name))
-            if not isinstance(resource, Node) or not isinstance(resource.get("Type"), str):
-                raise self._resolver.error(f"resource {name} must be a mapping with a Type", section.line_of(name))
-            resource.line = section.line_of(name)
-            if "Condition" in resource and not self._resolver.condition(
-                resource["Condition"], resource.line_of("Condition")
-            ):
+            line = section.line_of(name)
+            try:
+                if not isinstance(resource, Node) or not isinstance(resource.get("Type"), str):
+                    raise self._resolver.error(f"resource {name} must be a mapping with a Type", line)
+                resource.line = line
+                if "Condition" in resource and not self._resolver.condition(
+                    resource["Condition"], resource.line_of("Condition")
+                ):
+                    continue
+                live[name] = (resource, self._properties(name, resource, shared))
+            except MissingValue:
+                raise
+            except TemplateError as error:
+                self._resolver.problem(error)
                 continue
-            live[name] = (resource, self._properties(name, resource, shared))
             self._warn_unread(name, resource)
         return live
 

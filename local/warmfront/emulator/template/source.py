@@ -1,4 +1,4 @@
-"""A template's text as plain values that remember their line. Knows YAML and the short tags, but no meaning."""
+"""Parses a template's YAML or JSON, with CloudFormation's short tags, into mappings and lists that remember their line."""
 
 import functools
 import sys
@@ -36,6 +36,21 @@ class Items(list[Any]):
 
 def line_of(value: Any, default: int = 0) -> int:
     return value.line if isinstance(value, Node | Items) else default
+
+
+def text(value: Any) -> str:
+    """A scalar as CloudFormation would write it where it wants a string."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def is_intrinsic(value: Any) -> bool:
+    """Whether a value is a call of an intrinsic function, such as {"Ref": ...}."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    key = str(next(iter(value)))
+    return key == "Ref" or key.startswith("Fn::")
 
 
 def read(path: Path) -> tuple[Node, list[str]]:

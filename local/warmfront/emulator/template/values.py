@@ -1,6 +1,6 @@
-"""Parameters, mappings, conditions and intrinsic functions: turns a template's values into plain ones, lazily.
+"""Resolves intrinsic functions, conditions and mappings of a template to plain values.
 
-Only what somebody asks for is resolved, so that an expression with no local meaning hurts nobody who does not use it.
+Values are resolved when they are read, so that an expression without a local value matters only where it is used.
 """
 
 import base64
@@ -10,8 +10,10 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from warmfront.emulator.template.arns import ARN, NAME_PROPERTY, REF_IS_ARN
 from warmfront.emulator.template.made_up_names import made_up_name
-from warmfront.emulator.template.source import Items, Node, TemplateError, line_of
+from warmfront.emulator.template.parameters import MissingValue, Parameters
+from warmfront.emulator.template.source import Items, Node, TemplateError, is_intrinsic, line_of, text
 
 NO_VALUE: Final = object()
 """AWS::NoValue: the property or list entry that holds it is as if it were not written."""
@@ -20,43 +22,6 @@ ACCOUNT_ID: Final = "123456789012"
 DEFAULT_REGION: Final = "us-east-1"
 IMPLICIT_APIS: Final = {"ServerlessHttpApi": "AWS::Serverless::HttpApi", "ServerlessRestApi": "AWS::Serverless::Api"}
 _FUNCTION_TYPES: Final = ("AWS::Serverless::Function", "AWS::Lambda::Function")
-_NAME_PROPERTY: Final = {
-    "AWS::Serverless::Function": "FunctionName",
-    "AWS::Lambda::Function": "FunctionName",
-    "AWS::SQS::Queue": "QueueName",
-    "AWS::SNS::Topic": "TopicName",
-    "AWS::DynamoDB::Table": "TableName",
-    "AWS::Serverless::SimpleTable": "TableName",
-    "AWS::S3::Bucket": "BucketName",
-    "AWS::Logs::LogGroup": "LogGroupName",
-    "AWS::SecretsManager::Secret": "Name",
-    "AWS::SSM::Parameter": "Name",
-    "AWS::Events::EventBus": "Name",
-    "AWS::Kinesis::Stream": "Name",
-    "AWS::StepFunctions::StateMachine": "StateMachineName",
-    "AWS::Serverless::StateMachine": "Name",
-}
-_ARN: Final = {
-    "AWS::SQS::Queue": "sqs:{region}:{account}:{name}",
-    "AWS::SNS::Topic": "sns:{region}:{account}:{name}",
-    "AWS::DynamoDB::Table": "dynamodb:{region}:{account}:table/{name}",
-    "AWS::Serverless::SimpleTable": "dynamodb:{region}:{account}:table/{name}",
-    "AWS::S3::Bucket": "s3:::{name}",
-    "AWS::Logs::LogGroup": "logs:{region}:{account}:log-group:{name}:*",
-    "AWS::SecretsManager::Secret": "secretsmanager:{region}:{account}:secret:{name}",
-    "AWS::Events::EventBus": "events:{region}:{account}:event-bus/{name}",
-    "AWS::Kinesis::Stream": "kinesis:{region}:{account}:stream/{name}",
-    "AWS::StepFunctions::StateMachine": "states:{region}:{account}:stateMachine:{name}",
-    "AWS::Serverless::StateMachine": "states:{region}:{account}:stateMachine:{name}",
-    "AWS::Serverless::Function": "lambda:{region}:{account}:function:{name}",
-    "AWS::Lambda::Function": "lambda:{region}:{account}:function:{name}",
-}
-_REF_IS_ARN: Final = {
-    "AWS::SNS::Topic",
-    "AWS::SecretsManager::Secret",
-    "AWS::StepFunctions::StateMachine",
-    "AWS::Serverless::StateMachine",
-}
 _SUB_VARIABLE: Final = re.compile(r"\$\{(!?)([^}]*)\}")
 _DYNAMIC: Final = re.compile(r"\{\{resolve:[^}]*\}\}")
 _CONDITION_FUNCTIONS: Final = ("Condition", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals")
@@ -65,20 +30,6 @@ _CONDITION_FUNCTIONS: Final = ("Condition", "Fn::And", "Fn::Or", "Fn::Not", "Fn:
 def api_id(logical_id: str) -> str:
     """Ten characters, as API Gateway's ids have, and the same on every start."""
     return f"wf{zlib.crc32(logical_id.encode()):08x}"
-
-
-def is_intrinsic(value: Any) -> bool:
-    if not isinstance(value, dict) or len(value) != 1:
-        return False
-    key = str(next(iter(value)))
-    return key == "Ref" or key.startswith("Fn::")
-
-
-def text(value: Any) -> str:
-    """A scalar as CloudFormation would write it where it wants a string."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)
 
 
 class Resolver:
@@ -95,13 +46,14 @@ class Resolver:
         fallbacks: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
-        self._mappings: Node = root.get("Mappings") or Node()
-        self._condition_bodies: Node = root.get("Conditions") or Node()
+        self._mappings = _section(root, "Mappings", self)
+        self._condition_bodies = _section(root, "Conditions", self)
         self._conditions: dict[str, bool] = {}
-        self._resources: Node = root.get("Resources") or Node()
+        self._resources = _section(root, "Resources", self)
         self._attributes = attributes
         self._resolving: list[str] = []
         self._warnings: dict[str, None] = {}
+        self._problems: dict[str, None] = {}
         self._pseudo: dict[str, Any] = {
             "AWS::Region": region,
             "AWS::AccountId": ACCOUNT_ID,
@@ -128,9 +80,15 @@ class Resolver:
             "Fn::ToJsonString": lambda body, _line: json.dumps(self.resolve(body), separators=(",", ":")),
             "Fn::Length": lambda body, line: len(self._list(body, line, "Fn::Length")),
         }
-        self._parameter_bodies: Node = root.get("Parameters") or Node()
-        self._fallbacks = fallbacks or {}
-        self.parameters = self._read_parameters(overrides)
+        self._parameters = Parameters(
+            _section(root, "Parameters", self),
+            overrides,
+            fallbacks or {},
+            pseudo=self._pseudo,
+            warn=self.warn,
+            where=self._where,
+        )
+        self.parameters = self._parameters.values
 
     @property
     def region(self) -> str:
@@ -143,6 +101,24 @@ class Resolver:
     @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(self._warnings)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Mistakes of the template that CloudFormation would refuse, each with its line; reading went on without them."""
+        return tuple(self._problems)
+
+    def problem(self, error: TemplateError) -> None:
+        self._problems[str(error)] = None
+
+    def attempt[**P, T](self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What `read` returns; None, and a problem, where the template is at fault. Raises MissingValue."""
+        try:
+            return read(*args, **kwargs)
+        except MissingValue:
+            raise
+        except TemplateError as error:
+            self.problem(error)
+            return None
 
     def warn(self, message: str, line: int = 0) -> None:
         self._warnings[f"{self._where(line)}: {message}"] = None
@@ -157,64 +133,6 @@ class Resolver:
         """The text with those of its {{resolve:...}} references replaced that `attributes` has a value for."""
         return _DYNAMIC.sub(lambda match: self._attributes.get(match[0], match[0]), value)
 
-    # Parameters
-
-    def _read_parameters(self, overrides: Mapping[str, str]) -> dict[str, str]:
-        """Every parameter that has a value; one without is an error only where it is used."""
-        for name in overrides:
-            if name not in self._parameter_bodies and name not in self._pseudo:
-                known = ", ".join(self._parameter_bodies) or "none"
-                self.warn(f"parameter {name} is not declared, so its value is not used (declared: {known})")
-        values = {}
-        for name, body in self._parameter_bodies.items():
-            if not isinstance(body, Node):
-                raise self.error(
-                    f"parameter {name} must be a mapping with a Type", self._parameter_bodies.line_of(name)
-                )
-            if name in overrides:
-                values[name] = overrides[name]
-            elif "Default" in body:
-                default = body["Default"]
-                values[name] = ",".join(map(text, default)) if isinstance(default, list) else text(default)
-            elif name in self._fallbacks:
-                values[name] = self._fallbacks[name]
-                self.warn(f"parameter {name} has no Default: its value of the section deploy of samconfig is used")
-            else:
-                continue
-            self._check_parameter(name, body, values[name])
-        return values
-
-    def _check_parameter(self, name: str, body: Node, value: str) -> None:
-        parts = [part.strip() for part in value.split(",")] if _is_list_type(body) else [value]
-        allowed = body.get("AllowedValues")
-        for part in parts:
-            if allowed is not None and part not in (texts := [text(entry) for entry in allowed]):
-                raise self.error(
-                    f"parameter {name} is {part!r}, but AllowedValues are {', '.join(texts)};"
-                    f" give one with --parameter-overrides {name}=...",
-                    body.line_of("AllowedValues"),
-                )
-            pattern = body.get("AllowedPattern")
-            if pattern is not None and not _matches(str(pattern), part):
-                raise self.error(
-                    f"parameter {name} is {part!r}, which AllowedPattern {pattern} refuses;"
-                    f" give another with --parameter-overrides {name}=...",
-                    body.line_of("AllowedPattern"),
-                )
-
-    def _parameter(self, name: str, line: int) -> Any:
-        body: Node = self._parameter_bodies[name]
-        if name not in self.parameters:
-            raise self.error(
-                f"parameter {name} has no Default; give it with --parameter-overrides {name}=VALUE"
-                " or as parameter_overrides in samconfig.toml under [default.local_start_api.parameters]",
-                line,
-            )
-        value = self.parameters[name]
-        if str(body.get("Type", "")).startswith("AWS::SSM::Parameter"):
-            self.warn(f"parameter {name} is read from SSM on AWS; locally its value is its text, {value!r}", line)
-        return [part.strip() for part in value.split(",")] if _is_list_type(body) else value
-
     # Conditions
 
     def condition(self, name: Any, line: int = 0) -> bool:
@@ -227,6 +145,8 @@ class Resolver:
 
     def _truth(self, body: Any, line: int) -> bool:
         line = line_of(body, line)
+        if isinstance(body, bool):
+            return body
         if isinstance(body, Node) and len(body) == 1:
             key, argument = next(iter(body.items()))
             if key == "Condition":
@@ -272,8 +192,14 @@ class Resolver:
             return self._truth(value, line)
         function = self._functions.get(name)
         if function is None:
-            raise self.error(f"{name} cannot be resolved locally; give the value by a parameter or write it out", line)
+            self.warn(f"{name} has no local value, so it is an empty string; give the value by a parameter", line)
+            return ""
         return function(body, line)
+
+    def _names_nothing(self, message: str, line: int) -> str:
+        """An empty string for a reference to nothing, which is a mistake; whatever else the template holds still runs."""
+        self.problem(self.error(message, line))
+        return ""
 
     def _ref(self, body: Any, line: int) -> Any:
         name = str(body)
@@ -281,8 +207,8 @@ class Resolver:
             return self._attributes[name]
         if name in self._pseudo:
             return self._pseudo[name]
-        if name in self._parameter_bodies:
-            return self._parameter(name, line)
+        if name in self._parameters:
+            return self._parameters.value(name, line)
         resource = self._resources.get(name)
         if isinstance(resource, Node):
             return self._resource_ref(name, resource, line)
@@ -290,13 +216,13 @@ class Resolver:
             return api_id(name)
         if "." in name or self._is_generated(name):
             return self._generated(name, line)
-        raise self.error(f"Ref {name} names no parameter and no resource of this template", line)
+        return self._names_nothing(f"Ref {name} names no parameter and no resource of this template", line)
 
     def _resource_ref(self, logical_id: str, resource: Node, line: int) -> str:
         kind = str(resource.get("Type"))
         if kind in ("AWS::Serverless::HttpApi", "AWS::Serverless::Api"):
             return api_id(logical_id)
-        if kind in _REF_IS_ARN:
+        if kind in REF_IS_ARN:
             return self.arn(logical_id, kind, line)
         name = self.physical_name(logical_id, line)
         if kind == "AWS::SQS::Queue":
@@ -308,7 +234,7 @@ class Resolver:
         resource: Node = self._resources[logical_id]
         properties = resource.get("Properties")
         kind = str(resource.get("Type"))
-        key = _NAME_PROPERTY.get(kind)
+        key = NAME_PROPERTY.get(kind)
         value: Any = NO_VALUE
         fifo = False
         if isinstance(properties, Node):
@@ -319,7 +245,7 @@ class Resolver:
 
     def arn(self, logical_id: str, kind: str, line: int = 0) -> str:
         name = self.physical_name(logical_id, line)
-        rest = _ARN[kind].format(region=self.region, account=self.account, name=name)
+        rest = ARN[kind].format(region=self.region, account=self.account, name=name)
         return f"arn:{self._pseudo['AWS::Partition']}:{rest}"
 
     def _get_att(self, body: Any, line: int) -> str:
@@ -333,9 +259,9 @@ class Resolver:
         if not isinstance(resource, Node):
             if logical_id in IMPLICIT_APIS or self._is_generated(logical_id):
                 return self._generated(f"{logical_id}.{attribute}", line)
-            raise self.error(f"GetAtt {logical_id}.{attribute} names no resource of this template", line)
+            return self._names_nothing(f"GetAtt {logical_id}.{attribute} names no resource of this template", line)
         kind = str(resource.get("Type"))
-        if attribute in ("Arn", "TopicArn", "QueueArn") and kind in _ARN:
+        if attribute in ("Arn", "TopicArn", "QueueArn") and kind in ARN:
             return self.arn(logical_id, kind, line)
         if attribute in ("QueueName", "TopicName", "Name"):
             return self.physical_name(logical_id, line)
@@ -449,6 +375,15 @@ class Resolver:
         return list(body)
 
 
+def _section(root: Node, name: str, resolver: "Resolver") -> Node:
+    section = root.get(name)
+    if section is None:
+        return Node()
+    if not isinstance(section, Node):
+        raise resolver.error(f"{name} must be a mapping", root.line_of(name))
+    return section
+
+
 class _Guard:
     """Refuses to resolve a name while it is being resolved: a circle in the template."""
 
@@ -463,15 +398,3 @@ class _Guard:
 
     def __exit__(self, *_: object) -> None:
         self._resolver._resolving.pop()
-
-
-def _is_list_type(body: Node) -> bool:
-    kind = str(body.get("Type", ""))
-    return kind == "CommaDelimitedList" or "List<" in kind
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return re.fullmatch(pattern, value) is not None
-    except re.error:
-        return True  # Java's dialect has forms that Python's lacks; CloudFormation will judge
