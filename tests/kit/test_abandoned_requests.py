@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from warmfront.lab.emulator_process import EmulatorProcess
-from warmfront.lab.fault_actions import LockHeld, OnProxy
+from warmfront.lab.fault_actions import OnProxy
 from warmfront.lab.http_client import Client, NoAnswer, Reply
+from warmfront.lab.postgres_faults import LockHeld
 from warmfront.lab.scene import LogPart
 from warmfront.lab.stage import POSTGRES
 from warmfront.lab.tcp_faults import TcpFault

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import pytest
 from warmfront.lab.emulator_process import EmulatorProcess
-from warmfront.lab.fault_actions import BackendsTerminated, send
 from warmfront.lab.http_client import Client, NoAnswer
+from warmfront.lab.postgres_faults import BackendsTerminated
+from warmfront.lab.process_faults import send
 from warmfront.lab.stage import POSTGRES
 from warmfront.lab.tcp_faults import TcpFault
 

@@ -9,8 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from warmfront.lab.emulator_process import EmulatorProcess
-from warmfront.lab.fault_actions import BackendsTerminated, LockHeld, OnProxy, applied
+from warmfront.lab.fault_actions import OnProxy, applied
 from warmfront.lab.http_client import Reply
+from warmfront.lab.postgres_faults import BackendsTerminated, LockHeld
 from warmfront.lab.scene import LogPart
 from warmfront.lab.stage import POSTGRES, REDIS
 from warmfront.lab.tcp_faults import TcpFault

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 from warmfront.lab.emulator_process import EmulatorProcess
-from warmfront.lab.fault_actions import LockHeld
 from warmfront.lab.http_client import Reply
+from warmfront.lab.postgres_faults import LockHeld
 
 from tests.kit.bench import CARELESS, PATIENCE_S, Bench, frozen
 

@@ -15,32 +15,20 @@ import pytest
 import redis.exceptions
 from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
-from warmfront.lab.fault_actions import (
+from warmfront.lab.fault_actions import Fault, OnProxy, Pulsed, applied
+from warmfront.lab.postgres_faults import (
     BackendsTerminated,
     ConnectionLimit,
     ConnectionsTaken,
     DiskFull,
-    Fault,
-    Frozen,
-    Killed,
     LockHeld,
-    OnProxy,
-    Pids,
-    Pulsed,
-    RedisEmptied,
-    RedisGarbage,
-    RedisMemory,
-    RedisPaused,
-    Restarted,
     admin_in_a_storm,
-    applied,
     end_unfinished_logins,
-    family,
-    redis_at,
     run_sql,
-    runs,
 )
+from warmfront.lab.process_faults import Frozen, Killed, Pids, Restarted, process_tree, runs
 from warmfront.lab.proxy_process import ProxyProcess
+from warmfront.lab.redis_faults import RedisEmptied, RedisGarbage, RedisMemory, RedisPaused, redis_at
 from warmfront.lab.tcp_faults import TcpFault
 
 ANSWER_S = 10.0
@@ -151,7 +139,7 @@ class TestProcesses:
         assert child.stdout is not None
         ask(child)
         assert child.stdout.readline() == b"yes\n"
-        everyone = family(child.pid)
+        everyone = process_tree(child.pid)
         assert len(everyone) == 2
 
         async def test() -> None:

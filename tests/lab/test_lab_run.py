@@ -15,7 +15,7 @@ import pytest
 from warmfront.cli import lab
 from warmfront.lab.emulator_process import EmulatorSettings
 from warmfront.lab.experiments import OURS, load_suite
-from warmfront.lab.fault_actions import family
+from warmfront.lab.process_faults import process_tree
 from warmfront.lab.stage import Stage
 from warmfront.results import read_result
 
@@ -179,7 +179,7 @@ def test_nothing_is_left_of_a_lab_that_is_ended(number: signal.Signals, tmp_path
     """End a lab and look for servers, proxies, load generators, emulators, environments, folders and template copies."""
     process = lab_process(tmp_path / "lab.toml")
     await_line(process, "fault on")
-    started = [pidfd for pid in family(process.pid)[1:] if (pidfd := pidfd_of(pid)) >= 0]
+    started = [pidfd for pid in process_tree(process.pid)[1:] if (pidfd := pidfd_of(pid)) >= 0]
     assert len(started) >= 7  # and the watcher
     assert list(tmp_path.glob("warmfront-lab-*"))
     process.send_signal(number)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from warmfront.lab.fault_actions import Killed, applied, run_sql
+from warmfront.lab.fault_actions import applied
 from warmfront.lab.history import (
     Anomalies,
     End,
@@ -25,6 +25,8 @@ from warmfront.lab.history import (
     check_walks,
 )
 from warmfront.lab.http_client import Client, NoAnswer, Reply
+from warmfront.lab.postgres_faults import run_sql
+from warmfront.lab.process_faults import Killed
 from warmfront.lab.scene import Observation, Scene, Span, as_request, build_fault, ratio
 
 SETTLE_S = 0.3  # by then, the database has finished the statements of killed environments

@@ -14,25 +14,11 @@ from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 from warmfront.lab.emulator_process import EmulatorProcess
 from warmfront.lab.experiments import Experiment, ExperimentError, FaultSpec, VariantSpec
-from warmfront.lab.fault_actions import (
-    BackendsTerminated,
-    ClockJump,
-    ConnectionLimit,
-    ConnectionsTaken,
-    DiskFull,
-    Fault,
-    Frozen,
-    Killed,
-    LockHeld,
-    OnProxy,
-    Pulsed,
-    RedisEmptied,
-    RedisGarbage,
-    RedisMemory,
-    RedisPaused,
-    Restarted,
-)
+from warmfront.lab.fault_actions import Fault, OnProxy, Pulsed
 from warmfront.lab.measures import Curve
+from warmfront.lab.postgres_faults import BackendsTerminated, ConnectionLimit, ConnectionsTaken, DiskFull, LockHeld
+from warmfront.lab.process_faults import ClockJump, Frozen, Killed, Restarted
+from warmfront.lab.redis_faults import RedisEmptied, RedisGarbage, RedisMemory, RedisPaused
 from warmfront.lab.stage import AWS, POSTGRES, REDIS, Stage
 from warmfront.lab.tcp_faults import FAULT_KINDS, TcpFault
 

@@ -13,7 +13,7 @@ from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 from warmfront.backing.watcher import get_watcher
 from warmfront.lab.emulator_process import EmulatorProcess, EmulatorSettings
-from warmfront.lab.fault_actions import CONNECT_TIMEOUT_S, admin, admin_in_a_storm, end_unfinished_logins
+from warmfront.lab.postgres_faults import CONNECT_TIMEOUT_S, admin, admin_in_a_storm, end_unfinished_logins
 from warmfront.lab.proxy_process import ProxyProcess
 
 POSTGRES, REDIS, AWS = "postgres", "redis", "aws"

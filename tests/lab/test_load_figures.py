@@ -1,4 +1,4 @@
-"""How load procedures evaluate recordings, responses and log lines. The procedures themselves run in test_lab_run."""
+"""Figures of recordings, responses and log lines. The procedures that collect them run in test_lab_run."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from array import array
 import pytest
 from warmfront.bench.load.samples import Outcome, Recording
 from warmfront.lab.http_client import Reply
-from warmfront.lab.load_procedures import Before, Holding, _late_ms, breaker_spans, is_planned, processes, samples_of
+from warmfront.lab.load_figures import Before, Holding, breaker_spans, is_planned, processes, samples_of, send_delay_ms
 from warmfront.lab.scene import as_request
 
 
@@ -136,6 +136,6 @@ def test_the_machine_is_too_busy_when_requests_leave_late_before_the_fault() -> 
     sent_late = recording(*((100 + n / 10, 101 + n / 10, 200, Outcome.OK) for n in range(20)))
     for number in range(20):
         sent_late.sent_ns[number] += (number % 4) * 100_000_000  # three of four leave late, the worst by 300 ms
-    assert _late_ms([sent_late], until_s=200) == pytest.approx(300)
-    assert _late_ms([sent_late], until_s=100.05) == pytest.approx(0)
-    assert _late_ms([], until_s=1) == 0
+    assert send_delay_ms([sent_late], until_s=200) == pytest.approx(300)
+    assert send_delay_ms([sent_late], until_s=100.05) == pytest.approx(0)
+    assert send_delay_ms([], until_s=1) == 0
