@@ -23,7 +23,7 @@ from typing import Any, Final
 from warmfront.backing.postgres import Postgres
 
 EVENT: Final = Path(__file__).parents[1] / "tests" / "functions" / "golden" / "http_api_v2.json"
-LIMIT_US: Final = 150.0
+LIMIT_US: Final = 100.0
 PRODUCTS: Final = 1_000
 ROUTE: Final = "GET /pooled/products/{id}"
 TRACE_ID: Final = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
