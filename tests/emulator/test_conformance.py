@@ -106,9 +106,9 @@ def said_while_serving(served: Served) -> list[str]:
     return served.lines[ready + 1 :]
 
 
-def port_of(served: Served, key: str = ".+", function: str = ".+") -> int:
-    """The port of the API with that route, or of the first one, from the start-up table."""
-    pattern = re.compile(rf"route +http://[^:]+:(\d+) {key} -> {function}")
+def port_of(served: Served, api: str = ".+") -> int:
+    """The port of the API of that name and kind, or of the first one, from the start-up table."""
+    pattern = re.compile(rf"api +http://[^:]+:(\d+)  {api}")
     return next(int(found[1]) for line in served.lines if (found := pattern.fullmatch(line)))
 
 
@@ -170,7 +170,8 @@ def _assert_events(case: Case, events: Sequence[Event]) -> None:
 def send(emulator: Served, kind: str, function: str, body: bytes = b"") -> Exchange:
     """A request to that function through its HTTP API, its REST API or its URL."""
     target = "/" if kind == "url" else f"/{kind}/{function}"
-    port = port_of(emulator, r"\$default" if kind == "url" else f"ANY {target}", function)
+    apis = {"http": r".+ \(HTTP API\)", "rest": r".+ \(REST API\)", "url": rf"{function}Url \(function URL\)"}
+    port = port_of(emulator, apis[kind])
     headers = [("Host", "127.0.0.1:3000"), ("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
     return Exchange(port, "POST", target, headers, body)
 

@@ -52,6 +52,7 @@ from warmfront.emulator.observe.http_routes import observe_routes
 from warmfront.emulator.observe.observatory import Observatory
 from warmfront.emulator.observe.switch import Switch, switch_routes
 from warmfront.emulator.options import EmulatorOptions, StartError
+from warmfront.emulator.own_addresses import OwnAddresses
 from warmfront.emulator.resources.stack import StackMaker, has_resources, sending_targets, summary
 from warmfront.emulator.servers import bind, serving
 from warmfront.emulator.set_up import run_set_up
@@ -113,10 +114,10 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
     async with contextlib.AsyncExitStack() as stack:
         sink = _sink(options)
         stack.callback(sink.close)
-        sockets = bind(options, len(template.apis)) if gateway else []
-        for each in sockets:
+        listeners = bind(options, len(template.apis)) if gateway else []
+        for each in listeners:
             stack.callback(each.close)
-        urls = [f"http://{options.host}:{each.getsockname()[1]}" for each in sockets]
+        urls = [each.url for each in listeners]
         data = _data_directory(options, template, stack)
         backing = BackingServices()
         stack.push_async_callback(asyncio.to_thread, backing.stop)
@@ -154,7 +155,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 ]
                 emulator = Emulator(template, service, backing, apps, urls, warnings)
                 async with (
-                    serving(apps or [internal], sockets),
+                    serving(apps or [internal], listeners),
                     _attending(emulator, options, data, with_sources=gateway),
                 ):
                     try:
@@ -231,8 +232,11 @@ async def _prepare(
     else:
         aws_endpoint = await stack.enter_async_context(refusing_aws())
 
+    addresses = OwnAddresses(template, urls)
+
     def environment(config: FunctionConfig) -> Mapping[str, str]:
-        return {**local_variables(config, backing, urls, aws_endpoint), **overrides.get(config.logical_id, {})}
+        own = addresses.localized(local_variables(config, backing, urls, aws_endpoint))
+        return {**own, **overrides.get(config.logical_id, {})}
 
     return ServiceOptions(
         state_dir,

@@ -1,53 +1,119 @@
-"""Listening sockets and the uvicorn servers behind them."""
+"""Opens the listening sockets of an emulator and runs a server behind each."""
 
 import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import uvicorn
 
 from warmfront.emulator.gateway.backlog import Backlog
-from warmfront.emulator.gateway.http_protocol import OneWriteProtocol
+from warmfront.emulator.gateway.http_protocol import OneWriteProtocol, SignallessServer
 from warmfront.emulator.options import EmulatorOptions, StartError
 
+BACKLOG = 1024
+PORT_TRIES = 10
+"""For a free port that two addresses of one name have in common."""
 
-def bind(options: EmulatorOptions, count: int) -> list[socket.socket]:
-    """One listening socket per API, on the ports from --port on (any free ones for port 0)."""
-    sockets: list[socket.socket] = []
-    for index in range(max(count, 1)):
-        port = options.port + index if options.port else 0
-        each = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            each.bind((options.host, port))
-        except OSError as error:
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """The sockets of one API: one for each address of the host's name, all on one port."""
+
+    sockets: tuple[socket.socket, ...]
+    url: str
+
+    @property
+    def port(self) -> int:
+        return int(self.sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        for each in self.sockets:
             each.close()
-            for other in sockets:
-                other.close()
-            reason = error.strerror or str(error)
-            raise StartError(f"{options.host}:{port} cannot be used ({reason}); choose another with --port") from None
-        each.listen(1024)
-        sockets.append(each)
-    return sockets
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the command owns signals."""
+def bind(options: EmulatorOptions, count: int) -> list[Listener]:
+    """One listener for each API, on the ports from --port on (any free ones for port 0).
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    `localhost` listens on its IPv4 and its IPv6 address, where the machine has both. Raises StartError.
+    """
+    listeners: list[Listener] = []
+    try:
+        for index in range(max(count, 1)):
+            listeners += [_listener(options.host, options.port + index if options.port else 0)]
+    except StartError:
+        for each in listeners:
+            each.close()
+        raise
+    return listeners
+
+
+def _listener(host: str, port: int) -> Listener:
+    addresses = _addresses(host)
+    for last in [False] * (PORT_TRIES - 1) + [True]:
+        sockets: list[socket.socket] = []
+        try:
+            for family, address in addresses:
+                wanted = sockets[0].getsockname()[1] if sockets else port
+                sockets.append(_socket(family, address, wanted))
+        except OSError as error:
+            for each in sockets:
+                each.close()
+            if port or last or not sockets:
+                reason = error.strerror or str(error)
+                raise StartError(f"{host}:{port} cannot be used ({reason}); choose another with --port") from None
+            continue
+        name = f"[{host}]" if ":" in host else host
+        return Listener(tuple(sockets), f"http://{name}:{sockets[0].getsockname()[1]}")
+    raise AssertionError("the last try returns or raises")
+
+
+def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    """Family and address of each address of a name that this machine can listen on."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartError(f"--host {host}: {error.strerror or error}") from None
+    named = [(family, str(address[0])) for family, _, _, _, address in found]
+    if host == "localhost":  # some machines name one of the two only
+        named = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+    addresses: list[tuple[socket.AddressFamily, str]] = list(dict.fromkeys(named))
+    usable = [each for each in addresses if _is_usable(*each)]
+    return usable or addresses  # binding then says what is wrong
+
+
+def _is_usable(family: socket.AddressFamily, address: str) -> bool:
+    try:
+        _socket(family, address, 0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _socket(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        found.bind((address, port))
+        found.listen(BACKLOG)
+    except OSError:
+        found.close()
+        raise
+    return found
 
 
 @contextlib.asynccontextmanager
-async def serving(apps: Sequence[Callable[..., Any]], sockets: list[socket.socket]) -> AsyncIterator[None]:
+async def serving(apps: Sequence[Callable[..., Any]], listeners: Sequence[Listener]) -> AsyncIterator[None]:
+    """Serve each application on its listener until the block ends."""
     servers = []
     tasks = []
     protocol = functools.partial(OneWriteProtocol, backlog=Backlog(asyncio.get_running_loop()))
-    for app, each in zip(apps, sockets, strict=False):
+    for app, listener in zip(apps, listeners, strict=False):
         config = uvicorn.Config(
             app,
             http=cast(type[OneWriteProtocol], protocol),
@@ -60,11 +126,11 @@ async def serving(apps: Sequence[Callable[..., Any]], sockets: list[socket.socke
             proxy_headers=False,  # X-Forwarded-For is the client's word and no address of ours
             timeout_graceful_shutdown=1,
             timeout_keep_alive=75,
-            backlog=1024,
+            backlog=BACKLOG,
         )
-        server = _Server(config)
+        server = SignallessServer(config)
         servers.append(server)
-        tasks.append(asyncio.create_task(server.serve(sockets=[each])))
+        tasks.append(asyncio.create_task(server.serve(sockets=list(listener.sockets))))
     try:
         yield
     finally:

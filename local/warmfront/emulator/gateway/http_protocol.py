@@ -1,7 +1,12 @@
-"""uvicorn's httptools protocol with a response in one write, and in one call. Knows sockets, nothing of events."""
+"""Serves HTTP with uvicorn's httptools protocol: a response in one write, heads of bounded size and time.
+
+The only module that uses private parts of uvicorn; UVICORN says with which versions that works.
+"""
 
 import asyncio
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any, Final
 
 import uvicorn
@@ -18,9 +23,28 @@ from warmfront.emulator.gateway.backlog import Backlog
 from warmfront.emulator.gateway.exchange import ANSWER, RAW_NAMES
 from warmfront.emulator.lambda_service.immediate_writer import PromptWriter
 
+UVICORN: Final = ("0.54.0",)
+"""Versions whose private parts are as this module uses them; tests/emulator/gateway/test_uvicorn.py holds it to that."""
+HEAD_MAX_BYTES: Final = 64 * 1024
+"""Of a request line with its headers while they arrive. The gateway's own limit is lower, and its answer in its API's words."""
+HEAD_LIMIT_S: Final = 20.0
+"""From a request's first byte to the end of its headers."""
+SILENCE_LIMIT_S: Final = 75.0
+"""From a connection's opening to its first byte: as long as between two requests."""
+
+_TOO_LARGE: Final = (431, b'{"message":"Request Header Fields Too Large"}')
+_TOO_SLOW: Final = (408, b'{"message":"Request Timeout"}')
 _HEAD: Final = b"HTTP/1.1 "
 _CONTINUE: Final = b"HTTP/1.1 100"
 _LINE: Final = b": ".join  # of a header's name and value
+
+
+class SignallessServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the command owns signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class OneWriteTransport:
@@ -66,6 +90,8 @@ class OneWriteTransport:
 class OneWriteProtocol(HttpToolsProtocol):
     """Give it to uvicorn as `http=`. Keeps header names as written too: REST events show them.
 
+    A head that is too large or too slow ends the connection while it arrives: uvicorn would collect it without end.
+
     An application that has its whole response at hand may give it to `scope[ANSWER]`: two ASGI messages, each a coroutine
     that asks every header what only strange ones need, are a fifth of what the emulator does for a request.
     """
@@ -84,9 +110,61 @@ class OneWriteProtocol(HttpToolsProtocol):
         """`backlog`: one for all connections of a loop (`functools.partial` gives it to uvicorn); without it, each has its own."""
         super().__init__(config, server_state, app_state, _loop)
         self._backlog = backlog if backlog is not None else Backlog(self.loop)
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_begun = False
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(OneWriteTransport(transport))  # type: ignore[arg-type]
+        self._head_timer = self.loop.call_later(SILENCE_LIMIT_S, self._end_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._in_head:
+            return
+        # Most heads come whole, in one piece, and need no timer of their own.
+        if self._head_bytes > HEAD_MAX_BYTES:
+            self._refuse(*_TOO_LARGE)
+        elif self._head_bytes and not self._head_begun:
+            self._stop_head_timer()
+            self._head_begun = True
+            self._head_timer = self.loop.call_later(HEAD_LIMIT_S, self._refuse, *_TOO_SLOW)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = self._head_begun = False
+        self._head_bytes = 0
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        super().on_message_complete()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_silent(self) -> None:
+        self._head_timer = None
+        self.transport.close()
+
+    def _refuse(self, status: int, body: bytes) -> None:
+        """Answer a head that is not complete, and end the connection."""
+        self._stop_head_timer()
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:  # else another request's response would be cut
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

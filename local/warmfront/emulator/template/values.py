@@ -269,6 +269,10 @@ class Resolver:
             return self._resource_ref(logical_id, resource, line)
         if attribute == "ApiId":
             return api_id(logical_id)
+        if attribute == "ApiEndpoint" and kind in ("AWS::Serverless::HttpApi", "AWS::ApiGatewayV2::Api"):
+            return f"https://{api_id(logical_id)}.execute-api.{self.region}.amazonaws.com"
+        if attribute == "FunctionUrl" and kind == "AWS::Lambda::Url":
+            return self._function_url(logical_id)
         if kind == "AWS::Serverless::Function" and attribute.startswith(("Alias", "Version")):
             return self._generated(f"{logical_id}.{attribute}", line)
         return self._no_local_value(f"{logical_id}.{attribute}", line)
@@ -287,9 +291,17 @@ class Resolver:
                 return f"{arn}:{alias}" if alias else arn
             if attribute == "Version":
                 return f"{arn}:1"
+        if attribute == "FunctionUrl":  # SAM names the URL of function F FUrl
+            return self._function_url(logical_id)
+        if attribute == "ApiEndpoint" and logical_id in IMPLICIT_APIS:
+            return f"https://{api_id(logical_id)}.execute-api.{self.region}.amazonaws.com"
         if attribute == "Stage":
             return text(self._own_property(resource, "StageName") if isinstance(resource, Node) else "Prod")
         return self._no_local_value(name, line)
+
+    def _function_url(self, logical_id: str) -> str:
+        """As AWS writes it, with a slash at its end; the emulator leads it to this machine."""
+        return f"https://{api_id(logical_id)}.lambda-url.{self.region}.on.aws/"
 
     def _own_property(self, resource: Node, key: str) -> Any:
         properties = resource.get("Properties")
