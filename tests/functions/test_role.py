@@ -142,6 +142,24 @@ def test_by_secret_the_role_has_no_time_outs_of_its_own_and_by_iam_it_has_and_no
     assert account.ask(account.server.admin_url(), password).startswith("SCRAM-SHA-256$4096:")
 
 
+def test_on_rds_the_role_is_let_in_by_iam_or_by_password_and_never_by_both(account: Account) -> None:
+    """RDS refuses the password of a member of rds_iam."""
+    admin = account.server.admin_url()
+    member = f"SELECT pg_has_role('{ROLE}', 'rds_iam', 'member')"
+    event = {"action": "apply", "databases": ["kept_pooled"]}
+    account.ask(admin, "CREATE ROLE rds_iam")
+    try:
+        account.migrate(SHOP_DB_ROLE_SECRET="").invoke(event)
+        assert account.ask(admin, member) is True
+        account.put("its-password")
+        account.migrate().invoke(event)
+        assert account.ask(admin, member) is False
+        account.migrate(SHOP_DB_ROLE_SECRET="").invoke(event)
+        assert account.ask(admin, member) is True
+    finally:
+        account.ask(admin, "DROP ROLE rds_iam")
+
+
 @pytest.mark.parametrize(
     ("secret", "error"),
     [
