@@ -1,0 +1,20 @@
+import hashlib
+import os
+
+import boto3
+
+taken = []
+
+
+def send(event, context):
+    boto3.client("sqs").send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=event["body"], MessageGroupId="g")
+    return {"statusCode": 202}
+
+
+def take(event, context):
+    for record in event["Records"]:
+        attributes = record["attributes"]
+        digest = hashlib.sha256(record["body"].encode()).hexdigest()
+        right = attributes["MessageDeduplicationId"] == digest and len(attributes["SequenceNumber"]) == 20
+        taken.append(record["body"])
+        print("taken", attributes["MessageGroupId"], right, taken)
