@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from warmfront.emulator.template.apis import ApiEvent, ApiReader
+from warmfront.emulator.template.cloudformation import as_sam
 from warmfront.emulator.template.config import EventSource, FunctionConfig, Template
 from warmfront.emulator.template.events import read_events, read_queue
 from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
@@ -19,8 +20,6 @@ from warmfront.emulator.template.values import DEFAULT_REGION, IMPLICIT_APIS, Re
 _NOT_READ = {
     "AWS::Serverless::Application": "nested applications are not followed",
     "AWS::CloudFormation::Stack": "nested stacks are not followed",
-    "AWS::ApiGatewayV2::Route": "only routes of AWS::Serverless APIs are served",
-    "AWS::ApiGateway::Method": "only routes of AWS::Serverless APIs are served",
     "AWS::Serverless::WebSocketApi": "WebSocket APIs are not served",
 }
 
@@ -68,7 +67,8 @@ class _Reading:
         self._root, self._resolver, self._path, self._built = root, resolver, path.absolute(), built
 
     def template(self, text_warnings: list[str]) -> Template:
-        resources = self._live_resources()
+        live = self._live_resources()
+        resources = as_sam(self._resolver, live)
         folder = self._path.parent
         reader = FunctionReader(
             self._resolver, {name: resource for name, (resource, _) in resources.items()}, folder, built=self._built
@@ -96,7 +96,7 @@ class _Reading:
             event_sources=tuple(sources),
             queues=queues,
             parameters=self._resolver.parameters,
-            resource_types={name: str(resource.get("Type")) for name, (resource, _) in resources.items()},
+            resource_types={name: str(resource.get("Type")) for name, (resource, _) in live.items()},
             set_up=read_set_up(self._resolver, self._root, functions),
             warnings=(*text_warnings, *self._resolver.warnings),
             problems=self._resolver.problems,
