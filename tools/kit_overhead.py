@@ -257,7 +257,7 @@ def log_reader() -> Iterator[Any]:
 
 @contextmanager
 def trace_daemon() -> Iterator[tuple[str, int]]:
-    """An address that takes datagrams; nobody reads them."""
+    """An address that receives datagrams that no process reads."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taker:
         taker.bind(("127.0.0.1", 0))
         yield taker.getsockname()

@@ -211,21 +211,21 @@ def test_a_path_that_could_be_misread_is_refused(watcher: Watcher, path: str) ->
 
 
 def test_a_recycled_group_id_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:
-    charge = reaper.Charge()
-    charge.feed(f"+{sleeper.pid}\n".encode())
-    assert charge.living_groups() == {sleeper.pid: 0}
-    started, first_signal = charge.groups[sleeper.pid]
+    registrations = reaper.Registrations()
+    registrations.feed(f"+{sleeper.pid}\n".encode())
+    assert registrations.living_groups() == {sleeper.pid: 0}
+    started, first_signal = registrations.groups[sleeper.pid]
     assert started is not None
-    charge.groups[sleeper.pid] = (started - 1, first_signal)
-    assert charge.living_groups() == {}
+    registrations.groups[sleeper.pid] = (started - 1, first_signal)
+    assert registrations.living_groups() == {}
 
 
 def test_orders_may_arrive_in_pieces() -> None:
-    charge = reaper.Charge()
+    registrations = reaper.Registrations()
     for piece in (b"+4194", b"303 3\nd/one\nd/tw", b"o\nk/one\n-"):
-        charge.feed(piece)
-    assert charge.groups == {4194303: (None, 3)}
-    assert charge.directories == {"/two"}
+        registrations.feed(piece)
+    assert registrations.groups == {4194303: (None, 3)}
+    assert registrations.directories == {"/two"}
 
 
 def test_a_fork_of_the_parent_does_not_keep_the_watcher_waiting() -> None:

@@ -7,7 +7,15 @@ from array import array
 import pytest
 from warmfront.bench.load.samples import Outcome, Recording
 from warmfront.lab.http_client import Reply
-from warmfront.lab.load_figures import Before, Holding, breaker_spans, is_planned, processes, samples_of, send_delay_ms
+from warmfront.lab.load_figures import (
+    ProcessResources,
+    ResourcesBefore,
+    breaker_spans,
+    is_planned,
+    resources_of,
+    samples_of,
+    send_delay_ms,
+)
 from warmfront.lab.scene import as_request
 
 
@@ -119,14 +127,18 @@ def test_a_header_without_a_value_is_not_sent() -> None:
 
 
 def test_what_environments_hold_is_compared_for_those_that_are_still_the_same() -> None:
-    before = Before({1: Holding(10, 30.0), 2: Holding(10, 30.0), 3: Holding(10, 30.0)})
-    grown = before.measures({1: Holding(12, 31.0), 2: Holding(11, 33.5), 4: Holding(99, 99.0)})
+    before = ResourcesBefore(
+        {1: ProcessResources(10, 30.0), 2: ProcessResources(10, 30.0), 3: ProcessResources(10, 30.0)}
+    )
+    grown = before.measures(
+        {1: ProcessResources(12, 31.0), 2: ProcessResources(11, 33.5), 4: ProcessResources(99, 99.0)}
+    )
     assert grown == {"files_grown": 2.0, "memory_grown_mb": 3.5}
     assert before.measures({}) == {"files_grown": 0.0, "memory_grown_mb": 0.0}
 
 
 def test_a_process_that_is_gone_holds_nothing() -> None:
-    found = processes([os.getpid(), 2**22 + 1])
+    found = resources_of([os.getpid(), 2**22 + 1])
     assert list(found) == [os.getpid()]
     assert found[os.getpid()].files > 2
     assert found[os.getpid()].memory_mb > 1

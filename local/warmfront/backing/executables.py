@@ -50,7 +50,7 @@ def on_path(program: str, environ: Mapping[str, str]) -> Iterator[Path]:
             yield candidate
 
 
-def behind(path: Path) -> Path:
+def resolve_program(path: Path) -> Path:
     """Return the program that `path` starts: the target of a link, or what a wrapper script names by its full path."""
     path = path.resolve()
     with path.open("rb") as file:

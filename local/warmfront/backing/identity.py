@@ -19,7 +19,7 @@ class Identity:
     kind: RunAs
     prefix: tuple[str, ...] = ()
     owner: tuple[int, int] | None = None
-    """Numeric user and group that must own the files it writes; None: whoever starts it."""
+    """Numeric user and group that must own the files it writes; None: those of the user who starts it."""
     enters_all: bool = True
     """It may enter every folder that its starter may enter."""
 

@@ -73,14 +73,14 @@ class ClusterMaker:
         try:
             with _locked(folder):
                 if not (folder / "data").exists():
-                    with _made_aside(folder / "data") as aside:
-                        self._initdb(aside)
+                    with _renamed_when_complete(folder / "data") as unfinished:
+                        self._initdb(unfinished)
         except OSError:  # a full or read-only cache only costs time
             self._initdb(data)
             return
-        with _made_aside(data) as aside:
-            shutil.copytree(folder / "data", aside)
-            give_to(aside, self.identity)
+        with _renamed_when_complete(data) as unfinished:
+            shutil.copytree(folder / "data", unfinished)
+            give_to(unfinished, self.identity)
 
     def _initdb(self, data: Path) -> None:
         argv = [self.programs.initdb, "--no-sync", "--encoding=UTF8", "--locale=C", f"--username={SUPERUSER}"]
@@ -145,9 +145,9 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _made_aside(final: Path) -> Iterator[Path]:
+def _renamed_when_complete(final: Path) -> Iterator[Path]:
     """Yield a temporary path for a directory, which is renamed to `final` only when it is complete."""
     final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent) as aside:
-        yield Path(aside, final.name)
-        Path(aside, final.name).rename(final)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent) as unfinished:
+        yield Path(unfinished, final.name)
+        Path(unfinished, final.name).rename(final)

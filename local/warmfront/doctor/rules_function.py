@@ -267,7 +267,7 @@ def encryption(function: FunctionConfig) -> Iterator[Finding]:
         message = f"{tls.name} is {tls.mode}: the connection to the database may be made without TLS"
         yield _at(function, "no-tls", Severity.WARNING, message, "verify-full, at least require")
     elif tls and tls.mode == "require":
-        message = f"{tls.name} is require: encrypted, but to whoever answers at that address"
+        message = f"{tls.name} is require: encrypted, but the server at that address is not verified"
         fix = "verify-full, with RDS' certificates in the package"
         yield _at(function, "tls-unverified", Severity.ADVICE, message, fix)
     if unencrypted_redis(function):

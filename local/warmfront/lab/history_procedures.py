@@ -271,7 +271,7 @@ async def _record(
     """Run all operations with the given number of clients, with the faults applied throughout."""
     history = History()
     faults = [build_fault(scene, spec) for spec in scene.experiment.fault]
-    await scene.stage.count_anew()
+    await scene.stage.reset_proxy_counts()
     began_s = time.monotonic()
     numbers = iter(range(wanted.operations))
 

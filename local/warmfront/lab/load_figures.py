@@ -27,33 +27,33 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """The open files (sockets included) and the memory of one process."""
+class ProcessResources:
+    """Open files (sockets included) and memory of one process."""
 
     files: int
     memory_mb: float
 
 
-def processes(pids: Iterable[int]) -> dict[int, Holding]:
-    """Return the holdings of the living processes, by process id."""
+def resources_of(pids: Iterable[int]) -> dict[int, ProcessResources]:
+    """Return the resources of the living processes, by process id."""
     found = {}
     for pid in pids:
         with contextlib.suppress(OSError, StopIteration):
             status = Path(f"/proc/{pid}/status").read_text().splitlines()
             resident = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
-            found[pid] = Holding(len(list(Path(f"/proc/{pid}/fd").iterdir())), resident)
+            found[pid] = ProcessResources(len(list(Path(f"/proc/{pid}/fd").iterdir())), resident)
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """The holdings of the warm environments before the fault."""
+class ResourcesBefore:
+    """The resources of the warm environments before the fault."""
 
-    held: Mapping[int, Holding]
+    resources: Mapping[int, ProcessResources]
 
-    def measures(self, now: Mapping[int, Holding]) -> dict[str, float]:
+    def measures(self, now: Mapping[int, ProcessResources]) -> dict[str, float]:
         """Return the largest growth among environments that still exist."""
-        same = [(self.held[pid], now[pid]) for pid in self.held.keys() & now.keys()]
+        same = [(self.resources[pid], now[pid]) for pid in self.resources.keys() & now.keys()]
         return {
             "files_grown": float(max((after.files - before.files for before, after in same), default=0)),
             "memory_grown_mb": max((after.memory_mb - before.memory_mb for before, after in same), default=0.0),

@@ -19,14 +19,14 @@ from warmfront.lab.experiments import ExperimentError, Load
 from warmfront.lab.fault_actions import applied
 from warmfront.lab.http_client import Client, NoAnswer, Reply
 from warmfront.lab.load_figures import (
-    Before,
+    ResourcesBefore,
     Watch,
     breaker_spans,
     describe_responses,
     dial_measures,
     last_error,
     probe_measures,
-    processes,
+    resources_of,
     samples_of,
     send_delay_ms,
     watched_curves,
@@ -117,11 +117,11 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
     for generator, plan in zip(running, plans(scene, spec), strict=True):
         await prepare(scene, generator, plan)
     log, watch = LogPart(scene.emulator.log_file), Watch()
-    kept_open = Before(processes(await scene.environment_pids()))
-    await scene.stage.count_anew()
+    resources_before = ResourcesBefore(resources_of(await scene.environment_pids()))
+    await scene.stage.reset_proxy_counts()
     began_s, began_wall_s = time.monotonic(), time.time()
     async with watching(scene, watch, began_s):
-        run = await _break_and_mend(scene, running, began_s)
+        run = await _run_with_fault(scene, running, began_s)
     phases = scene.experiment.phases
     samples = samples_of(run.recordings, began_s)
     observed = Observation(measure(samples, phases, budget_ms=scene.experiment.budget_ms))
@@ -135,7 +135,7 @@ async def through_phases(scene: Scene, spec: Load, running: Sequence[LoadProcess
     observed.spans = [run.fault, *breaker]
     opened_s = min((span.start_s for span in breaker), default=math.inf)
     observed.measures["breaker_opens_after_s"] = opened_s - run.fault.start_s
-    observed.measures |= kept_open.measures(processes(await scene.environment_pids()))
+    observed.measures |= resources_before.measures(resources_of(await scene.environment_pids()))
     observed.measures |= dial_measures(samples, phases, run.stats)
     observed.measures |= probe_measures(watch, run.fault) | await _aftermath(scene, log)
     return observed
@@ -167,7 +167,7 @@ class Run:
     stats: Sequence[ProxyStats]
 
 
-async def _break_and_mend(scene: Scene, running: Sequence[LoadProcess], began_s: float) -> Run:
+async def _run_with_fault(scene: Scene, running: Sequence[LoadProcess], began_s: float) -> Run:
     async def reach(moment_s: float) -> float:
         await asyncio.sleep(max(0.0, began_s + moment_s - time.monotonic()))
         return time.monotonic() - began_s
@@ -267,7 +267,7 @@ async def burst(scene: Scene) -> Observation:
     count = scene.options(LoadOptions).burst
     log = LogPart(scene.emulator.log_file)
     await scene.emulator.retire(scene.variant.function)
-    await scene.stage.count_anew()
+    await scene.stage.reset_proxy_counts()
     began_s = time.monotonic()
     watch = Watch()
     async with generators(1) as (generator,), watching(scene, watch, began_s):

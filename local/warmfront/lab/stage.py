@@ -83,7 +83,7 @@ class Stage:
         if self.postgres.pid is not None:
             await end_unfinished_logins(self.postgres.pid, self.postgres.admin_url())
 
-    async def count_anew(self) -> None:
+    async def reset_proxy_counts(self) -> None:
         for name in self._ports:
             await self.proxies.reset_stats(name)
 
