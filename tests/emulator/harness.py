@@ -14,6 +14,7 @@ from typing import Any
 import uvloop
 from warmfront.backing.reaper import processes
 from warmfront.emulator.lambda_service.environments.environment import MEMORY_SAMPLE_NS
+from warmfront.emulator.lambda_service.environments.mount_namespace import MountsInTheMaking
 from warmfront.emulator.lambda_service.functions.function import Function
 from warmfront.emulator.lambda_service.logs.sinks import LogSink
 from warmfront.emulator.lambda_service.service import LambdaService, ServiceOptions, new_trace_id
@@ -136,10 +137,15 @@ class Harness:
 
 @contextlib.contextmanager
 def running(tmp_path: Path, *functions: FunctionConfig, **options: Any) -> Iterator[Harness]:
-    """A service with these functions; at its end no process of them may be left."""
+    """A service with these functions; at its end no process of them may be left.
+
+    Functions see this machine's folders, in which tests leave and read files, unless `private_mounts` is true.
+    """
     state_dir = tmp_path / "state"
     state_dir.mkdir(parents=True, exist_ok=True)
     before = descendants()
+    if options.pop("private_mounts", False):
+        options["mounts"] = MountsInTheMaking.begin(state_dir)
     with asyncio.Runner(loop_factory=options.pop("loop_factory", uvloop.new_event_loop)) as runner:
         service = LambdaService(
             options.pop("template", None) or template(*functions),

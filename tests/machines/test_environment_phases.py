@@ -52,7 +52,15 @@ class FakeSandbox:
     alive: dict[int, "FakeSandbox"] = {}  # noqa: RUF012 - one register, cleared by every machine
     count = 0
 
-    def __init__(self, launch: Launch, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> None:  # noqa: ARG002
+    def __init__(
+        self,
+        launch: Launch,  # noqa: ARG002
+        environ: Mapping[str, str],  # noqa: ARG002
+        host: SandboxHost,
+        guard: Guard,  # noqa: ARG002
+        *,
+        held_fd: int,  # noqa: ARG002
+    ) -> None:
         assert isinstance(host, Environment)
         FakeSandbox.count += 1
         self.pid = FakeSandbox.count
@@ -92,15 +100,16 @@ class FakeSnapshot:
     """Taken at once; its restores are as `FakeSandbox` has them."""
 
     command = "fake"
+    mounts = None
 
     def __init__(self, launch: Launch, host: object, guard: Guard, **more: object) -> None: ...
 
     async def taken(self) -> InitFailure | None:
         return None
 
-    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> FakeSandbox:
+    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard, held_fd: int = -1) -> FakeSandbox:
         await asyncio.sleep(0)  # unlike a command, a restore is waited for
-        return FakeSandbox(LAUNCH, environ, host, guard)
+        return FakeSandbox(LAUNCH, environ, host, guard, held_fd=held_fd)
 
     async def close(self) -> None: ...
 

@@ -48,7 +48,15 @@ class FakeGroup:
     alive: dict[int, "FakeGroup"] = {}  # noqa: RUF012 - one register, cleared by every machine
     count = 0
 
-    def __init__(self, launch: Launch, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> None:  # noqa: ARG002
+    def __init__(
+        self,
+        launch: Launch,  # noqa: ARG002
+        environ: Mapping[str, str],  # noqa: ARG002
+        host: SandboxHost,
+        guard: Guard,  # noqa: ARG002
+        *,
+        held_fd: int,  # noqa: ARG002
+    ) -> None:
         assert isinstance(host, Environment)
         FakeGroup.count += 1
         self.pid = FakeGroup.count

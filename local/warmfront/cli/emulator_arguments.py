@@ -53,6 +53,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--env-vars", type=Path, metavar="FILE", help="JSON file of environment variables, as SAM CLI takes it"
     )
+    parser.add_argument(
+        "--no-private-mounts",
+        action="store_true",
+        help="let functions see this machine's folders in place of /var/task, /opt and a /tmp of their own",
+    )
     parser.add_argument("--no-freeze", action="store_true", help="let processes run between invocations")
     parser.add_argument(
         "--native-client",
@@ -113,6 +118,7 @@ def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
         config_env=args.config_env,
         parameters=parse_parameter_overrides(args.parameter_overrides),
         built=args.built,
+        private_mounts=not args.no_private_mounts,
         freeze=not args.no_freeze,
         native_client=args.native_client,
         node_client=args.node_client,

@@ -36,6 +36,7 @@ from warmfront.emulator.gateway.options import GatewayOptions
 from warmfront.emulator.lambda_service.api.control import control_routes
 from warmfront.emulator.lambda_service.api.invoke_api import invoke_routes
 from warmfront.emulator.lambda_service.aws_clients import AwsClients
+from warmfront.emulator.lambda_service.environments.mount_namespace import MountsInTheMaking
 from warmfront.emulator.lambda_service.environments.node_client import find_node_client
 from warmfront.emulator.lambda_service.environments.reload import SourceWatch
 from warmfront.emulator.lambda_service.environments.staging import StagingError
@@ -122,6 +123,10 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         backing = BackingServices()
         stack.push_async_callback(asyncio.to_thread, backing.stop)
         try:
+            state_dir = _state_dir(options, stack)
+            mounts = MountsInTheMaking.begin(state_dir) if options.private_mounts else None
+            if mounts is not None:
+                stack.callback(mounts.abandon)
             template, not_made = await _start_servers(options, template, region, backing, data)
             template = await asyncio.to_thread(_install_dependencies, options, template)
             if backing.postgres is not None:
@@ -130,6 +135,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
             if observatory is not None:
                 stack.callback(observatory.close)
             service_options = await _prepare(options, template, region, backing, urls, sink, stack, observatory)
+            service_options = replace(service_options, state_dir=state_dir, mounts=mounts)
             async with LambdaService(template, service_options) as service:
                 switch = None if observatory is None else Switch(observatory, service)
                 internal = Starlette(
@@ -217,10 +223,6 @@ async def _prepare(
     overrides = read_env_vars(options.env_vars, template)
     debug = _debug_ports(options.debug, template)
     watcher = get_watcher()
-    state_dir = _state_dir(options)
-    if options.state_dir is None:
-        watcher.remove_on_exit(state_dir)
-        stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
     real = HostCredentials(region, options.profile) if options.aws == "real" else None
     if real is not None:
         await asyncio.to_thread(real.variables)  # raises StartError now, not at the first cold start
@@ -239,7 +241,7 @@ async def _prepare(
         return {**own, **overrides.get(config.logical_id, {})}
 
     return ServiceOptions(
-        state_dir,
+        Path(),  # given by the caller
         sink,
         region=region,
         freeze=options.freeze,
@@ -328,10 +330,13 @@ _TEMPLATE = ""
 """Stands for the template among the logical ids of what has changed."""
 
 
-def _state_dir(options: EmulatorOptions) -> Path:
-    """Absolute: processes begin elsewhere."""
+def _state_dir(options: EmulatorOptions, stack: contextlib.AsyncExitStack) -> Path:
+    """The folder for staged code, which is absolute because processes begin elsewhere; a temporary one is removed at the end."""
     if options.state_dir is None:
-        return Path(tempfile.mkdtemp(prefix="warmfront-"))
+        folder = Path(tempfile.mkdtemp(prefix="warmfront-"))
+        get_watcher().remove_on_exit(folder)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
     try:
         options.state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

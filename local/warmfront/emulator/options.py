@@ -32,6 +32,8 @@ class EmulatorOptions:
     host: str = "127.0.0.1"
     port: int = 3000
     freeze: bool = True
+    private_mounts: bool = True
+    """Functions see their code read-only at /var/task, layers at /opt and a /tmp of their own, where this machine can do that."""
     native_client: bool = False
     node_client: Path | None = None
     """Folder with npm's aws-lambda-ric, which runs functions of Node."""

@@ -20,7 +20,7 @@ def with_clocks(
     if not functions:
         return variables
     set_clock(file, 0.0)
-    own = {"PYTHONPATH": str(FOLDER), "LAB_CLOCK": str(file)}
+    own = {"PYTHONPATH": f"{FOLDER}:/.warmfront/host{FOLDER}", "LAB_CLOCK": str(file)}
     return {**variables, **{function: {**variables.get(function, {}), **own} for function in functions}}
 
 

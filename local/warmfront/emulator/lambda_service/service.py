@@ -15,6 +15,11 @@ from warmfront.emulator.lambda_service.api.state import function_state
 from warmfront.emulator.lambda_service.aws_clients import AwsClients
 from warmfront.emulator.lambda_service.environments.idle_reaper import Freezer
 from warmfront.emulator.lambda_service.environments.launches import Launcher, Surroundings, not_runnable
+from warmfront.emulator.lambda_service.environments.mount_namespace import (
+    MountNamespace,
+    MountsInTheMaking,
+    MountsRefused,
+)
 from warmfront.emulator.lambda_service.environments.node_client import NodeClient
 from warmfront.emulator.lambda_service.environments.process_group import Guard, Launch
 from warmfront.emulator.lambda_service.environments.start_modes import StartChoice, StartPlan, Way, plan_start
@@ -77,6 +82,8 @@ class ServiceOptions:
     """Where tracers of handlers send their segments; None: to a socket that nobody reads."""
     sampler: Sampler | None = None
     """Which invocations of functions with active tracing are traced where the caller has not decided; None: as the header says."""
+    mounts: MountsInTheMaking | None = None
+    """Gives functions /var/task, /opt and /tmp as on Lambda; None: they see this machine's folders."""
     on_spawn: Callable[[int], None] = field(default=lambda _: None)
     on_gone: Callable[[int], None] = field(default=lambda _: None)
 
@@ -113,6 +120,7 @@ class LambdaService:
         self._xray.bind(("127.0.0.1", 0))
         self._sampler = options.sampler
         self._launcher: Launcher | None = None
+        self._namespace: MountNamespace | None = None
 
     async def __aenter__(self) -> "LambdaService":
         try:
@@ -135,6 +143,7 @@ class LambdaService:
             xray_address,
             options.native_client,
             options.node_client,
+            self._enter_mounts(),
         )
         self._launcher = Launcher(surroundings)
         workplace = Workplace(
@@ -161,6 +170,18 @@ class LambdaService:
             launch, warnings = self._launcher.launch(config, debug_port=options.debug.get(logical_id))
             self.warnings += [warning for warning in warnings if warning not in self.warnings]
             self._add(config, plan, launch, workplace, unreserved)
+
+    def _enter_mounts(self) -> MountNamespace | None:
+        """What gives functions folders as on Lambda; where this machine refuses, a warning says so once."""
+        if self.options.mounts is None:
+            return None
+        try:
+            self._namespace = self.options.mounts.finish()
+        except MountsRefused as error:
+            self.warnings.append(
+                f"functions see this machine's folders: code is writable, and /tmp, /opt and /var/task are not as on Lambda ({error})"
+            )
+        return self._namespace
 
     def _add(
         self, config: FunctionConfig, plan: StartPlan, launch: Launch, workplace: Workplace, unreserved: AccountLimit
@@ -221,7 +242,10 @@ class LambdaService:
         await asyncio.gather(*(function.close() for function in self._all()))
         self.options.sink.flush()
         self._xray.close()
-        shutil.rmtree(self.options.state_dir / "tmp", ignore_errors=True)
+        if self._namespace is not None:
+            self._namespace.close()
+        for name in ("tmp", "stage"):
+            shutil.rmtree(self.options.state_dir / name, ignore_errors=True)
 
     # -- functions -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,10 @@ from typing import Any
 
 OFFSET = struct.Struct("d")
 
-with Path(os.environ["LAB_CLOCK"]).open("rb") as _file:
+_path = Path(os.environ["LAB_CLOCK"])
+if not _path.exists():  # below /tmp, where a function has a folder of its own
+    _path = Path(f"/.warmfront/host{_path}")
+with _path.open("rb") as _file:
     _shared = mmap.mmap(_file.fileno(), OFFSET.size, access=mmap.ACCESS_READ)
 
 _time, _time_ns = time.time, time.time_ns

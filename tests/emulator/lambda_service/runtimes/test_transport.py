@@ -93,8 +93,8 @@ def transcript(folder: Path, calls: list[Any], answers: list[bytes]) -> tuple[An
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    ours = staging.stage_runtime(tmp_path / "ours", native_client=False)
-    native = staging.stage_runtime(tmp_path / "native", native_client=True)
+    ours = staging.stage_runtime(tmp_path / "ours", staging.Links(), native_client=False)
+    native = staging.stage_runtime(tmp_path / "native", staging.Links(), native_client=True)
     return ours, native
 
 

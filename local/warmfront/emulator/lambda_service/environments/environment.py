@@ -7,6 +7,7 @@ still and nobody reads sockets between invocations, as on Lambda
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from warmfront.emulator.lambda_service import failures
 from warmfront.emulator.lambda_service.environments.idle_reaper import Freezer
+from warmfront.emulator.lambda_service.environments.mount_namespace import held_mounts
 from warmfront.emulator.lambda_service.environments.phases import EnvironmentHost, Phase
 from warmfront.emulator.lambda_service.environments.process_group import Guard, Sandbox
 from warmfront.emulator.lambda_service.environments.start_modes import Way
@@ -72,6 +74,8 @@ class Environment:
         self._freezer = freezer
         self._guard = guard
         self._stopped = False
+        self._mount_fd = -1
+        """Holds /tmp and the other mounts while a process that was reset is replaced."""
         self._server: asyncio.Server | None = None
         self._sandbox: Sandbox | None = None
         self._connections: set[RuntimeConnection] = set()
@@ -156,7 +160,7 @@ class Environment:
         self.memory_peak_bytes, self.out_of_memory = 0, False
         self.spawned_ns = time.monotonic_ns()
         try:
-            self._sandbox = await self._starter.open(self._environ(), self, self._guard)
+            self._sandbox = await self._starter.open(self._environ(), self, self._guard, self._mount_fd)
         except OSError as error:
             self._phase = Phase.SHUTDOWN
             return InitFailure.not_spawned(self._starter.command, error)
@@ -278,6 +282,8 @@ class Environment:
     def _on_ready(self) -> None:
         assert self._ready is not None
         self.ready_ns = time.monotonic_ns()
+        if self._starter.mounts is not None and self._mount_fd < 0 and self._sandbox is not None:
+            self._mount_fd = held_mounts(self._sandbox.pid)
         self._pass_output_on()
         self.watch_output(False)
         self._set_frozen()
@@ -365,6 +371,9 @@ class Environment:
     def close(self) -> None:
         """Give up the port and the scratch folder; the process is gone."""
         self._close_port()
+        if self._mount_fd >= 0:
+            os.close(self._mount_fd)
+            self._mount_fd = -1
         shutil.rmtree(self.tmp, ignore_errors=True)
         self._milestones_path.unlink(missing_ok=True)
 

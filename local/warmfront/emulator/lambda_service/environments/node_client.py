@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from warmfront.emulator.lambda_service.environments.staging import StagingError
@@ -31,6 +31,10 @@ class NodeClient:
     entry: Path
     modules: Path
     """The node_modules it was installed into: handlers find there what Lambda's runtime would hold."""
+
+    def seen_by(self, seen: Callable[[Path], Path]) -> "NodeClient":
+        """The same with paths as processes with private mounts see them."""
+        return replace(self, node=str(seen(Path(self.node))), entry=seen(self.entry), modules=seen(self.modules))
 
     def command(self, config: FunctionConfig) -> tuple[str, ...]:
         return (self.node, str(self.entry), config.handler)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from warmfront.emulator.lambda_service.environments.mount_namespace import VARIABLE, FunctionMounts
+
 _READ_BYTES = 1 << 18
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 18
@@ -31,6 +33,8 @@ class Launch:
     working_directory: Path
     credentials: Callable[[], Mapping[str, str]] = dict
     """AWS credentials for a process that starts now: real ones expire."""
+    mounts: FunctionMounts | None = None
+    """What its processes mount; None: they see this machine's folders."""
     own_bootstrap: bool = True
     """It begins in our bootstrap, which notes milestones; False for a `bootstrap` the function brought."""
 
@@ -38,9 +42,11 @@ class Launch:
     def command(self) -> str:
         return self.argv[0]
 
-    async def open(self, environ: Mapping[str, str], host: "SandboxHost", guard: "Guard") -> "Sandbox":
-        """A process with these variables beside the launch's. Raises OSError."""
-        return spawn(self, environ, host, guard)
+    async def open(
+        self, environ: Mapping[str, str], host: "SandboxHost", guard: "Guard", held_fd: int = -1
+    ) -> "Sandbox":
+        """A process with these variables beside the launch's; `held_fd`: mounts of the last one, or -1. Raises OSError."""
+        return spawn(self, environ, host, guard, held_fd=held_fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +72,33 @@ type Reap = Callable[[int, Told], None]
 
 
 def spawn(
-    launch: Launch, environ: Mapping[str, str], host: SandboxHost, guard: Guard, *, pass_fds: tuple[int, ...] = ()
+    launch: Launch,
+    environ: Mapping[str, str],
+    host: SandboxHost,
+    guard: Guard,
+    *,
+    pass_fds: tuple[int, ...] = (),
+    held_fd: int = -1,
 ) -> "Sandbox":
     """Start a process in a session of its own. Raises OSError when it cannot be started."""
     output_fd, write_fd = output_pipe()
+    argv, mounts, folder = launch.argv, launch.mounts, launch.working_directory
+    entry = {}
+    if mounts is not None:
+        environ, folder = mounts.adapted(environ), Path("/")
+        entry = {VARIABLE: mounts.entry(held_fd, keep="WARMFRONT_SNAPSHOT" in environ)}
+        pass_fds = (*pass_fds, *mounts.descriptors(held_fd))
+        argv = argv if launch.own_bootstrap else mounts.command(argv)
     try:
         process = subprocess.Popen(
-            launch.argv,
-            env={**launch.credentials(), **launch.environ, **(environ if launch.own_bootstrap else _public(environ))},
-            cwd=launch.working_directory,
+            argv,
+            env={
+                **launch.credentials(),
+                **launch.environ,
+                **(environ if launch.own_bootstrap else _public(environ)),
+                **entry,
+            },
+            cwd=folder,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=write_fd,

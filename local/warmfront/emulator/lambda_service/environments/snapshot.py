@@ -51,6 +51,7 @@ class Snapshot:
 
     def __init__(self, launch: Launch, host: SnapshotHost, guard: Guard, *, tmp: Path, limit_s: float) -> None:
         self.command = launch.argv[0]
+        self.mounts = launch.mounts
         self.failure: InitFailure | None = None
         self.spawned_ns = 0
         self.ready_ns = 0
@@ -63,7 +64,7 @@ class Snapshot:
         self._server: asyncio.Server | None = None
         self._sandbox: Sandbox | None = None
         self._control: socket.socket | None = None
-        self._outgoing: deque[tuple[bytes, int]] = deque()
+        self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._tokens = itertools.count(1)
         self._restores: dict[int, asyncio.Future[tuple[int, int]]] = {}
         self._reaps: dict[int, Told] = {}
@@ -159,16 +160,21 @@ class Snapshot:
 
     # -- restores ------------------------------------------------------------------------------------------------------
 
-    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> Sandbox:
+    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard, held_fd: int = -1) -> Sandbox:
         """Fork a process with these variables. Raises OSError. The snapshot must be `taken`."""
         token = next(self._tokens)
         own = dict(environ)
-        order = {"fork": token, "note": own.pop("WARMFRONT_MILESTONES"), "environ": own}
-        self._copy_tmp(Path(own["TMPDIR"]))
+        order: dict[str, object] = {"fork": token}
+        if self.mounts is not None:
+            own = self.mounts.adapted(own)
+            order["mounts"] = self.mounts.fork_entry(held_fd)
+        else:
+            self._copy_tmp(Path(own["TMPDIR"]))
+        order |= {"note": own.pop("WARMFRONT_MILESTONES"), "environ": own}
         restored = self._restores[token] = asyncio.get_running_loop().create_future()
         output_fd, write_fd = output_pipe()
         try:
-            self._order(order, write_fd)
+            self._order(order, write_fd, *((os.dup(held_fd),) if held_fd >= 0 else ()))
             pid, forked_ns = await restored
             sandbox = Sandbox(pid, output_fd, self._reap, host, guard)
         except BaseException:
@@ -194,28 +200,28 @@ class Snapshot:
 
     # -- the socket ----------------------------------------------------------------------------------------------------
 
-    def _order(self, order: dict[str, object], fd: int = -1) -> None:
-        """Send, in order; takes the descriptor over."""
+    def _order(self, order: dict[str, object], *fds: int) -> None:
+        """Send, in order; takes the descriptors over."""
         if self._control is None:
-            if fd >= 0:
+            for fd in fds:
                 os.close(fd)
             raise OSError(errno.ECONNRESET, _LOST)
-        self._outgoing.append((json.dumps(order).encode(), fd))
+        self._outgoing.append((json.dumps(order).encode(), fds))
         self._flush()
 
     def _flush(self) -> None:
         control = self._control
         while self._outgoing and control is not None:
-            data, fd = self._outgoing[0]
+            data, fds = self._outgoing[0]
             try:
-                socket.send_fds(control, [data], [fd] if fd >= 0 else [])
+                socket.send_fds(control, [data], fds)
             except BlockingIOError:
                 asyncio.get_running_loop().add_writer(control, self._flush)
                 return
             except OSError:
                 return  # it has died: `sandbox_exited` follows
             self._outgoing.popleft()
-            if fd >= 0:
+            for fd in fds:
                 os.close(fd)
         if control is not None:
             asyncio.get_running_loop().remove_writer(control)
@@ -341,8 +347,8 @@ class Snapshot:
             asyncio.get_running_loop().remove_writer(self._control)
             self._control.close()
             self._control = None
-        for _, fd in self._outgoing:
-            if fd >= 0:
+        for _, fds in self._outgoing:
+            for fd in fds:
                 os.close(fd)
         self._outgoing.clear()
         for connection in list(self._connections):

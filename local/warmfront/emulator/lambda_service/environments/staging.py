@@ -1,26 +1,30 @@
-"""Lays a function's code, layers and runtime packages out as Lambda does, with links. Knows no processes and no invocations.
+"""Lays a function's code and the runtime's packages out as Lambda does, with links.
 
 What the task root, the layers and the runtime do not hold does not import, here as on Lambda.
 """
 
+import compileall
 import csv
 import os
 import shutil
 import sys
+import time
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from warmfront.emulator.lambda_service import runtimes
-from warmfront.emulator.template import FunctionConfig, LayerConfig
+from warmfront.emulator.template import FunctionConfig
 
 RUNTIME_PACKAGES = ("awslambdaric", "boto3")
 """In Lambda's Python runtimes, with what they need themselves (docs.aws.amazon.com/lambda/latest/dg/lambda-python.html)."""
 
 
+COMPILE_BUDGET_S = 1.0
 TRANSPORT = Path(runtimes.__file__).parent / "transport" / "runtime_client.py"
 """Takes the place of the official client's native module: the same functions in fewer system calls."""
 
@@ -29,49 +33,85 @@ class StagingError(Exception):
     """Code that cannot be laid out, in one line that names the fix."""
 
 
-def link(target: Path, name: Path) -> None:
-    """Make `name` a link to `target`, replacing an older link."""
-    name.parent.mkdir(parents=True, exist_ok=True)
-    if name.is_symlink():
-        name.unlink()
-    name.symlink_to(target, target_is_directory=target.is_dir())
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Makes the links that staged folders consist of."""
+
+    prefix: str = ""
+    """Where processes find this machine's root; empty: they see it as it is."""
+
+    def link(self, target: Path, name: Path) -> None:
+        """Make `name` a link to `target`, replacing an older link."""
+        name.parent.mkdir(parents=True, exist_ok=True)
+        if name.is_symlink():
+            name.unlink()
+        name.symlink_to(f"{self.prefix}{target}", target_is_directory=target.is_dir())
+
+    def target(self, path: Path) -> Path:
+        """What is at `path` on this machine, where it may be one of our links."""
+        if not self.prefix or not path.is_symlink():
+            return path
+        return Path("/", str(path.readlink()).removeprefix(self.prefix)) if self._ours(path) else path
+
+    def _ours(self, path: Path) -> bool:
+        return str(path.readlink()).startswith(f"{self.prefix}/")
+
+    def link_distributions(self, requirements: Iterable[str], directory: Path) -> list[str]:
+        """Link installed distributions, and all they need, into `directory`; returns the names that are not installed."""
+        directory.mkdir(parents=True, exist_ok=True)
+        found, missing = _with_all_they_need(requirements)
+        for distribution in found:
+            for entry in _entries(distribution) - {"", "..", "__pycache__"}:
+                target = Path(str(distribution.locate_file(entry)))
+                if target.exists() and not os.path.lexists(directory / entry):
+                    self.link(target, directory / entry)
+        return missing
+
+    def add_dependencies(self, directory: Path, installed: Path | None, wanted: Iterable[str]) -> None:
+        """Link what was installed for this code, or the emulator's own packages; what the code brings itself stays."""
+        if installed is None:
+            self.link_distributions(wanted, directory)
+            return
+        for entry in installed.iterdir():
+            if not os.path.lexists(directory / entry.name):
+                self.link(entry, directory / entry.name)
 
 
-def stage_runtime(directory: Path, *, native_client: bool) -> Path:
+def stage_runtime(directory: Path, links: Links, *, native_client: bool) -> Path:
     """The runtime's own packages, as /var/runtime holds them; `native_client`: the runtime client's own transport too."""
-    missing = link_distributions(RUNTIME_PACKAGES, directory)
+    missing = links.link_distributions(RUNTIME_PACKAGES, directory)
     if missing:
         raise FileNotFoundError(
             f"the emulator's own installation lacks {', '.join(missing)}; run `make clean` and try again"
         )
     if not native_client:
-        link(TRANSPORT, directory / TRANSPORT.name)
+        links.link(TRANSPORT, directory / TRANSPORT.name)
         for native in directory.glob("runtime_client.*.so"):
             native.unlink()
     return directory
 
 
-def stage_code(directory: Path, config: FunctionConfig) -> tuple[Path, list[str]]:
+def stage_code(directory: Path, config: FunctionConfig, links: Links) -> tuple[Path, list[str]]:
     """A function's task root; returns it with warnings. The code folder itself serves where nothing has to be added."""
     shutil.rmtree(directory, ignore_errors=True)
     if config.inline_code is not None:
         return _stage_inline(directory, config), []
     code, parent_package = config.code_path, config.parent_package
     if code.is_file():
-        return _unpack(directory, config), []
+        return unpack(code, directory, f"CodeUri of {config.logical_id}"), []
     requirements = code / "requirements.txt"
     wanted = [] if config.built or not requirements.is_file() else read_requirements(requirements)
     if not parent_package and not wanted and config.dependencies is None:
         return code, []
     directory.mkdir(parents=True)
     if parent_package:
-        link(code, directory.joinpath(*parent_package))
+        links.link(code, directory.joinpath(*parent_package))
     elif config.runtime.startswith("nodejs"):  # Node looks for packages beside the file that a link leads to
         shutil.copytree(code, directory, dirs_exist_ok=True)
     else:
         for entry in code.iterdir():
-            link(entry, directory / entry.name)
-    _add_dependencies(directory, config.dependencies, wanted)
+            links.link(entry, directory / entry.name)
+    links.add_dependencies(directory, config.dependencies, wanted)
     return directory, []
 
 
@@ -83,52 +123,19 @@ def _stage_inline(directory: Path, config: FunctionConfig) -> Path:
     return directory
 
 
-def _unpack(directory: Path, config: FunctionConfig) -> Path:
-    """The content of a zip file, with the permissions it was packed with."""
+def unpack(archive: Path, directory: Path, name: str) -> Path:
+    """The content of a zip file, with the permissions it was packed with. Raises StagingError, which calls it `name`."""
     directory.mkdir(parents=True)
     try:
-        with zipfile.ZipFile(config.code_path) as archive:
-            for entry in archive.infolist():
-                path = Path(archive.extract(entry, directory))
+        with zipfile.ZipFile(archive) as opened:
+            for entry in opened.infolist():
+                path = Path(opened.extract(entry, directory))
                 mode = entry.external_attr >> 16 & 0o777
                 if mode and not entry.is_dir():
                     path.chmod(mode)
     except zipfile.BadZipFile as error:
-        raise StagingError(
-            f"{config.code_path}: {error}; CodeUri of {config.logical_id} must be a folder or a zip file"
-        ) from None
+        raise StagingError(f"{archive}: {error}; {name} must be a folder or a zip file") from None
     return directory
-
-
-def stage_layer(directory: Path, layer: LayerConfig) -> tuple[Path, list[str]]:
-    """A folder laid out as /opt: made of a layer that `sam build` would still have to build, or the layer's own."""
-    content = layer.content_path
-    assert content is not None
-    if layer.build_method is None:
-        return content, []
-    shutil.rmtree(directory, ignore_errors=True)
-    python = directory / "python"
-    python.mkdir(parents=True)
-    if layer.parent_packages:
-        for package in layer.parent_packages:
-            link(content, python.joinpath(*package.split(".")))
-    else:
-        for entry in content.iterdir():
-            link(entry, python / entry.name)
-    requirements = content / "requirements.txt"
-    wanted = read_requirements(requirements) if requirements.is_file() else []
-    _add_dependencies(python, layer.dependencies, wanted)
-    return directory, []
-
-
-def _add_dependencies(directory: Path, installed: Path | None, wanted: Iterable[str]) -> None:
-    """Link what was installed for this code, or the emulator's own packages; what the code brings itself stays."""
-    if installed is None:
-        link_distributions(wanted, directory)
-        return
-    for entry in installed.iterdir():
-        if not (directory / entry.name).exists():
-            link(entry, directory / entry.name)
 
 
 def read_requirements(path: Path) -> list[str]:
@@ -141,9 +148,9 @@ def read_requirements(path: Path) -> list[str]:
     return lines
 
 
-def link_distributions(requirements: Iterable[str], directory: Path) -> list[str]:
-    """Link installed distributions, and all they need, into `directory`; returns the names that are not installed."""
-    directory.mkdir(parents=True, exist_ok=True)
+def _with_all_they_need(requirements: Iterable[str]) -> tuple[list[metadata.Distribution], list[str]]:
+    """Installed distributions for these requirement lines, with their own requirements, and the names that are not installed."""
+    found: list[metadata.Distribution] = []
     missing: list[str] = []
     seen: set[str] = set()
     queue = [(text, True) for text in requirements]
@@ -164,9 +171,9 @@ def link_distributions(requirements: Iterable[str], directory: Path) -> list[str
             if direct:
                 missing.append(requirement.name)
             continue
-        _link_one(distribution, directory)
+        found.append(distribution)
         queue += [(needed, False) for needed in _needs(distribution, requirement.extras)]
-    return missing
+    return found, missing
 
 
 def _applies(requirement: Requirement) -> bool:
@@ -185,13 +192,6 @@ def _needs(distribution: metadata.Distribution, extras: set[str]) -> list[str]:
     return needed
 
 
-def _link_one(distribution: metadata.Distribution, directory: Path) -> None:
-    for entry in _entries(distribution) - {"", "..", "__pycache__"}:
-        target = Path(str(distribution.locate_file(entry)))
-        if target.exists() and not (directory / entry).exists():
-            link(target, directory / entry)
-
-
 def _entries(distribution: metadata.Distribution) -> set[str]:
     """What it has at the top of site-packages. `files` would look for each of its files, boto3's 2,000 at every start."""
     record = distribution.read_text("RECORD")
@@ -203,3 +203,21 @@ def _entries(distribution: metadata.Distribution) -> set[str]:
 def python_command(script: Path) -> tuple[str, ...]:
     """An interpreter that sees only what it is given: no site-packages (-S), no folder of the script or the caller (-P)."""
     return (os.path.realpath(sys.executable), "-P", "-S", str(script))
+
+
+def compile_sources(folders: Iterable[Path], *, budget_s: float = COMPILE_BUDGET_S) -> None:
+    """Write the bytecode of modules that changed beside them, as an import would where the task root is writable.
+
+    Stops after `budget_s`: what is left is compiled by each cold start, as on Lambda.
+    """
+    deadline = time.monotonic() + budget_s
+    for folder in folders:
+        for parent, inner, files in os.walk(folder):
+            inner[:] = [
+                name for name in inner if not name.startswith(".") and name not in ("node_modules", "__pycache__")
+            ]
+            for name in files:
+                if time.monotonic() > deadline:
+                    return
+                if name.endswith(".py"):
+                    compileall.compile_file(os.path.join(parent, name), quiet=2)  # noqa: PTH118 - one of many

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from warmfront.emulator.lambda_service import failures
+from warmfront.emulator.lambda_service.environments.mount_namespace import FunctionMounts
 from warmfront.emulator.lambda_service.environments.process_group import Guard, Sandbox, SandboxHost
 
 
@@ -40,8 +41,14 @@ class Starter(Protocol):
     @property
     def command(self) -> str: ...
 
-    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard) -> Sandbox:
-        """Start with these variables beside the function's own. Raises OSError."""
+    @property
+    def mounts(self) -> FunctionMounts | None: ...
+
+    async def open(self, environ: Mapping[str, str], host: SandboxHost, guard: Guard, held_fd: int = -1) -> Sandbox:
+        """Start with these variables beside the function's own. Raises OSError.
+
+        `held_fd`: descriptor of the mounts of the environment's last process, whose /tmp is kept; -1: there was none.
+        """
 
 
 def read_milestones(path: Path) -> dict[str, object]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from awslambdaric.lambda_multi_concurrent_utils import MultiConcurrentRunner
 
 _note_path = ""
+_here = os.path.dirname(__file__)  # noqa: PTH120
 
 
 def _note_to(path: str) -> None:
@@ -93,9 +94,27 @@ def _time_first_call(owner: object, attribute: str, name: str) -> None:
     setattr(owner, attribute, timed)
 
 
+def _enter_namespace(entry: str) -> None:
+    """Mount Lambda's folders. Afterwards this machine's are under HOST, and those that /tmp and /opt cover only there."""
+    global _here
+    folder, _, text = entry.partition("\n")
+    sys.path.insert(0, folder)
+    import warmfront_namespace as inside  # type: ignore[import-not-found]
+
+    del sys.path[0]
+    inside.enter(text)
+    _here = inside.HOST + _here
+    hidden = (f"{inside.TMP}/", f"{inside.LAYERS}/", f"{inside.TASK}/", f"{inside.RUNTIME}/")
+    own = inside.RUNTIME  # PYTHONPATH has put it there already
+    sys.path[:] = [inside.HOST + each if each.startswith(hidden) and each != own else each for each in sys.path]
+    sys.path_importer_cache.clear()  # the interpreter has looked for folders that are only there now
+    if sys.executable.startswith(hidden):
+        sys.executable = inside.HOST + sys.executable
+
+
 def _record_anatomy(folder: str) -> None:
     """`warmfront cold` takes this process apart; its recorder lies beside this file, and is no module that anybody could import."""
-    path = os.path.join(os.path.dirname(__file__), "anatomy.py")  # noqa: PTH118, PTH120
+    path = os.path.join(_here, "anatomy.py")  # noqa: PTH118
     recorder: dict[str, object] = {"__name__": "anatomy"}
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         exec(compile(file.read(), path, "exec"), recorder)
@@ -116,7 +135,7 @@ def _zygote() -> "types.ModuleType":
     """The module beside this file; by path, as this one is started."""
     import importlib.util
 
-    path = os.path.join(os.path.dirname(__file__), "zygote.py")  # noqa: PTH118, PTH120
+    path = os.path.join(_here, "zygote.py")  # noqa: PTH118
     spec = importlib.util.spec_from_file_location("warmfront_zygote", path)
     assert spec is not None
     assert spec.loader is not None
@@ -182,6 +201,8 @@ def main() -> None:
     _note_to(environ.pop("WARMFRONT_MILESTONES"))
     control_fd = environ.pop("WARMFRONT_SNAPSHOT", None)
     handler = environ["_HANDLER"]
+    if (entry := environ.pop("WARMFRONT_NAMESPACE", None)) is not None:
+        _enter_namespace(entry)
     sys.argv = ["/var/runtime/bootstrap.py", handler]
     _like_lambda(paths)
     if "WARMFRONT_ANATOMY" in environ:

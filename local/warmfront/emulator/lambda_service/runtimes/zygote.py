@@ -122,25 +122,25 @@ class Zygote:
     def _serve(self) -> None:
         """Fork on order until the emulator hangs up."""
         while True:
-            data, fds, _, _ = socket.recv_fds(self._control, ORDER_BYTES, 1)
+            data, fds, _, _ = socket.recv_fds(self._control, ORDER_BYTES, 2)
             if not data:
                 os._exit(0)
             order = json.loads(data)
             if "reap" in order:
                 self._reap(order["reap"])
-            elif self._fork(order, fds[0]):
+            elif self._fork(order, *fds):
                 return
 
-    def _fork(self, order: dict[str, Any], output_fd: int) -> bool:
-        """True in the fork."""
+    def _fork(self, order: dict[str, Any], output_fd: int, mount_fd: int = -1) -> bool:
+        """True in the fork. `mount_fd`: mounts of the environment's last process."""
         try:
             pid = os.fork()
         except OSError as error:
-            os.close(output_fd)
+            _close(output_fd, mount_fd)
             self._say(failed=order["fork"], reason=error.strerror)
             return False
         if pid:
-            os.close(output_fd)
+            _close(output_fd, mount_fd)
             return False
         forked_ns = time.monotonic_ns()
         os.setsid()
@@ -149,16 +149,18 @@ class Zygote:
         os.dup2(output_fd, 1)
         os.dup2(output_fd, 2)
         os.close(output_fd)
+        if "mounts" in order:
+            sys.modules["warmfront_namespace"].enter_fork(order["mounts"], mount_fd)
         self._become(order, forked_ns)
         return True
 
     def _become(self, order: dict[str, Any], forked_ns: int) -> None:
         """In a fork: the environment that was ordered."""
-        old_tmp = os.environ["TMPDIR"]
+        old_tmp = os.environ.get("TMPDIR")
         os.environ.update(order["environ"])
         self._note_to(order["note"])
         tempfile: Any = sys.modules.get("tempfile")
-        if tempfile is not None and tempfile.tempdir == old_tmp:
+        if tempfile is not None and old_tmp is not None and tempfile.tempdir == old_tmp:
             tempfile.tempdir = os.environ["TMPDIR"]
         self._make_own()
         self._load_native()
@@ -193,6 +195,12 @@ class Zygote:
 
     def _say(self, **message: object) -> None:
         self._control.send(json.dumps(message).encode())
+
+
+def _close(*descriptors: int) -> None:
+    for each in descriptors:
+        if each >= 0:
+            os.close(each)
 
 
 def _load_ahead() -> None:
