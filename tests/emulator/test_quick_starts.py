@@ -13,14 +13,19 @@ from tests.emulator.serving import CREDENTIALS, TEMPLATES, Served, serve
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with serve(TEMPLATES / "quickstarts/template.yaml") as emulator:
+    with serve(TEMPLATES / "quickstarts/template.yaml", "--json", ready='{"urls": ') as emulator:
+        emulator.url = start(emulator)["urls"][0]
         yield emulator
 
 
+def start(served: Served) -> Any:
+    """What is said at the start."""
+    return next(json.loads(line) for line in served.lines if line.startswith('{"urls"'))
+
+
 def urls(served: Served) -> dict[str, str]:
-    """Route -> the address of its API, from the start-up table."""
-    table = [line.split() for line in served.lines if line.startswith("route ")]
-    return {f"{method} {path}": url for _, url, method, path, *_ in table}
+    """Route -> the address of its API, from what is said at the start."""
+    return {route["key"]: route["url"] for function in start(served)["functions"] for route in function["routes"]}
 
 
 def get(url: str) -> Any:

@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-setup", action="store_true", help="measure with whatever data there is")
     parser.add_argument(
+        "--backing",
+        choices=("auto", "system", "wheel", "url"),
+        help="Postgres and Redis: the machine's, else the wheels' (auto), or the servers of DATABASE_URL and REDIS_URL (url)",
+    )
+    parser.add_argument(
         "--crowd",
         type=int,
         default=CROWD,
@@ -104,6 +109,7 @@ def options_of(args: argparse.Namespace) -> ColdOptions:
         template=args.template,
         subjects=tuple(_subject(template, name, event, args.event) for name in dict.fromkeys(args.name)),
         needs=Needs("DATABASE_URL" in declared, "REDIS_URL" in declared),
+        backing=args.backing,
         ways=chosen_ways(args.ways),
         n=args.n,
         crowd=args.crowd,

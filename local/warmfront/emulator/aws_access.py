@@ -1,6 +1,5 @@
 """Which AWS region and credentials an emulator works with: one region for everything, real credentials only for `--aws real`."""
 
-import configparser
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,11 +25,15 @@ def _region_of_profile(environ: Mapping[str, str], profile: str | None) -> str |
     name = profile or environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
     home = environ.get("HOME")
     path = Path(environ.get("AWS_CONFIG_FILE") or (f"{home}/.aws/config" if home else "/nonexistent"))
-    file = configparser.RawConfigParser()
     try:
-        file.read_string(path.expanduser().read_text(encoding="utf-8"))
+        text = path.expanduser().read_text(encoding="utf-8")
     except OSError:
         return None
+    import configparser  # most machines that start an emulator have no such file
+
+    file = configparser.RawConfigParser()
+    try:
+        file.read_string(text)
     except (configparser.Error, ValueError) as error:
         raise StartError(f"{path}: {str(error).splitlines()[0]}; correct it, or choose with --region") from None
     sections = ("default",) if name == "default" else (f"profile {name}",)

@@ -124,9 +124,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         stack.push_async_callback(asyncio.to_thread, backing.stop)
         try:
             state_dir = _state_dir(options, stack)
-            mounts = MountsInTheMaking.begin(state_dir) if options.private_mounts else None
-            if mounts is not None:
-                stack.callback(mounts.abandon)
+            mounts = _begin_mounts(options, state_dir, stack)
             template, not_made = await _start_servers(options, template, region, backing, data)
             template = await asyncio.to_thread(_install_dependencies, options, template)
             if backing.postgres is not None:
@@ -134,8 +132,9 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
             observatory = _observatory(options, template, sink) if gateway else None
             if observatory is not None:
                 stack.callback(observatory.close)
-            service_options = await _prepare(options, template, region, backing, urls, sink, stack, observatory)
-            service_options = replace(service_options, state_dir=state_dir, mounts=mounts)
+            service_options = await _prepare(
+                options, template, region, backing, urls, sink, stack, observatory, state_dir, mounts
+            )
             async with LambdaService(template, service_options) as service:
                 switch = None if observatory is None else Switch(observatory, service)
                 internal = Starlette(
@@ -218,6 +217,8 @@ async def _prepare(
     sink: LogSink,
     stack: contextlib.AsyncExitStack,
     observatory: Observatory | None,
+    state_dir: Path,
+    mounts: MountsInTheMaking | None,
 ) -> ServiceOptions:
     """Start what the functions ask for, and put together what the Lambda service has to know."""
     overrides = read_env_vars(options.env_vars, template)
@@ -241,7 +242,7 @@ async def _prepare(
         return {**own, **overrides.get(config.logical_id, {})}
 
     return ServiceOptions(
-        Path(),  # given by the caller
+        state_dir,
         sink,
         region=region,
         freeze=options.freeze,
@@ -259,6 +260,7 @@ async def _prepare(
         aws=aws,
         note=_noting(sink),
         observer=observatory,
+        mounts=mounts,
         xray_address=observatory.segments.address if observatory is not None else None,
         sampler=Sampler() if observatory is not None else None,
         on_spawn=watcher.register,
@@ -328,6 +330,14 @@ def _watch_sources(emulator: Emulator, options: EmulatorOptions) -> SourceWatch:
 
 _TEMPLATE = ""
 """Stands for the template among the logical ids of what has changed."""
+
+
+def _begin_mounts(options: EmulatorOptions, state_dir: Path, stack: contextlib.AsyncExitStack) -> MountsInTheMaking | None:
+    if not options.private_mounts:
+        return None
+    mounts = MountsInTheMaking.begin(state_dir)
+    stack.callback(mounts.abandon)
+    return mounts
 
 
 def _state_dir(options: EmulatorOptions, stack: contextlib.AsyncExitStack) -> Path:

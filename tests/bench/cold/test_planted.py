@@ -105,11 +105,11 @@ def database_url() -> Iterator[str]:
 def result(template: Path, database_url: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", database_url)
-        patch.setenv("WARMFRONT_BACKING", "auto")
         options = ColdOptions(
             template=template,
             subjects=tuple(Subject(name, b"{}", "an empty event, {}") for name in ("Plain", "Planted", "Foreign")),
             needs=Needs(postgres=True),
+            backing="url",
             ways=("on-demand", "snap-start"),
             n=3,
             warm=2,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from warmfront.backing.executables import OriginChoice
 from warmfront.bench.load.workloads import WorkloadFile
 from warmfront.bench.run.servers import NO_SERVERS, Needs
 
@@ -32,6 +33,8 @@ class ColdOptions:
     template: Path
     subjects: tuple[Subject, ...]
     needs: Needs = NO_SERVERS
+    backing: OriginChoice | None = None
+    """Where Postgres and Redis come from; None: as WARMFRONT_BACKING says."""
     ways: tuple[str, ...] = DEFAULT_WAYS
     n: int = N
     warm: int = 10

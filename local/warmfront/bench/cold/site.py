@@ -37,7 +37,7 @@ class Sites:
 
     def _start_backing(self, phase: Callable[[str], None]) -> None:
         needs, options = self._options.needs, self._options
-        origin = backing_of_shell(os.environ)
+        origin = options.backing or backing_of_shell(os.environ)
         if needs.postgres:
             phase("starting Postgres")
             most = (options.crowd + BESIDE_CROWD) * max(1, len(options.ways))

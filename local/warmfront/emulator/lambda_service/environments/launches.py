@@ -112,7 +112,8 @@ class Launcher:
         variables["WARMFRONT_PATHS"] = os.pathsep.join(map(str, self._python_paths(config, placed)))
         folder = os.environ.get("WARMFRONT_ANATOMY")
         if folder:  # only `warmfront cold` sets it, for an emulator that it does not time
-            variables["WARMFRONT_ANATOMY"] = folder
+            namespace = self._surroundings.namespace
+            variables["WARMFRONT_ANATOMY"] = folder if namespace is None else namespace.writable_path(Path(folder))
         if debug_port is not None:
             variables["WARMFRONT_DEBUG"] = f"{debug_port}{os.pathsep}{self._stage_debugger()}"
         return self._launch(staging.python_command(BOOTSTRAP), variables, placed), warnings

@@ -4,7 +4,6 @@
 """
 
 import os
-import py_compile
 import shutil
 import subprocess
 import sys
@@ -71,7 +70,6 @@ class MountsInTheMaking:
         for each in (code, state_dir / "runtime", writable["notes"]):
             each.mkdir(parents=True, exist_ok=True)
         module = Path(shutil.copyfile(str(inside.__file__), code / f"{MODULE}.py"))
-        py_compile.compile(str(module))  # each cold start would do it, until one of them could write it down
         pairs = [f"{name}={folder}" for name, folder in writable.items()]
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(module), "make", str(state_dir), str(state_dir / "runtime"), *pairs],
@@ -143,9 +141,7 @@ class FunctionMounts:
     def adapted(self, environ: Mapping[str, str]) -> dict[str, str]:
         """An environment's variables with the paths that its processes see."""
         changed = {name: value for name, value in environ.items() if name != "TMPDIR"}
-        for name in ("WARMFRONT_MILESTONES", "WARMFRONT_ANATOMY"):
-            if name in changed:
-                changed[name] = self.namespace.writable_path(Path(changed[name]))
+        changed["WARMFRONT_MILESTONES"] = self.namespace.writable_path(Path(changed["WARMFRONT_MILESTONES"]))
         return changed
 
 

@@ -3,8 +3,9 @@
 What the task root, the layers and the runtime do not hold does not import, here as on Lambda.
 """
 
-import compileall
+import contextlib
 import csv
+import importlib.util
 import os
 import shutil
 import sys
@@ -220,4 +221,18 @@ def compile_sources(folders: Iterable[Path], *, budget_s: float = COMPILE_BUDGET
                 if time.monotonic() > deadline:
                     return
                 if name.endswith(".py"):
-                    compileall.compile_file(os.path.join(parent, name), quiet=2)  # noqa: PTH118 - one of many
+                    _compile(os.path.join(parent, name))  # noqa: PTH118 - one of many
+
+
+def _compile(path: str) -> None:
+    """Compile one module unless its bytecode is newer (docs.python.org/3/reference/import.html, cached bytecode)."""
+    try:
+        cached = os.stat(importlib.util.cache_from_source(path)).st_mtime_ns  # noqa: PTH116
+        if cached >= os.stat(path).st_mtime_ns:  # noqa: PTH116
+            return
+    except OSError:
+        pass  # there is none yet
+    import py_compile  # an import that most starts need not pay for
+
+    with contextlib.suppress(OSError):  # a folder that cannot be written, or a file that is gone
+        py_compile.compile(path, doraise=False, quiet=2)

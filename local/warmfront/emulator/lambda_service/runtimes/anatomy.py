@@ -40,6 +40,7 @@ class Recorder:
     def __init__(self, folder: str) -> None:
         with open(os.path.join(folder, "wanted"), encoding="utf-8") as file:  # noqa: PTH123, PTH118 - no pathlib here
             self._structure = file.read().strip() == "structure"
+        self._resolved: dict[str, str] = {}
         self._path = os.path.join(folder, f"{os.getpid()}.anatomy")  # noqa: PTH118
         self._began_ns = time.monotonic_ns()
         self._imports: list[list[object]] = []  # name, parent's place, start, end, memory before, memory after
@@ -204,13 +205,24 @@ class Recorder:
 
     # -- the file ------------------------------------------------------------------------------------------------------
 
+    def _on_this_machine(self, origin: str) -> str:
+        """Where a module of /opt or /var/runtime lies for the emulator: links there lead into this machine's root."""
+        for folder in sys.path:
+            if folder.startswith(("/opt", "/var/runtime")) and origin.startswith(f"{folder}/"):
+                top, _, rest = origin[len(folder) + 1 :].partition("/")
+                path = f"{folder}/{top}"
+                if path not in self._resolved:
+                    self._resolved[path] = os.path.realpath(path).removeprefix("/.warmfront/host")
+                return f"{self._resolved[path]}/{rest}" if rest else self._resolved[path]
+        return origin
+
     def write(self) -> None:
         """All of it anew, as Python writes it (json would be an import): a process may be stopped for good after any invocation."""
         origins: dict[str, str | None] = {}
         for name in {str(record[0]) for record in self._imports}:
             spec = getattr(sys.modules.get(name), "__spec__", None)
             origin = getattr(spec, "origin", None)
-            origins[name] = origin if isinstance(origin, str) else None
+            origins[name] = self._on_this_machine(origin) if isinstance(origin, str) else None
         document = {
             "structure": self._structure,
             "began_ns": self._began_ns,
