@@ -332,7 +332,9 @@ _TEMPLATE = ""
 """Stands for the template among the logical ids of what has changed."""
 
 
-def _begin_mounts(options: EmulatorOptions, state_dir: Path, stack: contextlib.AsyncExitStack) -> MountsInTheMaking | None:
+def _begin_mounts(
+    options: EmulatorOptions, state_dir: Path, stack: contextlib.AsyncExitStack
+) -> MountsInTheMaking | None:
     if not options.private_mounts:
         return None
     mounts = MountsInTheMaking.begin(state_dir)
