@@ -8,11 +8,8 @@ from warmfront.emulator.gateway.cors import Cors
 from warmfront.emulator.gateway.dialects import INTEGRATION_LIMIT_S, RefusedError
 from warmfront.emulator.gateway.endpoints import Endpoint, Integrate, Step, authorizing, create_endpoint, throttling
 from warmfront.emulator.gateway.exchange import Call, Response
-from warmfront.emulator.gateway.http_backend import HttpBackend
-from warmfront.emulator.gateway.mock_integration import Mock
 from warmfront.emulator.gateway.options import GatewayOptions
 from warmfront.emulator.gateway.parameter_mapping import mapping_request
-from warmfront.emulator.gateway.request_validation import RequestValidator
 from warmfront.emulator.gateway.stage_throttle import buckets
 from warmfront.emulator.lambda_service.types import InvocationResult
 from warmfront.emulator.template import Api, HttpIntegration, MockIntegration, Route, Template
@@ -63,6 +60,8 @@ class EndpointFactory:
         if bucket is not None:
             steps.append(throttling(bucket))
         if route.validation is not None:
+            from warmfront.emulator.gateway.request_validation import RequestValidator  # few templates validate
+
             steps.append(RequestValidator(route.validation, f"{self._api.logical_id}: {route.key}"))
         if route.mapping is not None and route.integration is None:
             steps.append(mapping_request(route.mapping))
@@ -70,9 +69,14 @@ class EndpointFactory:
         return create_endpoint(self._api, route, self._template, steps=tuple(steps), integrate=integrate)
 
     def _integrate(self, route: Route) -> Integrate | None:
+        """Few templates have such integrations: their modules are imported only then."""
         if isinstance(route.integration, MockIntegration):
+            from warmfront.emulator.gateway.mock_integration import Mock
+
             return Mock(route.integration)
         if isinstance(route.integration, HttpIntegration):
+            from warmfront.emulator.gateway.http_backend import HttpBackend
+
             rest = self._api.kind == "rest"
             limit_s = min(INTEGRATION_LIMIT_S[self._api.kind], route.timeout_ms / 1000)
             return HttpBackend(route.integration, route.mapping, encoded_paths=rest, limit_s=limit_s)

@@ -6,7 +6,6 @@ docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.htm
 import asyncio
 import json
 import time
-import urllib.request
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -76,6 +75,8 @@ class KeySource:
 def _fetch(location: str) -> bytes:
     if not location.startswith(("http://", "https://")):
         return Path(location).read_bytes()
+    import urllib.request  # with its http.client and email, only where keys are fetched
+
     # No proxy of the shell's: a proxy elsewhere cannot reach this machine's loopback.
     proxies: dict[str, str] | None = {} if urlsplit(location).hostname in LOOPBACK else None
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))

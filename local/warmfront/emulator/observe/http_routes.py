@@ -1,14 +1,13 @@
-"""What observation answers over HTTP: metrics for Prometheus; snapshot, invocations and traces as JSON. Reads, and changes nothing."""
+"""Serves what was observed over HTTP: metrics for Prometheus; snapshot, invocations and traces as JSON."""
 
+import functools
 import json
 from collections.abc import Callable
 
-from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from warmfront.emulator.observe.metrics import registry_of
 from warmfront.emulator.observe.observatory import Observatory
 
 PREFIX = "/_warmfront"
@@ -16,11 +15,10 @@ _LIMIT, _LIMIT_MAX = 50, 1000
 
 
 def observe_routes(observatory: Observatory) -> list[Route]:
-    registry = registry_of(observatory)
+    scrape = functools.cache(functools.partial(_scraper, observatory))
 
     async def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=content_type)
+        return scrape()(request.headers.get("accept", ""))
 
     async def snapshot(request: Request) -> Response:  # noqa: ARG001
         return _json(observatory.snapshot())
@@ -46,6 +44,22 @@ def observe_routes(observatory: Observatory) -> list[Route]:
         Route(PREFIX + "/traces", traces, methods=["GET"]),
         Route(PREFIX + "/traces/{id}", trace, methods=["GET"]),
     ]
+
+
+def _scraper(observatory: Observatory) -> Callable[[str], Response]:
+    """Answers scrapes in the form that an Accept header asks for."""
+    # With the modules of email and an HTTP server, which a start without a scrape does not need.
+    from prometheus_client.exposition import choose_encoder
+
+    from warmfront.emulator.observe.metrics import registry_of
+
+    registry = registry_of(observatory)
+
+    def scrape(accept: str) -> Response:
+        encode, content_type = choose_encoder(accept)
+        return Response(encode(registry), media_type=content_type)
+
+    return scrape
 
 
 def _listed(request: Request, name: str, read: Callable[[int], object]) -> Response:
