@@ -217,7 +217,7 @@ def test_an_integration_that_is_not_served_is_warned_about(tmp_path: Path) -> No
     (tmp_path / "template.yaml").write_text(text)
     template = load_template(tmp_path / "template.yaml")
     assert "GET /elsewhere" not in [route.key for route in template.apis[0].routes]
-    assert any("GET /elsewhere integrates aws;" in warning for warning in template.warnings)
+    assert any("GET /elsewhere integrates aws, which is not served;" in warning for warning in template.warnings)
 
 
 def test_a_streaming_function_url_is_warned_about() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from warmfront.emulator.resources.kinds import TRANSLATED, is_made
+from warmfront.emulator.template.includes import expand_includes
 from warmfront.emulator.template.loops import expand_loops
 from warmfront.emulator.template.source import Items, Node, read
 from warmfront.emulator.template.values import NO_VALUE, Resolver
@@ -25,6 +26,7 @@ class Document:
         self.root, _ = read(path)
         self._parameters, self._region, self._attributes = parameters, region, attributes
         self.resolver = self._new_resolver()
+        expand_includes(self.root, self.resolver, path.parent)
         expand_loops(self.root, self.resolver)
         self.problems: dict[str, str] = {}
         """Logical id -> why the resource cannot be made."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from warmfront.emulator.template.api_features import ApiFeatures
 from warmfront.emulator.template.config import (
@@ -16,22 +16,19 @@ from warmfront.emulator.template.config import (
     FunctionConfig,
     FunctionUrlConfig,
     JwtAuthorizer,
-    LambdaAuthorizer,
-    PayloadFormat,
     Route,
     Throttle,
 )
+from warmfront.emulator.template.definition import definition_body
 from warmfront.emulator.template.functions import read_cors
-from warmfront.emulator.template.openapi import IAM, REST_AUTHORIZER_TTL_S, OpenApiDocument, issuer_of
+from warmfront.emulator.template.openapi import IAM, OpenApiDocument
+from warmfront.emulator.template.operations import ANY, OperationReader, payload_format, route_path, timeout_ms
 from warmfront.emulator.template.properties import Properties
-from warmfront.emulator.template.source import Node, is_intrinsic, read, text
+from warmfront.emulator.template.sam_authorizers import DefaultAuthorizer, SamAuthorizers
+from warmfront.emulator.template.source import Node, is_intrinsic, text
 from warmfront.emulator.template.values import IMPLICIT_APIS, Resolver
 
 API_TYPES: Final[Mapping[str, ApiKind]] = {"AWS::Serverless::HttpApi": "http", "AWS::Serverless::Api": "rest"}
-HTTP_TIMEOUT_MS: Final = 30_000
-REST_TIMEOUT_MS: Final = 29_000
-_ANY: Final = ("any", "x-amazon-apigateway-any-method")
-_METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", *_ANY)
 _FUNCTION_ARN: Final = re.compile(r":function:([A-Za-z0-9_-]+)")
 _PATH: Final = re.compile(r"/(?:[^/{}]*|\{[^{}/+]+\})(?:/(?:[^/{}]*|\{[^{}/+]+\}))*(?:/?\{[^{}/]+\+\})?")
 
@@ -123,50 +120,85 @@ class ApiReader:
     def _api(self, logical_id: str, kind: ApiKind, raw: Node, resource: Node, events: list[ApiEvent]) -> Api:
         properties = Properties(raw, self._resolver, logical_id)
         auth = properties.section("Auth")
-        document = OpenApiDocument(self._definition_body(properties), self._resolver, logical_id, self.function_of_arn)
+        body = definition_body(properties, self._resolver, self._root)
+        document = OpenApiDocument(body, self._resolver, logical_id, self.function_of_arn)
         features = ApiFeatures(logical_id, properties, self._resolver, self._resources)
-        authorizers = {**document.authorizers(kind), **self._authorizers(kind, auth)}
+        authorizers = {**document.authorizers(kind), **SamAuthorizers(self.function_of_arn).read(kind, auth)}
         if kind == "rest" and any(_names_iam(event) for event in events):  # needs no declaration, unlike an HTTP API's
             authorizers[IAM.name] = IAM
-        default = _DefaultAuthorizer(auth, authorizers)
-        routes = [default.applied(route) for route in self._definition_routes(kind, properties, document)]
-        if any(route.authorizer == IAM.name for route in routes):
+        default = DefaultAuthorizer(kind, auth, authorizers)
+        operations = OperationReader(kind, properties, document, features, self.function_of_arn)
+        routes = {(route.method, route.path): default.applied(route) for route in operations.routes(body)}
+        if any(route.authorizer == IAM.name for route in routes.values()):
             authorizers.setdefault(IAM.name, IAM)
-        known = {(route.method, route.path) for route in routes}
         for event in events:
             route = self._resolver.attempt(self._event_route, event, auth, authorizers, features)
-            if route is None:
-                continue
-            if (route.method, route.path) not in known:
-                routes.append(route)
-                known.add((route.method, route.path))
-            elif "DefinitionBody" not in properties and "DefinitionUri" not in properties:
-                problem = event.properties.error("Path", f"gives {logical_id} the route {route.key} a second time")
-                self._resolver.problem(problem)
-        cors = read_cors(properties, "CorsConfiguration") if kind == "http" else _rest_cors(properties)
+            if route is not None:
+                self._add_event(event, route, routes, operations, properties, body)
+        own_cors = read_cors(properties, "CorsConfiguration") if kind == "http" else _rest_cors(properties)
+        cors = own_cors or (document.cors() if kind == "http" else None)
         return Api(
             logical_id=logical_id,
             kind=kind,
             name=properties.text("Name", logical_id),
             stage=properties.text("StageName", "$default" if kind == "http" else "Prod"),
-            routes=tuple(routes),
+            routes=tuple(routes.values()),
             cors=cors,
             authorizers=authorizers,
             stage_variables=_texts(properties.section("StageVariables" if kind == "http" else "Variables")),
             throttle=_throttle(properties.section("DefaultRouteSettings")),
             route_throttles=_route_throttles(properties, kind),
-            api_key_source="AUTHORIZER" if properties.text("ApiKeySourceType") == "AUTHORIZER" else "HEADER",
+            api_key_source="AUTHORIZER"
+            if "AUTHORIZER" in (properties.text("ApiKeySourceType"), document.api_key_source)
+            else "HEADER",
             usage_plans=features.usage_plans() if kind == "rest" else (),
             gateway_responses={**document.gateway_responses(), **features.gateway_responses()}
             if kind == "rest"
             else {},
             preflight_authorizer=default.of_preflights if kind == "rest" and cors is not None else None,
-            binary_media_types=tuple(entry.replace("~1", "/") for entry in properties.texts("BinaryMediaTypes")),
+            binary_media_types=_unique(
+                [each.replace("~1", "/") for each in properties.texts("BinaryMediaTypes")], document.binary_media_types
+            ),
             access_log_format=properties.section(f"AccessLogSetting{'s' if kind == 'http' else ''}").text("Format"),
             line=resource.line,
         )
 
     # Routes
+
+    def _add_event(
+        self,
+        event: ApiEvent,
+        route: Route,
+        routes: dict[tuple[str, str], Route],
+        operations: OperationReader,
+        properties: Properties,
+        body: Any,
+    ) -> None:
+        """Add an event's route as SAM does: beside those of a document, or, of a REST API, only where it may be merged."""
+        place = (route.method, route.path)
+        defined = "DefinitionBody" in properties or "DefinitionUri" in properties
+        merged = event.kind == "rest" and properties.boolean("MergeDefinitions")
+        has_paths = isinstance(body, Node) and isinstance(body.get("paths"), Node)
+        if not defined and place in routes:
+            problem = event.properties.error("Path", f"gives {properties.owner} the route {route.key} a second time")
+            self._resolver.problem(problem)
+        elif event.kind == "rest" and defined and not (merged and has_paths) and place not in operations.integrated:
+            self._resolver.warn(
+                f"{event.function}: event {event.name} adds no route: the DefinitionBody of {properties.owner} lacks"
+                f" {route.key}; write it there, or set MergeDefinitions: true",
+                route.line,
+            )
+        elif merged:
+            routes[place] = route
+        elif place in routes:
+            own = event.properties.section("Auth")
+            if "Authorizer" in own and (event.kind == "http" or own.boolean("OverrideApiAuth")):
+                routes[place] = dataclasses.replace(routes[place], authorizer=route.authorizer, scopes=route.scopes)
+        elif place not in operations.integrated:
+            if place in operations.secured and "Authorizer" not in event.properties.section("Auth"):
+                authorizer, scopes = operations.secured[place]
+                route = dataclasses.replace(route, authorizer=authorizer, scopes=scopes)
+            routes[place] = route
 
     def _event_route(
         self, event: ApiEvent, auth: Properties, authorizers: Mapping[str, Authorizer], features: ApiFeatures
@@ -179,20 +211,17 @@ class ApiReader:
             raise properties.error("Path", "and Method belong together; give both")
         self._check_path(path, properties)
         authorizer, scopes = self._event_authorizer(event, auth, authorizers)
-        payload: PayloadFormat = "1.0" if event.kind == "rest" else "2.0"
-        if event.kind == "http" and "PayloadFormatVersion" in properties:
-            payload = self._payload_format(properties, properties.text("PayloadFormatVersion"))
+        rest = event.kind == "rest"
         return Route(
-            method="ANY" if method.lower() in _ANY else method.upper(),
-            path=path,
+            method="ANY" if method.lower() in ANY else method.upper(),
+            path=route_path(path),
             function=event.function,
-            payload_format=payload,
+            payload_format="1.0" if rest else payload_format(properties, "PayloadFormatVersion", "2.0"),
             authorizer=authorizer,
             scopes=scopes,
-            timeout_ms=properties.integer("TimeoutInMillis", _timeout_ms(event.kind)),
-            api_key_required=event.kind == "rest"
-            and properties.section("Auth").boolean("ApiKeyRequired", features.api_key_required),
-            validation=features.validation(properties) if event.kind == "rest" else None,
+            timeout_ms=properties.integer("TimeoutInMillis", timeout_ms(event.kind)),
+            api_key_required=rest and properties.section("Auth").boolean("ApiKeyRequired", features.api_key_required),
+            validation=features.validation(properties) if rest else None,
             line=properties.raw.line,
         )
 
@@ -202,19 +231,12 @@ class ApiReader:
                 "Path", f"{path} is no route: it begins with /, a {{name}} fills a segment, a {{name+}} ends it"
             )
 
-    def _payload_format(self, properties: Properties, value: str) -> PayloadFormat:
-        if value in ("1.0", "1"):  # an unquoted 1.0 is a YAML float
-            return "1.0"
-        if value in ("2.0", "2"):
-            return "2.0"
-        raise properties.error("PayloadFormatVersion", f"is {value}, but there are only '1.0' and '2.0'")
-
     def _event_authorizer(
         self, event: ApiEvent, auth: Properties, authorizers: Mapping[str, Authorizer]
     ) -> tuple[str | None, tuple[str, ...]]:
         own = event.properties.section("Auth")
-        default = auth.text("DefaultAuthorizer")
-        name = own.text("Authorizer", default)
+        preflight = event.kind == "http" and event.properties.text("Method").upper() == "OPTIONS"
+        name = own.text("Authorizer", "" if preflight else auth.text("DefaultAuthorizer"))
         if not name or name == "NONE":
             return None, ()
         if name not in authorizers:
@@ -222,104 +244,6 @@ class ApiReader:
         configured = authorizers[name]
         inherited = configured.scopes if isinstance(configured, JwtAuthorizer) else ()
         return name, own.texts("AuthorizationScopes") if "AuthorizationScopes" in own else inherited
-
-    # Routes written as OpenAPI
-
-    def _definition_routes(self, kind: ApiKind, properties: Properties, document: OpenApiDocument) -> list[Route]:
-        body = self._definition_body(properties)
-        paths = body.get("paths") if isinstance(body, Node) else None
-        if not isinstance(paths, Node):
-            return []
-        routes = []
-        for path, item in paths.items():
-            item = self._resolver.branch(item)
-            for method, operation in item.items() if isinstance(item, Node) else ():
-                operation = self._resolver.branch(operation)
-                if method in _METHODS and isinstance(operation, Node):
-                    routes += self._operation_route(kind, properties, document, (path, item), (method, operation))
-        return routes
-
-    def _definition_body(self, properties: Properties) -> Any:
-        body = properties.branch("DefinitionBody")
-        if is_intrinsic(body) and "Fn::Transform" in body:
-            include = Properties(body["Fn::Transform"], self._resolver, f"{properties.owner}: DefinitionBody")
-            return self._definition_file(properties, include.section("Parameters").text("Location"))
-        if body is None and "DefinitionUri" in properties:
-            where = properties.branch("DefinitionUri")
-            in_s3 = isinstance(where, dict) and not is_intrinsic(where)
-            return self._definition_file(properties, "s3://" if in_s3 else properties.text("DefinitionUri"))
-        return body
-
-    def _definition_file(self, properties: Properties, location: str) -> Any:
-        if location.startswith(("s3://", "https://")):
-            self._resolver.warn(
-                f"{properties.owner}: its OpenAPI document is in S3 or on the web, so its routes are not served;"
-                " name a file beside the template",
-                properties.raw.line,
-            )
-            return None
-        path = self._root / location
-        if not path.is_file():
-            key = "DefinitionUri" if "DefinitionUri" in properties else "DefinitionBody"
-            raise properties.error(key, f"names {path}, which does not exist")
-        document, _ = read(path)
-        return document
-
-    def _operation_route(
-        self,
-        kind: ApiKind,
-        properties: Properties,
-        document: OpenApiDocument,
-        at: tuple[str, Node],
-        what: tuple[str, Node],
-    ) -> list[Route]:
-        (path, item), (method, operation) = at, what
-        found = self._resolver.branch(operation.get("x-amazon-apigateway-integration"))
-        if not isinstance(found, Node):
-            return []
-        where = Properties(found, self._resolver, f"{properties.owner}: {method.upper()} {path}")
-        integration = document.integration(kind, where)
-        function: str | None = ""
-        if integration is None:
-            function = self._integrated_function(where, operation)
-        if function is None:
-            return []
-        authorizer, scopes, key_required = document.security(
-            operation
-        )  # NONE is kept: it wins over a DefaultAuthorizer
-        payload = self._payload_format(where, where.text("payloadFormatVersion", "1.0")) if kind == "http" else "1.0"
-        rest = kind == "rest"
-        features = ApiFeatures(properties.owner, properties, self._resolver, self._resources)
-        return [
-            Route(
-                method="ANY" if method in _ANY else method.upper(),
-                path="$default" if path == "/$default" else path,
-                function=function,
-                payload_format=payload,
-                authorizer=authorizer,
-                scopes=scopes,
-                timeout_ms=where.integer("timeoutInMillis", _timeout_ms(kind)),
-                integration=integration,
-                api_key_required=rest and (key_required or features.api_key_required),
-                validation=document.validation(operation, item) if rest else None,
-                mapping=None if rest else document.mapping(where),
-                line=operation.line,
-            )
-        ]
-
-    def _integrated_function(self, where: Properties, operation: Node) -> str | None:
-        """The logical id of an operation's function; None, with a warning, where it has none that can be served."""
-        kind = where.text("type").lower()
-        if kind != "aws_proxy":
-            self._resolver.warn(
-                f"{where.owner} integrates {kind or 'nothing'}; only aws_proxy (Lambda), http_proxy and mock are served",
-                operation.line,
-            )
-            return None
-        function = self.function_of_arn(where.text("uri"))
-        if function is None:
-            self._resolver.warn(f"{where.owner} integrates a function that is not in this template", operation.line)
-        return function
 
     def function_of_arn(self, arn: str) -> str | None:
         """The logical id of the function an ARN or integration URI names."""
@@ -329,119 +253,13 @@ class ApiReader:
             return name
         return next((f.logical_id for f in self._functions.values() if f.function_name == name), None)
 
-    # Authorizers
-
-    def _authorizers(self, kind: ApiKind, auth: Properties) -> dict[str, Authorizer]:
-        section = auth.section("Authorizers")
-        authorizers: dict[str, Authorizer] = {}
-        for name in section.raw:
-            read_one = self._http_authorizer if kind == "http" else self._rest_authorizer
-            authorizers[name] = read_one(name, section.section(name))
-        if auth.boolean("EnableIamAuthorizer") or auth.text("DefaultAuthorizer") == "AWS_IAM":
-            authorizers["AWS_IAM"] = IAM
-        return authorizers
-
-    def _http_authorizer(self, name: str, properties: Properties) -> Authorizer:
-        jwt = _lower_keys(properties.section("JwtConfiguration"))
-        if jwt.raw:
-            return JwtAuthorizer(
-                name=name,
-                issuer=jwt.text("issuer"),
-                audience=jwt.texts("audience"),
-                identity_source=properties.text("IdentitySource", "$request.header.Authorization"),
-                scopes=properties.texts("AuthorizationScopes"),
-            )
-        identity = properties.section("Identity")
-        return LambdaAuthorizer(
-            name=name,
-            function=self.function_of_arn(properties.text("FunctionArn")),
-            identity_sources=_identity_sources(identity, "$request.header.", "$request.querystring."),
-            payload_format=self._payload_format(properties, properties.text("AuthorizerPayloadFormatVersion", "1.0")),
-            simple_responses=properties.boolean("EnableSimpleResponses"),
-            ttl_s=identity.integer("ReauthorizeEvery", 0),
-        )
-
-    def _rest_authorizer(self, name: str, properties: Properties) -> Authorizer:
-        if "UserPoolArn" in properties:
-            return _cognito(name, properties)
-        identity = properties.section("Identity")
-        kind: Literal["token", "request"] = (
-            "request" if properties.text("FunctionPayloadType", "TOKEN").upper() == "REQUEST" else "token"
-        )
-        sources = (
-            (f"$request.header.{identity.text('Header', 'Authorization')}",)
-            if kind == "token"
-            else _identity_sources(identity, "$request.header.", "$request.querystring.")
-        )
-        return LambdaAuthorizer(
-            name=name,
-            function=self.function_of_arn(properties.text("FunctionArn")),
-            kind=kind,
-            identity_sources=sources,
-            payload_format="1.0",
-            ttl_s=identity.integer("ReauthorizeEvery", REST_AUTHORIZER_TTL_S),
-            validation_expression=identity.optional_text("ValidationExpression"),
-        )
-
 
 def _names_iam(event: ApiEvent) -> bool:
     return event.properties.section("Auth").text("Authorizer") == "AWS_IAM"
 
 
-class _DefaultAuthorizer:
-    """SAM's DefaultAuthorizer, which stands before every operation that names no authorizer of its own.
-
-    Follows aws-sam-translator, swagger/swagger.py set_path_default_authorizer: NONE opens an operation, OPTIONS is left
-    out where AddDefaultAuthorizerToCorsPreflight is false.
-    """
-
-    def __init__(self, auth: Properties, authorizers: Mapping[str, Authorizer]) -> None:
-        self._name = auth.text("DefaultAuthorizer")
-        self._name = "" if self._name == "NONE" else self._name
-        self._authorizers = authorizers
-        preflights = auth.boolean("AddDefaultAuthorizerToCorsPreflight", True)
-        self.of_preflights = self._name if self._name and preflights else None
-
-    def applied(self, route: Route) -> Route:
-        """A route of an OpenAPI document with the authorizer that really stands before it."""
-        if route.authorizer == "NONE":
-            return dataclasses.replace(route, authorizer=None, scopes=())
-        if not self._name or route.authorizer in self._authorizers:
-            return route
-        if route.method == "OPTIONS" and self.of_preflights is None:
-            return route
-        configured = self._authorizers.get(self._name)
-        scopes = configured.scopes if isinstance(configured, JwtAuthorizer) else ()
-        return dataclasses.replace(route, authorizer=self._name, scopes=scopes)
-
-
-def _cognito(name: str, properties: Properties) -> JwtAuthorizer:
-    """A user pool's tokens are JWTs; its issuer follows from its ARN, where that is known."""
-    arns = properties.texts("UserPoolArn")
-    header = properties.section("Identity").text("Header", "Authorization")
-    return JwtAuthorizer(
-        name=name,
-        issuer=issuer_of(arns),
-        audience=(),
-        identity_source=f"$request.header.{header}",
-        scopes=properties.texts("AuthorizationScopes"),
-    )
-
-
-def _timeout_ms(kind: ApiKind) -> int:
-    return HTTP_TIMEOUT_MS if kind == "http" else REST_TIMEOUT_MS
-
-
-def _identity_sources(identity: Properties, header: str, query: str) -> tuple[str, ...]:
-    prefixes = {"Headers": header, "QueryStrings": query, "StageVariables": "$stageVariables.", "Context": "$context."}
-    return tuple(prefix + value for key, prefix in prefixes.items() for value in identity.texts(key))
-
-
-def _lower_keys(properties: Properties) -> Properties:
-    """JwtConfiguration is written with either case of its keys; SAM takes both."""
-    raw = properties.raw
-    lowered = Node({key.lower(): value for key, value in raw.items()}, line=raw.line)
-    return Properties(lowered, properties.resolver, properties.owner)
+def _unique(*lists: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(entry for each in lists for entry in each))
 
 
 def _texts(properties: Properties) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from warmfront.emulator.template.config import (
     ApiKind,
     Authorizer,
+    CorsConfig,
     JwtAuthorizer,
     LambdaAuthorizer,
     UnsupportedAuthorizer,
@@ -169,7 +170,7 @@ class OpenApiDocument:
         if validator is None:
             return None
         listed = [*_list(path_item.get("parameters")), *_list(operation.get("parameters"))]
-        parameters = [Properties(self._followed(each), self._resolver, self._body.owner) for each in listed]
+        parameters = [Properties(each, self._resolver, self._body.owner) for each in listed]
         required: tuple[str, ...] = ()
         models: dict[str, object] = {}
         if validator.boolean("validateRequestParameters"):
@@ -198,16 +199,29 @@ class OpenApiDocument:
         models = self._body.get("definitions") or self._body.section("components").get("schemas") or {}
         return with_models(schema, models)
 
-    def _followed(self, value: Any) -> Any:
-        """A parameter, or the one that its $ref names in the document."""
-        value = self._resolver.branch(value)
-        reference = value.get("$ref") if isinstance(value, Node) else None
-        if not isinstance(reference, str) or not reference.startswith("#/"):
-            return value
-        found: Any = self._body.raw
-        for key in reference.removeprefix("#/").split("/"):
-            found = self._resolver.branch(found.get(key.replace("~1", "/").replace("~0", "~"))) if found else None
-        return found
+    # The API as a whole
+
+    def cors(self) -> CorsConfig | None:
+        """x-amazon-apigateway-cors of an HTTP API; None: the document has none."""
+        section = self._body.section(f"{PREFIX}cors")
+        if not section.raw:
+            return None
+        return CorsConfig(
+            allow_origins=section.texts("allowOrigins"),
+            allow_methods=tuple(method.upper() for method in section.texts("allowMethods")),
+            allow_headers=tuple(header.lower() for header in section.texts("allowHeaders")),
+            expose_headers=tuple(header.lower() for header in section.texts("exposeHeaders")),
+            allow_credentials=section.boolean("allowCredentials"),
+            max_age_s=section.optional_integer("maxAge"),
+        )
+
+    @property
+    def binary_media_types(self) -> tuple[str, ...]:
+        return self._body.texts(f"{PREFIX}binary-media-types")
+
+    @property
+    def api_key_source(self) -> str:
+        return self._body.text(f"{PREFIX}api-key-source").upper()
 
     # Failures
 
@@ -263,6 +277,8 @@ def _responses(properties: Properties) -> Iterator[IntegrationResponse]:
 
 def _security_entries(operation: Node) -> Iterator[tuple[str, tuple[str, ...]]]:
     security = operation.get("security")
+    if isinstance(security, Node):  # not OpenAPI, but SAM takes it
+        security = [security]
     for entry in security if isinstance(security, list) else ():
         for name, scopes in entry.items() if isinstance(entry, Node) else ():
             yield name, tuple(map(text, scopes or ()))

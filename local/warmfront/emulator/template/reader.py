@@ -10,6 +10,7 @@ from warmfront.emulator.template.cloudformation import as_sam
 from warmfront.emulator.template.config import EventSource, FunctionConfig, Template
 from warmfront.emulator.template.events import read_events, read_queue
 from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
+from warmfront.emulator.template.includes import expand_includes
 from warmfront.emulator.template.loops import expand_loops
 from warmfront.emulator.template.parameters import MissingValue
 from warmfront.emulator.template.properties import merge_globals
@@ -51,6 +52,7 @@ def load_template(
         attributes=attributes or {},
         fallbacks=fallbacks,
     )
+    expand_includes(root, resolver, path.parent)
     expand_loops(root, resolver)
     return _Reading(root, resolver, path, built=built).template(text_warnings)
 
