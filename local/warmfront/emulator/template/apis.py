@@ -189,6 +189,9 @@ class ApiReader:
                 route.line,
             )
         elif merged:
+            before = routes.get(place)
+            if before is not None and route.authorizer is None:  # the merged operation keeps its own security
+                route = dataclasses.replace(route, authorizer=before.authorizer, scopes=before.scopes)
             routes[place] = route
         elif place in routes:
             own = event.properties.section("Auth")
