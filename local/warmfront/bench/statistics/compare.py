@@ -1,6 +1,6 @@
 """Compares two results of one kind row by row: faster, slower or not significant."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -9,9 +9,15 @@ from warmfront.bench.statistics import percentiles, summary
 from warmfront.bench.statistics.summary import Figures
 from warmfront.results import Comparison, Result, ResultError
 
-Change = Literal["faster", "slower", "not significant", "too few samples"]
+Change = Literal["faster", "slower", "not significant", "too few samples", "reference"]
+"""reference: the floor, or the variant that others are compared with; its change is the machine's as far as anybody can tell."""
+type Key = tuple[str, str]
+"""Workload and variant."""
 COMPARED = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak", "cold_p50", "cold_p95")
 PERCENTILES = {**summary.PERCENTILES, **summary.COLD_PERCENTILES}
+FLOOR = "floor"
+NOTED_MIN = 0.05
+COMPARABLE_MAX = 0.5  # the references changed by more than this share: the machine was not the same
 FEWER_MAX = 3  # a cold p95 of 30 rests on two samples: below this many beyond it nothing is claimed
 ERRORS_MAX = 0.001  # more errors than before, by this share of the requests, is slower
 
@@ -43,20 +49,70 @@ class Outcome:
 
 
 def compare(before: Result, after: Result, *, smallest: float = percentiles.SMALLEST_CLAIM) -> Outcome:
-    """Runs at two times are not paired: a change counts only beyond what the machine's own speed changed by."""
+    """Compare two runs of one kind, measured at different times.
+
+    Such runs are not paired, so a change is claimed only beyond what the references changed by: the calibration spin, the
+    emulator's floor and the workload's baseline variant, which a change of the candidate does not touch.
+    `smallest`: a share below which nothing is claimed. Raises ResultError where nothing can be compared.
+    """
     if before.kind != after.kind:
         raise ResultError(f"a {before.kind} and a {after.kind} result cannot be compared: measure the same kind twice")
     speed = _speed_change(before, after)
     floor = max(smallest, abs(speed - 1.0), abs(1.0 / speed - 1.0))
     old, new = _figures(before, seed=1), _figures(after, seed=2)
-    rows = [row for key, figures in old.items() if key in new for row in _rows(*key, figures, new[key], floor)]
+    references = _References(old, new, floor, [variant.name for variant in before.variants])
+    rows = [row for key, figures in old.items() if key in new for row in _rows(*key, figures, new[key], references)]
     rows += _error_rows(before, after)
     places = list(old)
     rows.sort(key=lambda row: places.index((row.workload, row.variant)))
     if not rows:
         raise ResultError("the two results have no workload and variant in common: nothing to compare")
     missing = sorted({f"{workload} {variant}" for workload, variant in old.keys() ^ new.keys()})
-    return Outcome(tuple(rows), tuple(_notes(before, after, speed, floor, smallest, missing)))
+    notes = [*_notes(before, after, speed, floor, smallest, missing), *references.notes()]
+    return Outcome(tuple(rows), tuple(notes))
+
+
+class _References:
+    """How much the parts changed that a candidate's code does not touch, metric by metric."""
+
+    def __init__(
+        self, old: Mapping[Key, Figures], new: Mapping[Key, Figures], least: float, order: Sequence[str]
+    ) -> None:
+        self._old, self._new, self._least = old, new, least
+        variants: dict[str, list[str]] = {}
+        for workload, variant in old:
+            variants.setdefault(workload, []).append(variant)
+        self._baselines = {
+            workload: found[0] if workload == FLOOR else next(name for name in order if name in found)
+            for workload, found in variants.items()
+            if workload == FLOOR or (len(found) > 1 and set(order) & set(found))
+        }
+
+    def includes(self, workload: str, variant: str) -> bool:
+        return self._baselines.get(workload) == variant
+
+    def limit(self, workload: str, metric: str) -> float:
+        """The share below which no change of this metric is claimed."""
+        keys = [(workload, self._baselines.get(workload, "")), (FLOOR, self._baselines.get(FLOOR, ""))]
+        return max([self._least, *(self._changed(key, metric) for key in keys)])
+
+    def _changed(self, key: Key, metric: str) -> float:
+        old, new = self._old.get(key, {}).get(metric), self._new.get(key, {}).get(metric)
+        if old is None or new is None or min(old.estimate.value, new.estimate.value) <= 0:
+            return 0.0
+        return max(old.estimate.value, new.estimate.value) / min(old.estimate.value, new.estimate.value) - 1.0
+
+    def notes(self) -> list[str]:
+        changed = {key: self._changed(key, "p50") for key in self._baselines.items()}
+        found = [
+            f"{workload} {variant}, which no candidate's code touches, changed by {share:.0%} at p50: "
+            "smaller changes of the others are not claimed"
+            for (workload, variant), share in changed.items()
+            if share > max(self._least, NOTED_MIN)
+        ]
+        if max(changed.values(), default=0.0) > COMPARABLE_MAX:
+            found.append("these two runs cannot be compared: measure both versions in one interleaved run")
+        return found
 
 
 def _figures(result: Result, *, seed: int) -> dict[tuple[str, str], Figures]:
@@ -73,14 +129,18 @@ def _figures(result: Result, *, seed: int) -> dict[tuple[str, str], Figures]:
     return found
 
 
-def _rows(workload: str, variant: str, old: Figures, new: Figures, floor: float) -> list[Row]:
+def _rows(workload: str, variant: str, old: Figures, new: Figures, references: _References) -> list[Row]:
     compared = summary.compare_figures(workload, "before", "after", old, new)
     rows = []
     for found in compared:
         if found.metric in COMPARED:
             few = min(_beyond(found.metric, old), _beyond(found.metric, new)) < FEWER_MAX
             times = percentiles.Interval(found.ratio, found.low, found.high)
-            change = "too few samples" if few else _change(found, old, new, floor)
+            change: Change = "too few samples"
+            if references.includes(workload, variant):
+                change = "reference"
+            elif not few:
+                change = _change(found, old, new, references.limit(workload, found.metric))
             rows.append(
                 Row(
                     workload,
@@ -180,7 +240,7 @@ def render(outcome: Outcome) -> str:
         label = (name if name != last else "").ljust(width) + row.metric.ljust(17)
         lines.append(f"{label}{values}  {times:<19} {row.change}")
         last = name
-    rest = len(outcome.rows) - outcome.slower - outcome.faster
+    rest = sum(row.change in ("not significant", "too few samples") for row in outcome.rows)
     lines += ["", f"{outcome.slower} slower, {outcome.faster} faster, {rest} not significant"]
     return "\n".join([*lines, *(f"note: {note}" for note in outcome.notes)]) + "\n"
 
