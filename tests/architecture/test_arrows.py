@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     _LAMBDA: {_LAMBDA, f"{_EMULATOR}.template"},
     f"{_LAMBDA}.runtimes": {_LAMBDA},
     f"{_LAMBDA}.environments": {_LAMBDA, f"{_LAMBDA}.runtimes", f"{_EMULATOR}.template"},
-    f"{_LAMBDA}.logs": {_LAMBDA, f"{_LAMBDA}.environments", f"{_EMULATOR}.template"},
+    f"{_LAMBDA}.logs": {_LAMBDA, f"{_LAMBDA}.environments", f"{_LAMBDA}.runtimes", f"{_EMULATOR}.template"},
     f"{_LAMBDA}.functions": {_LAMBDA, f"{_LAMBDA}.environments", f"{_LAMBDA}.logs", f"{_EMULATOR}.template"},
     f"{_LAMBDA}.event_sources": {_LAMBDA, f"{_EMULATOR}.template"},
     f"{_LAMBDA}.api": {_LAMBDA, f"{_LAMBDA}.functions", f"{_EMULATOR}.template"},

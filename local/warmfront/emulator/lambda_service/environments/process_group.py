@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from warmfront.emulator.lambda_service.environments.mount_namespace import VARIABLE, FunctionMounts
+from warmfront.emulator.lambda_service.runtimes.log_frames import FrameReader
 
 _READ_BYTES = 1 << 18
 _F_SETPIPE_SZ = 1031
@@ -155,6 +156,7 @@ class Sandbox:
         self._guard = guard
         self._loop = asyncio.get_running_loop()
         self._watching = False
+        self._frames = FrameReader()
         self.began_ns = time.monotonic_ns()
         # A handler that wakes up must not push the emulator, which just woke it, off the processor: fewer switches, 6 %
         # less CPU per invocation when more environments run than there are cores.
@@ -194,7 +196,7 @@ class Sandbox:
             chunks.append(chunk)
             if len(chunk) < _READ_BYTES:
                 break
-        return b"".join(chunks)
+        return self._frames.read(b"".join(chunks))
 
     def _on_output(self) -> None:
         chunk = self.read_output()
@@ -247,6 +249,8 @@ class Sandbox:
     def _on_reaped(self, status: int, cpu_s: float) -> None:
         self._guard.on_gone(self.pid)
         self._on_output()
+        if rest := self._frames.rest():
+            self._host.sandbox_output(rest)
         self.watch_output(False)
         for descriptor in (self._pidfd, self._output_fd, self._status_fd):
             os.close(descriptor)

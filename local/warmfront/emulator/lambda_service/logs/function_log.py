@@ -5,6 +5,7 @@ from warmfront.emulator.lambda_service.environments.starter import InitFailure
 from warmfront.emulator.lambda_service.invocation import Invocation
 from warmfront.emulator.lambda_service.logs import sinks
 from warmfront.emulator.lambda_service.logs.platform_log import platform_log
+from warmfront.emulator.lambda_service.runtimes.log_frames import with_line_breaks
 from warmfront.emulator.lambda_service.types import Status
 from warmfront.emulator.template import FunctionConfig
 
@@ -85,7 +86,7 @@ class FunctionLog:
         )
         whole = self._whole(invocation, end)
         self.emit(end if invocation.live else whole)
-        return whole
+        return with_line_breaks(whole)
 
     def _whole(self, invocation: Invocation, end: bytes) -> bytes:
         return b"".join((self._platform.start(invocation), *invocation.log, end))

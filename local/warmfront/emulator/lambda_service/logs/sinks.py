@@ -1,7 +1,11 @@
-"""Where log text goes, as CloudWatch would hold it or for people: the terminal or a file. Knows no HTTP and no processes."""
+"""Writes log text to the terminal or a file: as CloudWatch would hold it, in colour for people, or as a JSON object a line.
+
+A stream that is not read, such as a terminal after Ctrl-S, never stops the emulator: a thread writes what a bounded queue holds.
+"""
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
@@ -10,6 +14,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+
+from warmfront.emulator.lambda_service.logs.stream_writer import StreamWriter
+from warmfront.emulator.lambda_service.runtimes.log_frames import INNER_BREAK, with_line_breaks
 
 LogListener = Callable[[str, bytes], None]
 """Called with (function name, chunk of complete log text) for every chunk; must be quick."""
@@ -43,6 +50,8 @@ class LogSink:
     def __init__(self, stream: IO[bytes] | None, *, flush_s: float = 0.05, render: Renderer | None = None) -> None:
         """`render`: None writes the text as CloudWatch would hold it."""
         self._stream = stream
+        self._closed = stream is None
+        self._writer = StreamWriter(stream) if stream is not None else None
         self._flush_s = flush_s
         self._render = render
         self._buffer: list[bytes] = []
@@ -55,15 +64,20 @@ class LogSink:
 
     @classmethod
     def to_terminal(cls, render: Renderer | None = None) -> "LogSink":
-        return cls(sys.stdout.buffer, render=render)
+        try:
+            # Unbuffered, of its own: at the end Python would wait for the lock of a buffer that a stuck thread holds.
+            return cls(open(os.dup(sys.stdout.fileno()), "wb", buffering=0), render=render)  # noqa: PTH123
+        except OSError:  # standard output is no file, as in tests
+            return cls(sys.stdout.buffer, render=render)
 
     def write(self, function: str, chunk: bytes) -> None:
         """Take one chunk; it is written within the flush interval, in order."""
         for listener in self.listeners:
-            listener(function, chunk)
-        if self._stream is None:
+            listener(function, with_line_breaks(chunk))
+        if self._closed:
             return
-        self._buffer.append(chunk if self._render is None else self._render(function, time.time(), chunk))
+        render = self._render
+        self._buffer.append(with_line_breaks(chunk) if render is None else render(function, time.time(), chunk))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._flush_s, self.flush)
 
@@ -71,28 +85,27 @@ class LogSink:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._stream is not None and self._buffer:
+        if self._buffer and self._writer is not None:
             chunk = b"".join(self._buffer)
             self._buffer.clear()
-            try:
-                self._stream.write(chunk)
-                self._stream.flush()
-            except BrokenPipeError:  # whoever read the terminal has gone
-                self._stream = None
+            self._writer.put(chunk)
 
     def close(self) -> None:
-        """Write what is left; a file of ours is closed."""
+        """Write what is left, if somebody reads it; a file of ours is closed."""
         self.flush()
+        self._closed = True
+        if self._writer is not None:
+            self._writer.close()
         if self._stream is not None and self._stream is not sys.stdout.buffer:
             self._stream.close()
         self._stream = None
 
 
 def for_people(function: str, _: float, chunk: bytes) -> bytes:
-    """Each line with its function's name, platform lines dim, failures red; one event's lines apart (Python joins them with CR)."""
+    """Each line with its function's name, platform lines dim, failures red."""
     colour = _NAME_COLOURS[zlib.crc32(function.encode()) % len(_NAME_COLOURS)]
     name = f"\x1b[{colour}m{function}\x1b[0m "
-    lines = chunk.decode(errors="replace").replace("\r", "\n").splitlines()
+    lines = with_line_breaks(chunk).decode(errors="replace").replace("\r", "\n").splitlines()
     return "".join(f"{name}{_coloured(line)}\n" for line in lines).encode()
 
 
@@ -102,11 +115,13 @@ def _coloured(line: str) -> str:
 
 
 def as_json(function: str, at_s: float, chunk: bytes) -> bytes:
-    """Each line as an object: time, function, the request it belongs to where that is known, and message (parsed where it is JSON)."""
+    """Each event as an object: time, function, the request it belongs to where that is known, and message (parsed where it is JSON)."""
     moment = datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     request_id: str | None = None
     made = []
-    for line in chunk.decode(errors="replace").splitlines():
+    inner = INNER_BREAK.decode()
+    for event in chunk.decode(errors="replace").removesuffix("\n").split("\n"):
+        line = event.replace(inner, "\n")
         if match := _REQUEST.match(line):
             request_id = match[1]
         entry: dict[str, object] = {"time": moment, "function": function}

@@ -169,6 +169,9 @@ def _run(handler: str, control_fd: str | None) -> None:
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
     client_ns = time.monotonic_ns()
+    # The client frames its messages on this descriptor, and closes it; what handlers print goes the same way.
+    log_fd = os.dup(1)
+    os.environ["_LAMBDA_TELEMETRY_LOG_FD"] = str(log_fd)
     find_handler = bootstrap._get_handler
 
     def find_and_note(name: str) -> object:
@@ -188,7 +191,7 @@ def _run(handler: str, control_fd: str | None) -> None:
             return
         client = LambdaRuntimeClient(address, use_thread_for_polling_next=False)
         if zygote is not None:
-            zygote.Zygote(int(control_fd or 0), client, _note, _note_to)
+            zygote.Zygote(int(control_fd or 0), client, log_fd, _note, _note_to)
         bootstrap.run(handler, client)
     except RuntimeError:
         time.sleep(0)  # the emulator hung up: a SIGTERM handler that is due runs here

@@ -41,7 +41,9 @@ def hold_native() -> None:
 class Zygote:
     """The process a snapshot is made of. `restore_next` is where the official client waits for a restore: it returns in forks only."""
 
-    def __init__(self, control_fd: int, client: Any, note: Note, note_to: Callable[[str], None]) -> None:
+    def __init__(self, control_fd: int, client: Any, log_fd: int, note: Note, note_to: Callable[[str], None]) -> None:
+        """`log_fd`: where the client writes log frames, beside standard output."""
+        self._log_fd = log_fd
         self._control = socket.socket(fileno=control_fd)
         self._client = client
         self._note = note
@@ -148,6 +150,7 @@ class Zygote:
         self._control.close()
         os.dup2(output_fd, 1)
         os.dup2(output_fd, 2)
+        os.dup2(output_fd, self._log_fd, inheritable=False)
         os.close(output_fd)
         if "mounts" in order:
             sys.modules["warmfront_namespace"].enter_fork(order["mounts"], mount_fd)
