@@ -66,6 +66,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
     },
     "Events": {
         "SHOP_EVENTS_QUEUE_URL": "The SQS queue that `Relay` sends order events to.",
+        "SHOP_NUDGE_QUEUE_URL": "The SQS queue through which each order wakes `Relay`. None: `Relay` runs by its schedule alone.",
     },
 }
 _RANGE: Final = re.compile(r"a whole number from (\d+) to (\d+)")

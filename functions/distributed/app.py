@@ -45,6 +45,18 @@ def limiter() -> Any:
     return Limiter(SETTINGS.limiter, redis(), SETTINGS.namespace_of(SETTINGS.database))
 
 
+@environment.resource
+def nudge() -> Any:
+    from shared.kit.nudge import Nudge  # only where orders wake the relay
+
+    assert SETTINGS.nudge_queue_url is not None
+    return Nudge(SETTINGS.nudge_queue_url)
+
+
+if SETTINGS.nudge_queue_url is not None:
+    nudge()  # at init: imports an HTTP client and makes its TLS context
+
+
 async def admit(request: Request) -> Mapping[str, str]:
     admitted: Mapping[str, str] = await limiter().admit(request.deadline, request.client)
     return admitted
@@ -98,6 +110,8 @@ async def place_order(request: Request) -> Response:
     outdated = {f"product:{product_id}": version for product_id, version in versions.items()}
     # The order too: somebody may have asked for its number before it was there.
     await copies().invalidate({order_key(request.subject, answer.resource): PLACED, **outdated})
+    if SETTINGS.nudge_queue_url is not None and not answer.replayed:
+        await nudge().send(request.deadline)
     headers = {"location": f"{request.path}/{answer.resource}"}
     if answer.replayed:
         headers["idempotent-replayed"] = "true"

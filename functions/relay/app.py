@@ -72,6 +72,7 @@ def sqs() -> Any:
 @telemetry.logger.inject_lambda_context
 @telemetry.metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, int]:
+    """Invoked by a schedule, and by nudges in a queue after orders. Neither says anything that the outbox does not."""
     del event
     report = environment.run(relay(Deadline.of(context, reserve_ms=SETTINGS.deadline_reserve_ms)))
     for name, value in report.items():

@@ -11,15 +11,28 @@ import ssl
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-JSON = "application/x-amz-json-1.1"
 ALGORITHM = "AWS4-HMAC-SHA256"
-SERVICE_IDS = {"secretsmanager": "SECRETS_MANAGER"}  # as they stand in AWS_ENDPOINT_URL_...
 RENEW_S = 300.0  # before credentials end
+
+
+class Protocol(NamedTuple):
+    """How a service spells its operations (the service models of botocore: targetPrefix, jsonVersion, serviceId)."""
+
+    target: str
+    content_type: str
+    service_id: str  # as it stands in AWS_ENDPOINT_URL_...
+
+
+PROTOCOLS = {
+    "secretsmanager": Protocol("secretsmanager", "application/x-amz-json-1.1", "SECRETS_MANAGER"),
+    "sqs": Protocol("AmazonSQS", "application/x-amz-json-1.0", "SQS"),
+}
 
 
 class ServiceError(Exception):
@@ -45,23 +58,28 @@ class Credentials(NamedTuple):
 
 
 class JsonService:
-    """A service with the AWS JSON protocol, such as Secrets Manager ("secretsmanager").
+    """A service with the AWS JSON protocol: one of PROTOCOLS.
 
     The endpoint is AWS_ENDPOINT_URL_name, AWS_ENDPOINT_URL, or the service's own in AWS_REGION. Timeouts in seconds, of
-    connecting and of each wait for the answer. Blocks. Makes its TLS context when it is made, since that takes longer
-    than connecting.
+    connecting and of each wait for the answer. Blocks; one thread at a time. The TLS context is made with the object,
+    since that takes longer than connecting.
     """
 
-    def __init__(self, name: str, *, connect_timeout_s: float, read_timeout_s: float) -> None:
+    def __init__(
+        self, name: str, *, connect_timeout_s: float, read_timeout_s: float, keep_connection: bool = False
+    ) -> None:
         self._name = name
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
+        self._keep_connection = keep_connection
+        self._connection: HTTPConnection | None = None
+        _tls_context()
 
     def call(self, operation: str, parameters: dict[str, str]) -> dict[str, Any]:
-        """The operation's result. Raises ServiceError or NoAnswer."""
+        """The operation's result. Sent twice if a kept connection turns out to have ended. Raises ServiceError or NoAnswer."""
+        protocol = PROTOCOLS[self._name]
         body = json.dumps(parameters).encode()
-        headers = {"content-type": JSON, "x-amz-target": f"{self._name}.{operation}"}
+        headers = {"content-type": protocol.content_type, "x-amz-target": f"{protocol.target}.{operation}"}
         url = endpoint(self._name)
         headers |= signed_headers("POST", url, headers, body, service=self._name)
         status, content = self._exchange(url, headers, body)
@@ -74,24 +92,47 @@ class JsonService:
             raise ServiceError(str(kind or f"HTTP {status}").rpartition("#")[2])
         return answer
 
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
     def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        kept, self._connection = self._connection, None
+        for connection in (kept, self._opened(url)):
+            if connection is None:
+                continue
+            try:
+                if connection is not kept:
+                    connection.connect()
+                    connection.sock.settimeout(self._read_timeout_s)
+                connection.request("POST", urlsplit(url).path or "/", body, headers)
+                response = connection.getresponse()
+                status, content = response.status, response.read()
+            except (OSError, HTTPException) as error:
+                connection.close()
+                if connection is kept and not isinstance(error, TimeoutError):
+                    continue
+                raise NoAnswer(type(error).__name__) from error
+            if self._keep_connection and connection.sock is not None:  # None: the server wants it closed
+                self._connection = connection
+            else:
+                connection.close()
+            return status, content
+        raise AssertionError("unreachable")
+
+    def _opened(self, url: str) -> HTTPConnection:
+        """Connects when it is first used."""
         parts = urlsplit(url)
         host, port, timeout = parts.hostname or "", parts.port, self._connect_timeout_s
-        connection = (
-            HTTPSConnection(host, port, timeout=timeout, context=self._context)
-            if parts.scheme == "https"
-            else HTTPConnection(host, port, timeout=timeout)
-        )
-        try:
-            connection.connect()
-            connection.sock.settimeout(self._read_timeout_s)
-            connection.request("POST", parts.path or "/", body, headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except (OSError, HTTPException) as error:
-            raise NoAnswer(type(error).__name__) from error
-        finally:
-            connection.close()
+        if parts.scheme == "https":
+            return HTTPSConnection(host, port, timeout=timeout, context=_tls_context())
+        return HTTPConnection(host, port, timeout=timeout)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
 
 
 def database_token(host: str, port: int, user: str, *, now: Callable[[], float] = time.time) -> str:
@@ -170,7 +211,7 @@ def region() -> str:
 
 def endpoint(service: str) -> str:
     """The address of a service. docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html"""
-    own = os.environ.get(f"AWS_ENDPOINT_URL_{SERVICE_IDS[service]}") or os.environ.get("AWS_ENDPOINT_URL")
+    own = os.environ.get(f"AWS_ENDPOINT_URL_{PROTOCOLS[service].service_id}") or os.environ.get("AWS_ENDPOINT_URL")
     if own:
         return own if urlsplit(own).path else f"{own}/"
     suffix = "amazonaws.com.cn" if region().startswith("cn-") else "amazonaws.com"

@@ -45,6 +45,7 @@ LOGIN_RENEWED = "database login renewed"
 DATABASE_FAILED = "database call failed"
 REDIS_LOST = "redis call failed"
 REDIS_IS_A_CLUSTER = "redis is a cluster, and the setting says that it is one server"
+NUDGE_FAILED = "consumer of the outbox not nudged"
 EVENT_REFUSED = "event refused by the queue"
 
 UNITS: dict[str, MetricUnit] = {

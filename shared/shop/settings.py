@@ -36,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     deadline_reserve_ms: int  # kept for the answer
     cursor_key: bytes
     events_queue_url: str | None  # where the relay sends events
+    nudge_queue_url: str | None  # where orders wake the relay; None: it runs by schedule alone
 
     def __repr__(self) -> str:
         """Without the URLs and the key: settings end up in logs."""
@@ -142,6 +143,7 @@ VARIABLES: dict[str, Variable] = {
     "SHOP_DEADLINE_RESERVE_MS": _whole(200, 0, 5_000),
     "SHOP_CURSOR_KEY": Variable(f"at least {CURSOR_KEY_BYTES_MIN} bytes of secret", _cursor_key, None),
     "SHOP_EVENTS_QUEUE_URL": Variable("the URL of an SQS queue, or nothing", _queue_url, ""),
+    "SHOP_NUDGE_QUEUE_URL": Variable("the URL of an SQS queue, or nothing", _queue_url, ""),
 }
 
 SECRET = frozenset({"SHOP_CURSOR_KEY"})
@@ -172,6 +174,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         deadline_reserve_ms=values["DEADLINE_RESERVE_MS"],
         cursor_key=values["CURSOR_KEY"],
         events_queue_url=values["EVENTS_QUEUE_URL"],
+        nudge_queue_url=values["NUDGE_QUEUE_URL"],
     )
 
 

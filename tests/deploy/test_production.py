@@ -17,8 +17,13 @@ from tests.deploy.tools import Built, Project, with_code_in_s3
 
 pytestmark = pytest.mark.deploy
 
-# Each is what SAM attaches for a property of the function: logs, VpcConfig, Tracing.
-MANAGED = {"AWSLambdaBasicExecutionRole", "AWSLambdaVPCAccessExecutionRole", "AWSXrayWriteOnlyAccess"}
+# Each is what SAM attaches for a property of the function: logs, VpcConfig, Tracing, a queue that invokes it.
+MANAGED = {
+    "AWSLambdaBasicExecutionRole",
+    "AWSLambdaVPCAccessExecutionRole",
+    "AWSXrayWriteOnlyAccess",
+    "AWSLambdaSQSQueueExecutionRole",
+}
 DATA_TIER = (
     "AWS::EC2::VPC",
     "AWS::RDS::DBCluster",
@@ -303,12 +308,22 @@ def test_without_a_cache_there_is_no_distributed_variant_and_no_queue(deploy: Ca
     assert not [key for key in operations(bare) if "/distributed/" in key]
 
 
-def test_the_relay_may_send_to_its_queue_and_to_no_other(dev: Deployment) -> None:
-    policies = dev.of_type("AWS::IAM::Role")["RelayRole"]["Policies"]
+@pytest.mark.parametrize(("name", "queue"), [("Relay", "order-events.fifo"), ("Distributed", "relay-nudges")])
+def test_a_function_may_send_to_its_queue_and_to_no_other(dev: Deployment, name: str, queue: str) -> None:
+    policies = dev.of_type("AWS::IAM::Role")[f"{name}Role"]["Policies"]
     statements = [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
     (statement,) = (statement for statement in statements if statement["Action"].startswith("sqs:"))
-    assert statement["Resource"].endswith(":warmfront-dev-order-events.fifo")
+    assert statement["Resource"].endswith(f":warmfront-dev-{queue}")
     assert statement["Action"] == "sqs:SendMessage"
+
+
+def test_orders_wake_the_relay_within_seconds_and_those_of_a_second_only_once(dev: Deployment) -> None:
+    queue = dev.functions["Distributed"]["Environment"]["Variables"]["SHOP_NUDGE_QUEUE_URL"]
+    assert queue.endswith("/warmfront-dev-relay-nudges")
+    (source,) = dev.of_type("AWS::Lambda::EventSourceMapping").values()
+    assert source["EventSourceArn"].endswith(":warmfront-dev-relay-nudges")
+    assert (source["Enabled"], source["MaximumBatchingWindowInSeconds"]) == (True, 1)
+    assert source["BatchSize"] >= 100
 
 
 def test_what_a_consumer_gives_up_on_is_kept_and_told(dev: Deployment) -> None:

@@ -1,6 +1,7 @@
 """Requests to AWS without boto3: signed as botocore signs, sent where a setting says, refused by name."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -84,7 +85,10 @@ def test_a_database_token_is_the_one_that_boto3_makes() -> None:
 @pytest.mark.parametrize("url", ["https://secretsmanager.eu-central-1.amazonaws.com/", "http://127.0.0.1:4566/a/b"])
 def test_a_signature_is_the_one_that_botocore_makes(url: str, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", token)
-    headers, body = {"content-type": aws_request.JSON, "x-amz-target": "secretsmanager.GetSecretValue"}, b'{"a": 1}'
+    headers, body = (
+        {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"},
+        b'{"a": 1}',
+    )
     for _ in range(5):  # until both are of the same second
         ours = signed_headers("POST", url, headers, body, service="secretsmanager")
         request = AWSRequest("POST", url, headers=headers, data=body)
@@ -159,6 +163,23 @@ def test_credentials_that_are_about_to_end_are_renewed(
     Answering.answers += [(200, json.dumps(given).encode())] * 2
     assert [aws_request.current_credentials().key_id for _ in range(2)] == ["AKIAGIVEN"] * 2
     assert len(Answering.seen) == asked
+
+
+@pytest.mark.usefixtures("server")
+def test_a_connection_is_kept_and_one_that_ended_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Answering, "protocol_version", "HTTP/1.1")
+    Answering.answers += [(200, b"{}")] * 4
+    sqs = JsonService("sqs", connect_timeout_s=5, read_timeout_s=5, keep_connection=True)
+    sqs.call("SendMessage", {})
+    kept = sqs._connection
+    sqs.call("SendMessage", {})
+    assert kept is not None
+    assert sqs._connection is kept
+    kept.sock.shutdown(socket.SHUT_RDWR)  # as a server does with what lay idle
+    sqs.call("SendMessage", {})
+    assert sqs._connection is not kept
+    sqs.close()
+    assert [seen[1]["x-amz-target"] for seen in Answering.seen] == ["AmazonSQS.SendMessage"] * 3
 
 
 @pytest.mark.parametrize(
