@@ -18,10 +18,11 @@ from .watcher import Watcher, get_watcher
 READY = b"Running on http://"
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 3.0
+DATA_FILE = "moto.pickle"
 
 
 class Aws:
-    """The AWS services that moto simulates, behind one endpoint. All resources are lost when it stops."""
+    """The AWS services that moto simulates, behind one endpoint."""
 
     def __init__(self, child: Child, port: int, version: str, work: Path, watcher: Watcher) -> None:
         self.version = version
@@ -33,7 +34,13 @@ class Aws:
 
     @classmethod
     def start(
-        cls, environ: Mapping[str, str] | None = None, *, region: str = "us-east-1", watcher: Watcher | None = None
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        region: str = "us-east-1",
+        data: Path | None = None,
+        keep_open: tuple[int, ...] = (),
+        watcher: Watcher | None = None,
     ) -> Self:
         """Start moto's server on a free loopback port.
 
@@ -41,6 +48,8 @@ class Aws:
             environ: where MOTO_* settings are read from (default: os.environ). Nothing else of it reaches the server,
                 so real AWS credentials cannot leak into it.
             region: the server's default region.
+            data: folder that keeps tables, objects, streams, secrets and parameters between runs (default: all is lost).
+            keep_open: file descriptors that the server inherits, such as the lock of that folder.
             watcher: ends the server if this process is killed (default: the process's own).
 
         Raises:
@@ -51,8 +60,13 @@ class Aws:
         version = _moto_version()
         work = Path(tempfile.mkdtemp(prefix="warmfront-aws-"))
         watcher.remove_on_exit(work)
+        program = ("moto.server",) if data is None else ("warmfront.backing.aws_server", str(data / DATA_FILE))
+
+        def start_on(port: int) -> Child:
+            return _serve(port, version, program, _environ(region, work, environ), work, watcher, keep_open)
+
         try:
-            child, port = on_free_port(lambda port: (_serve(port, version, region, work, environ, watcher), port))
+            child, port = on_free_port(lambda port: (start_on(port), port))
         except BaseException:
             _discard(work, watcher)
             raise
@@ -89,15 +103,28 @@ def _moto_version() -> str:
         ) from None
 
 
-def _serve(port: int, version: str, region: str, work: Path, environ: Mapping[str, str], watcher: Watcher) -> Child:
+def _environ(region: str, work: Path, environ: Mapping[str, str]) -> dict[str, str]:
     settings = {name: value for name, value in environ.items() if name.startswith("MOTO_")}
     fake = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": region}
+    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TMPDIR": str(work)} | fake | settings
+
+
+def _serve(
+    port: int,
+    version: str,
+    program: tuple[str, ...],
+    environ: Mapping[str, str],
+    work: Path,
+    watcher: Watcher,
+    keep_open: tuple[int, ...],
+) -> Child:
     child = Child.start(
         f"moto {version}",
-        [sys.executable, "-P", "-m", "moto.server", "-H", LOOPBACK, "-p", str(port)],
+        [sys.executable, "-P", "-m", *program, "-H", LOOPBACK, "-p", str(port)],
         output=work / "moto.log",
-        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TMPDIR": str(work)} | fake | settings,
+        env=environ,
         watcher=watcher,
+        keep_open=keep_open,
     )
     try:
         child.await_output(READY, timeout_s=READY_TIMEOUT_S)

@@ -70,7 +70,9 @@ async def start_backing(
         )
 
     def start_aws() -> None:
-        backing.aws = Aws.start(region=region)
+        backing.aws = Aws.start(
+            region=region, data=data.folder("aws") if data is not None else None, keep_open=keep_open
+        )
 
     starts = [
         start for name, start in (("DATABASE_URL", start_postgres), ("REDIS_URL", start_redis)) if name in declared

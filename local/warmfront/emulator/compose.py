@@ -183,7 +183,7 @@ async def _start_servers(
     if not starts_aws(template, options) or not (has_resources(template) or targets):
         await start_backing(backing, template, options, data, region=region)
         return template, ()
-    maker = await StackMaker.start(template, region=region, targets=targets)
+    maker = await StackMaker.start(template, region=region, targets=targets, kept=data is not None)
     try:
         await start_backing(backing, template, options, data, region=region)
         assert backing.aws is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from warmfront.emulator.resources.document import Document
+from warmfront.emulator.resources.kept import kept_values
 from warmfront.emulator.resources.kinds import NAME_PROPERTY, values_of_name
 from warmfront.emulator.resources.makers import FINISHERS, MAKERS, Values, prepared
 from warmfront.emulator.template.made_up_names import made_up_name
@@ -26,6 +27,7 @@ class Maker:
         self._attributes = attributes
         self._endpoint = endpoint
         self._region, self._account = order["region"], order["account"]
+        self._kept = bool(order["kept"])
         self._clients: dict[str, Any] = {}
         self.made: dict[str, str] = {}
         """Logical id -> type."""
@@ -77,7 +79,10 @@ class Maker:
             fifo = text(properties.get("FifoQueue", properties.get("FifoTopic", False))) == "true"
             name = text(properties.get(named_by) or made_up_name(kind, logical_id, fifo=fifo))
             properties[named_by] = name
-        if kind in MAKERS:
+        kept = kept_values(self.client, kind, name, properties) if self._kept else None
+        if kept is not None:
+            values = kept
+        elif kind in MAKERS:
             values = MAKERS[kind](self.client, name, properties)
         else:
             values = self._make_stack(logical_id, kind, prepared(kind, properties))

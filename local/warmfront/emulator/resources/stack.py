@@ -33,8 +33,11 @@ class StackMaker:
         self._process = process
 
     @classmethod
-    async def start(cls, template: Template, *, region: str, targets: Sequence[str]) -> Self:
-        """`targets`: ARNs of queues, topics and buses that functions send to; those outside the template are made too."""
+    async def start(cls, template: Template, *, region: str, targets: Sequence[str], kept: bool) -> Self:
+        """`targets`: ARNs of queues, topics and buses that functions send to; those outside the template are made too.
+
+        `kept`: the local AWS may hold resources of an earlier run.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -51,6 +54,7 @@ class StackMaker:
             "region": region,
             "account": ACCOUNT_ID,
             "targets": list(targets),
+            "kept": kept,
         }
         assert process.stdin is not None
         process.stdin.write(json.dumps(order).encode() + b"\n")
