@@ -63,7 +63,14 @@ class Stage:
         if key != self._key:
             self._stop()
             name, flags = key
-            files = ("--env-vars", self.folder / "variables.json", "--log-file", self.folder / "log")
+            # Its handlers read what they answer, and write what they were asked, in a folder of this machine.
+            files = (
+                "--no-private-mounts",
+                "--env-vars",
+                self.folder / "variables.json",
+                "--log-file",
+                self.folder / "log",
+            )
             served = self._all.enter_context(serve(self._template(name), *flags, *map(str, files)))
             self._started.append(served)
             self._key = key
