@@ -17,7 +17,8 @@ from warmfront.emulator.lambda_service.environments.environment import Environme
 from warmfront.emulator.observe import emf as emf_module
 from warmfront.emulator.observe.emf import Emf
 from warmfront.emulator.observe.exposition_names import ExpositionNames
-from warmfront.emulator.observe.observatory import BATCH, CHUNK_BYTES_MAX, Observatory
+from warmfront.emulator.observe.observation import BATCH, CHUNK_BYTES_MAX
+from warmfront.emulator.observe.observatory import Observatory
 from warmfront.emulator.observe.processes import use_of
 from warmfront.emulator.observe.recorder import BUCKETS_S, RECORDS_MAX, Ended, FunctionBook, Histogram, Seconds
 from warmfront.emulator.template import load_template
