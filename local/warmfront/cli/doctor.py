@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from warmfront.emulator.template import (
     parse_parameter_overrides,
     read_samconfig,
 )
+from warmfront.emulator.unserved import unserved
 
 COLOURS = {Severity.ERROR: "\x1b[31m", Severity.WARNING: "\x1b[33m", Severity.ADVICE: "\x1b[2m"}
 
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"warmfront doctor: {error}", file=sys.stderr)
         return 2
     limits = Limits(args.max_connections, args.kept_connections, args.account_concurrency)
-    found = examine(template, limits)
+    found = [*_of_template(template), *examine(template, limits)]
     shown = [finding for finding in found if args.all or finding.severity is not Severity.ADVICE]
     if args.json:
         print(json.dumps([asdict(finding) for finding in shown], indent=2))
@@ -85,6 +87,19 @@ def run(args: argparse.Namespace) -> int:
         hidden = len(found) - len(shown)
         print(render(template, shown, hidden=hidden, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     return 1 if any(finding.severity is not Severity.ADVICE for finding in found) else 0
+
+
+def _of_template(template: Template) -> list[Finding]:
+    """Mistakes of the template, and what of it the emulator does not serve."""
+    found = []
+    for problem in template.problems:
+        match = re.match(r".*?:(\d+): (?:([^:]+): )?(.*)", problem)
+        line, owner, message = (int(match[1]), match[2] or "template", match[3]) if match else (0, "template", problem)
+        found.append(Finding("template", Severity.ERROR, owner, line, message, "correct the template"))
+    for each in unserved(template):
+        fix = f"use instead: {each.instead}"
+        found.append(Finding("not served locally", Severity.WARNING, each.where, each.line, each.what, fix))
+    return found
 
 
 def render(template: Template, found: Sequence[Finding], *, hidden: int, colour: bool) -> str:

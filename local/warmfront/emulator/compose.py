@@ -58,6 +58,7 @@ from warmfront.emulator.resources.stack import StackMaker, has_resources, sendin
 from warmfront.emulator.servers import bind, serving
 from warmfront.emulator.set_up import run_set_up
 from warmfront.emulator.template import FunctionConfig, SqsSource, Template, load_template, read_samconfig
+from warmfront.emulator.unserved import grouped, unserved
 
 
 @dataclass(slots=True)
@@ -155,6 +156,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                     *dropped_options(template, backing),
                     *template.problems,
                     *template.warnings,
+                    *grouped(unserved(template)),
                     *not_made,
                     *service.warnings,
                 ]

@@ -186,8 +186,8 @@ def test_queues_are_data_for_the_local_aws() -> None:
 
 
 def test_an_event_that_is_not_emulated_is_named_with_its_line() -> None:
-    (warning,) = load_template(FIXTURES / "events.yaml").warnings
-    assert "events.yaml:50: Clock: event Bucket (SNS) is not emulated" in warning
+    (unserved,) = load_template(FIXTURES / "events.yaml").unserved
+    assert (unserved.where, unserved.what, unserved.line) == ("Clock.Bucket", "SNS events are not sent", 50)
 
 
 def test_stage_and_throttles_of_an_explicit_api() -> None:

@@ -20,6 +20,7 @@ from warmfront.emulator.template.config import (
     SqsSource,
     Template,
     Throttle,
+    Unserved,
     UnsupportedAuthorizer,
 )
 from warmfront.emulator.template.integrations import (
@@ -69,6 +70,7 @@ __all__ = [
     "Template",
     "TemplateError",
     "Throttle",
+    "Unserved",
     "UnsupportedAuthorizer",
     "UsagePlan",
     "api_id",

@@ -278,6 +278,17 @@ class QueueConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """Something of a template that the emulator does not do as AWS would."""
+
+    where: str
+    """Logical id, with the property or event that it is about."""
+    what: str
+    instead: str
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """Everything the emulator takes from one template."""
 
@@ -293,6 +304,10 @@ class Template:
     warnings: tuple[str, ...]
     problems: tuple[str, ...] = ()
     """Mistakes that CloudFormation would refuse, each with its line. What they concern is not served; the rest is."""
+    unserved: tuple[Unserved, ...] = ()
+    """Properties and events that are not served; resource types come from `emulator.unserved`."""
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Logical id -> line."""
     set_up: tuple[SetUpCall, ...] = ()
     """Invocations that prepare the data, in order; they run once for each data directory."""
 

@@ -27,11 +27,6 @@ def read_events(
             sources.append(resolver.attempt(_schedule, logical_id, name, kind, properties))
         elif kind == "SQS":
             sources.append(resolver.attempt(_sqs, logical_id, name, properties, queues))
-        else:
-            resolver.warn(
-                f"{logical_id}: event {name} ({kind}) is not emulated; `warmfront invoke {logical_id}` can send one",
-                properties.raw.line,
-            )
     return api_events, [source for source in sources if source is not None]
 
 

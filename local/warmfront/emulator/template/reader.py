@@ -16,13 +16,8 @@ from warmfront.emulator.template.parameters import MissingValue
 from warmfront.emulator.template.properties import merge_globals
 from warmfront.emulator.template.set_up import read_set_up
 from warmfront.emulator.template.source import Node, TemplateError, read
+from warmfront.emulator.template.support import unserved_properties
 from warmfront.emulator.template.values import DEFAULT_REGION, IMPLICIT_APIS, Resolver
-
-_NOT_READ = {
-    "AWS::Serverless::Application": "nested applications are not followed",
-    "AWS::CloudFormation::Stack": "nested stacks are not followed",
-    "AWS::Serverless::WebSocketApi": "WebSocket APIs are not served",
-}
 
 
 def load_template(
@@ -102,6 +97,12 @@ class _Reading:
             set_up=read_set_up(self._resolver, self._root, functions),
             warnings=(*text_warnings, *self._resolver.warnings),
             problems=self._resolver.problems,
+            unserved=tuple(
+                each
+                for name, (resource, raw) in resources.items()
+                for each in unserved_properties(name, str(resource.get("Type")), raw)
+            ),
+            lines={name: resource.line for name, (resource, _) in live.items()},
         )
 
     def _function(self, reader: FunctionReader, name: str, resource: Node, raw: Node) -> FunctionConfig:
@@ -145,7 +146,6 @@ class _Reading:
             except TemplateError as error:
                 self._resolver.problem(error)
                 continue
-            self._warn_unread(name, resource)
         return live
 
     def _properties(self, name: str, resource: Node, shared: Any) -> Node:
@@ -155,11 +155,6 @@ class _Reading:
         if not isinstance(properties, Node):
             raise self._resolver.error(f"{name}: Properties must be a mapping", resource.line_of("Properties"))
         return merge_globals(resource["Type"], properties, shared, resource.get("IgnoreGlobals"))
-
-    def _warn_unread(self, name: str, resource: Node) -> None:
-        reason = _NOT_READ.get(resource["Type"])
-        if reason:
-            self._resolver.warn(f"{name} ({resource['Type']}): {reason}", resource.line)
 
     def _implicit_apis(self) -> dict[str, Node]:
         shared = self._root.get("Globals")
