@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from random import Random
 from typing import Any
 
@@ -75,6 +76,18 @@ def test_cases_are_well_formed_and_their_ids_are_unique() -> None:
         assert isinstance(case["confirmed"], bool), case["id"]
         assert case["behaviour"], case["id"]
         assert "|" not in case["behaviour"] + case["source"], "these become cells of a table"
+
+
+EVIDENCE = re.compile(
+    r"(docs\.aws\.amazon\.com|repost\.aws)/\S+|RFC \d+ section [\d.]+|recorded on AWS: .+|aws-sam-translator, .+"
+    r"|.*\b(captures?|compared with AWS)\b.*"
+)
+"""A page of AWS's, a standard, SAM's own code, or something recorded on AWS."""
+
+
+@pytest.mark.parametrize("case", [case for case in load_cases() if case["confirmed"]], ids=lambda case: case["id"])
+def test_a_confirmed_case_names_evidence(case: Case) -> None:
+    assert any(EVIDENCE.match(each.strip()) for each in case["source"].split(";")), case["source"]
 
 
 def test_a_case_that_expects_something_else_fails() -> None:
