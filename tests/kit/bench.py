@@ -16,7 +16,7 @@ from warmfront.lab.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "template.yaml"
-CARELESS = ROOT / "local" / "lab" / "careless" / "template.yaml"
+CARELESS = ROOT / "local" / "warmfront" / "lab" / "careless" / "template.yaml"
 ENVIRONMENTS = 8
 """Of each function at most: more than two cores need, few enough to start in a test."""
 PATIENCE_S = 30.0
