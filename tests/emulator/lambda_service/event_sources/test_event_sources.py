@@ -30,6 +30,7 @@ def served(notes: Path, due: datetime) -> Iterator[Served]:
     variables = {name: {"NOTES": str(notes / name)} for name in ("Worker", "Clock")}
     (notes / "variables.json").write_text(json.dumps(variables))
     options = [
+        "--no-private-mounts",  # its handlers write into a folder of this machine
         "--env-vars",
         str(notes / "variables.json"),
         "--parameter-overrides",
