@@ -1,6 +1,5 @@
 """`warmfront serve` and `warmfront invoke` as a person uses them: the start-up table, one-line errors, reload, logs, the end."""
 
-import importlib.util
 import io
 import json
 import os
@@ -11,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +130,21 @@ def test_a_port_that_is_taken_is_said_in_one_line(warmfront: Callable[..., Done]
     )
 
 
-def test_a_debugger_that_is_not_installed_is_said_in_one_line(warmfront: Callable[..., Done]) -> None:
-    if importlib.util.find_spec("debugpy") is not None:
-        pytest.skip("debugpy is installed here")
+def test_a_debugger_that_is_not_installed_is_said_in_one_line(
+    warmfront: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = metadata.distribution
+
+    def without(name: str) -> metadata.Distribution:
+        if name == "debugpy":
+            raise metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr("warmfront.emulator.lambda_service.environments.staging.metadata.distribution", without)
     done = warmfront("serve", "-t", API, "--port", "0", "--debug", "Echo")
     assert done.status == 2
     assert "--debug needs debugpy" in done.stderr
+    assert "pip install 'warmfront[debug]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

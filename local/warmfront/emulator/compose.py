@@ -148,7 +148,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                 )
                 if observatory is not None:
                     observatory.start(service)
-                apps = create_apps(template, service, _gateway_options(options, region, internal, sink, observatory))
+                apps = create_apps(template, service, _gateway_options(options, service.options, internal, observatory))
                 if switch is not None:
                     switch.watch(apps)
                 warnings = [
@@ -413,16 +413,17 @@ def _watching(
 
 
 def _gateway_options(
-    options: EmulatorOptions, region: str, internal: Starlette, sink: LogSink, observatory: Observatory | None
+    options: EmulatorOptions, chosen: ServiceOptions, internal: Starlette, observatory: Observatory | None
 ) -> GatewayOptions:
     return GatewayOptions(
         internal=internal,
-        region=region,
+        region=chosen.region,
+        debugged=frozenset(chosen.debug),
         enforce_auth=options.enforce_auth,
         jwks=options.jwks,
         trust_tokens=options.trust_tokens,
         enforce_throttles=options.enforce_throttles,
-        note=_noting(sink),
+        note=chosen.note,
         observer=observatory,
     )
 

@@ -27,6 +27,7 @@ class EndpointFactory:
     ) -> None:
         self._api = api
         self._template = template
+        self._debugged = options.debugged
         self._checks = Checks(
             api,
             enforce=options.enforce_auth,
@@ -66,7 +67,10 @@ class EndpointFactory:
         if route.mapping is not None and route.integration is None:
             steps.append(mapping_request(route.mapping))
         integrate = self._integrate(route)
-        return create_endpoint(self._api, route, self._template, steps=tuple(steps), integrate=integrate)
+        endpoint = create_endpoint(self._api, route, self._template, steps=tuple(steps), integrate=integrate)
+        if route.function in self._debugged:
+            endpoint.limit_s = None
+        return endpoint
 
     def _integrate(self, route: Route) -> Integrate | None:
         """Few templates have such integrations: their modules are imported only then."""

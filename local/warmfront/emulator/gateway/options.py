@@ -35,6 +35,8 @@ class GatewayOptions:
     enforce_throttles: bool = False
     """Hold requests to the template's ThrottlingRateLimit and ThrottlingBurstLimit."""
     region: str = "us-east-1"
+    debugged: frozenset[str] = frozenset()
+    """Logical ids of functions whose invocations are waited for without a limit, because somebody debugs them."""
     stamps: Stamps = field(default_factory=Stamps)
     monotonic: Callable[[], float] = time.monotonic
     """Measures throttles and how long an authorizer's answer is remembered."""

@@ -104,7 +104,7 @@ class Launcher:
         if config.runtime.startswith("provided"):
             return self._launch((str(_find_bootstrap(placed)),), variables, placed, own_bootstrap=False), warnings
         if config.runtime.startswith("nodejs"):
-            return self._node_launch(config, variables, placed, warnings), warnings
+            return self._node_launch(config, variables, placed, warnings, debug_port), warnings
         if config.runtime != OWN_PYTHON:
             warnings.append(f"{config.logical_id}: {config.runtime} runs on this machine's {OWN_PYTHON}")
         if placed.mounts is not None:
@@ -125,7 +125,12 @@ class Launcher:
         return Launch(argv, variables, placed.task, credentials, placed.mounts, own_bootstrap=own_bootstrap)
 
     def _node_launch(
-        self, config: FunctionConfig, variables: dict[str, str], placed: Placed, warnings: list[str]
+        self,
+        config: FunctionConfig,
+        variables: dict[str, str],
+        placed: Placed,
+        warnings: list[str],
+        debug_port: int | None,
     ) -> Launch:
         client = self._surroundings.node_client
         assert client is not None
@@ -135,7 +140,9 @@ class Launcher:
             client = client.seen_by(self._surroundings.namespace.seen)
         del variables["PYTHONPATH"]
         of_node = client.variables(config, placed.seen_task, placed.seen_layers)
-        return self._launch(client.command(config), {**of_node, **variables}, placed, own_bootstrap=False)
+        return self._launch(
+            client.command(config, debug_port=debug_port), {**of_node, **variables}, placed, own_bootstrap=False
+        )
 
     def watched(self, config: FunctionConfig) -> list[Path]:
         """Folders and files that a change in makes the launch stale."""

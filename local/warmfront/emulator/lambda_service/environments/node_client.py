@@ -36,8 +36,10 @@ class NodeClient:
         """The same with paths as processes with private mounts see them."""
         return replace(self, node=str(seen(Path(self.node))), entry=seen(self.entry), modules=seen(self.modules))
 
-    def command(self, config: FunctionConfig) -> tuple[str, ...]:
-        return (self.node, str(self.entry), config.handler)
+    def command(self, config: FunctionConfig, *, debug_port: int | None = None) -> tuple[str, ...]:
+        """`debug_port`: Node's inspector stops before the first line and waits there for a debugger, as with SAM CLI."""
+        inspector = () if debug_port is None else (f"--inspect-brk=127.0.0.1:{debug_port}",)
+        return (self.node, *inspector, str(self.entry), config.handler)
 
     def variables(self, config: FunctionConfig, root: Path, layers: Sequence[Path]) -> dict[str, str]:
         """Where `require` looks (docs: lambda/latest/dg/configuration-envvars.html, NODE_PATH); a later layer lies over an earlier one."""

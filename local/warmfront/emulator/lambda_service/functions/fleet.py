@@ -1,6 +1,7 @@
 """The execution environments of one function: how each is started, logged and given up. Knows no invocations and no scaling."""
 
 import random
+import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,7 +40,10 @@ class Fleet:
         plan: StartPlan,
         version: str,
         init_limit_s: float,
+        debugged: bool = False,
     ) -> None:
+        """`debugged`: environments are never stopped between invocations, and a debugger's memory is not counted."""
+        self._debugged = debugged
         self.plan = plan
         self.environments: dict[str, Environment] = {}
         self.inits: deque[dict[str, object]] = deque(maxlen=workplace.max_inits_kept)
@@ -103,8 +107,8 @@ class Fleet:
             way=way,
             log_stream=f"{datetime.now(UTC):%Y/%m/%d}/[{self._version}]{environment_id}",
             tmp=tmp,
-            memory_limit_bytes=self._config.memory_mb * _MB * slots,
-            freezer=None if way is Way.MANAGED else self._workplace.freezer,
+            memory_limit_bytes=sys.maxsize if self._debugged else self._config.memory_mb * _MB * slots,
+            freezer=None if way is Way.MANAGED or self._debugged else self._workplace.freezer,
             guard=self._workplace.guard,
             slots=slots,
         )

@@ -57,6 +57,7 @@ class Function:
         """What somebody injected and has not ended yet."""
         self._workplace = workplace
         self._limits = limits
+        self._idle_s = NO_LIMIT_S if debugged else workplace.idle_s
         self._timeout_s = NO_LIMIT_S if debugged else float(config.timeout_s)
         self._observer = workplace.observer
         self._log = FunctionLog(config, workplace.sink, workplace.region, kept=workplace.observer is not None)
@@ -69,6 +70,7 @@ class Function:
             plan=self.plan,
             version=version,
             init_limit_s=NO_LIMIT_S if debugged else workplace.init_limit_s,
+            debugged=debugged,
         )
         self.environments = self.fleet.environments
         self._scaling: Scaling[Environment] = Scaling(1 if debugged else config.reserved_concurrency)
@@ -350,7 +352,7 @@ class Function:
     def reap_idle(self, now_s: float) -> None:
         """Shut down environments that nobody has used for `idle_s`."""
         while (environment := self._scaling.least_recent()) is not None:
-            if now_s - environment.idle_since_s < self._workplace.idle_s:
+            if now_s - environment.idle_since_s < self._idle_s:
                 return
             self._scaling.remove(environment)
             self._spawn_task(self._shut_down(environment))
