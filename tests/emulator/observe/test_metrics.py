@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from warmfront.emulator.lambda_service.environments.environment import Environment
 from warmfront.emulator.observe import emf as emf_module
@@ -322,6 +323,27 @@ def test_requests_are_counted_by_route_function_and_class_of_status(served: Serv
     assert value(served, "warmfront_requests_total", status_class="5xx", **labels) == 1
     assert value(served, "warmfront_requests_total", status_class="4xx", route="", function="") == 1
     assert value(served, "warmfront_request_duration_seconds_count", **labels) == 3
+
+
+def test_openmetrics_shows_the_trace_of_a_slow_request_in_its_bucket() -> None:
+    with serve(TEMPLATE) as served:
+        _, headers, _ = ask(served, "/powertools")
+        openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        until_answered = 0
+        while "trace_id=" not in (page := ask(served, "/_warmfront/metrics", openmetrics)[2]):
+            until_answered += 1
+            assert until_answered < 100, "no exemplar"
+        (line,) = [each for each in page.splitlines() if "trace_id=" in each and each.startswith("warmfront_request_")]
+        traces = [
+            (sample.exemplar.labels["trace_id"], sample.exemplar.value <= float(sample.labels["le"]))
+            for family in parse_open_metrics(page)  # type: ignore[no-untyped-call]
+            for sample in family.samples
+            if sample.exemplar is not None
+        ]
+        assert traces == [(headers["x-amzn-trace-id"].partition("Root=")[2].partition(";")[0], True)]
+        status, _, body = ask(served, f"/_warmfront/traces/{traces[0][0]}")
+        assert (status, json.loads(body)["trace_id"]) == (200, traces[0][0])
+        assert "trace_id=" not in ask(served, "/_warmfront/metrics")[2], line
 
 
 def test_functions_have_their_counters_environments_processor_time_and_memory(served: Served) -> None:

@@ -12,12 +12,15 @@ from prometheus_client.core import (
     UntypedMetricFamily,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from warmfront.emulator.lambda_service.environments.phases import Phase
+from warmfront.emulator.lambda_service.trace_header import root
 from warmfront.emulator.observe.emf import Series
 from warmfront.emulator.observe.exposition_names import ExpositionNames
 from warmfront.emulator.observe.observatory import Observatory
 from warmfront.emulator.observe.processes import Use, use_of
+from warmfront.emulator.observe.recorder import Exemplar as RequestExemplar
 from warmfront.emulator.observe.recorder import Histogram
 
 
@@ -61,9 +64,21 @@ class ObservatoryCollector(Collector):
             for first_digit, answers in enumerate(book.answers):
                 if first_digit:
                     count.add_metric([*key, f"{first_digit}xx"], answers)
-            latency.add_metric(key, *_histogram(book.latency))
+            buckets, total = _histogram(book.latency)
+            marked: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+                bucket if (exemplar := self._exemplar(found)) is None else (*bucket, exemplar)
+                for bucket, found in zip(buckets, book.exemplars, strict=True)
+            ]
+            latency.add_metric(key, marked, total)
         yield count
         yield latency
+
+    def _exemplar(self, found: RequestExemplar | None) -> Exemplar | None:
+        """Shown in OpenMetrics' form only: the trace of a request that fell into a bucket."""
+        if found is None:
+            return None
+        labels = {"trace_id": root(found.trace_header)}
+        return Exemplar(labels, found.latency_s, self._observatory.unix_s(found.ended_ns))
 
     def _invocations(self) -> Iterator[Metric]:
         counters = {

@@ -223,6 +223,10 @@ class Observatory(Observation):
         """Unix time less the monotonic clock's, as of now."""
         return time.time_ns() - self._clock_ns()
 
+    def unix_s(self, at_ns: int) -> float:
+        """Unix time of a moment of the monotonic clock, in seconds."""
+        return (at_ns + self._epoch_ns()) / 1e9
+
     def trace(self, trace_id: str) -> dict[str, Any] | None:
         """The waterfall of one trace; None when nothing of it is known (any more)."""
         if not trace_id:

@@ -113,6 +113,7 @@ ended_at, durations, statuses, init_times = (
     column(Ended, member) for member in ("ended_ns", "duration_ms", "status", "init_ms")
 )
 answered_at, begun_at, codes = (column(Answered, member) for member in ("ended_ns", "began_ns", "status"))
+_trace_header = operator.itemgetter(Answered._fields.index("trace_header"))
 
 
 class Records[R: (Ended, Answered)]:
@@ -165,19 +166,37 @@ class FunctionBook:
             self.seconds.at(number).add_all(within_ms)
 
 
+class Exemplar(NamedTuple):
+    """A request that stands for its bucket of a latency histogram."""
+
+    trace_header: str
+    latency_s: float
+    ended_ns: int
+    """Of CLOCK_MONOTONIC."""
+
+
 class RouteBook:
     """One route of one API: its answers by class of status, and their latency."""
 
-    __slots__ = ("answers", "latency")
+    __slots__ = ("answers", "exemplars", "latency")
 
     def __init__(self) -> None:
         self.answers = [0] * 6
         """Index: the first digit of the status."""
         self.latency = Histogram()
+        self.exemplars: list[Exemplar | None] = [None] * (len(self.latency.bounds) + 1)
+        """By bucket: a recent request in it."""
 
     def add_all(self, rows: Sequence[Row]) -> None:
         """Those of Answered."""
-        self.latency.add_all([each / 1e9 for each in map(operator.sub, answered_at(rows), begun_at(rows))])
+        ended_ns = answered_at(rows)
+        latencies_s = [each / 1e9 for each in map(operator.sub, ended_ns, begun_at(rows))]
+        self.latency.add_all(latencies_s)
+        slowest_s = max(latencies_s)  # one exemplar for each batch: the slowest are what somebody looks for
+        place = latencies_s.index(slowest_s)
+        if header := _trace_header(rows[place]):
+            bucket = bisect_left(self.latency.bounds, slowest_s)
+            self.exemplars[bucket] = Exemplar(header, slowest_s, ended_ns[place])
         for status, count in Counter(codes(rows)).items():
             self.answers[status // 100] += count
 
