@@ -37,21 +37,28 @@ class TcpProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        await asyncio.sleep(0.1)  # what has just been accepted is in one of the lists after this
         for transport in self._transports:
             transport.abort()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.sleep(0)  # an aborted transport is closed by the next turn of the loop
 
     def drop_answers(self, request: bytes, times: int) -> None:
         """The server does what is asked by the next requests with these bytes; nobody hears of it."""
         self.drop_answer_to, self.drops_left = request, times
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        self._transports.append(to_client.transport)
         if self.refuses:
             to_client.transport.abort()
             return
-        server, to_server = await asyncio.open_connection(*self._target)
+        try:
+            server, to_server = await asyncio.open_connection(*self._target)
+        except OSError:
+            to_client.transport.abort()
+            return
         transports = (to_client.transport, to_server.transport)
-        self._transports += transports
+        self._transports.append(to_server.transport)
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
