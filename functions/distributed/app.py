@@ -86,7 +86,7 @@ async def list_products(request: Request) -> Response:
 
 
 def order_key(subject: str, order_id: int | str) -> str:
-    """A copy of one subject's: whoever else asks finds what SQL says, that there is none."""
+    """The key of one subject's copy: other subjects look under keys of their own, and find none."""
     return f"order:{order_id}:{sha256(subject.encode()).hexdigest()[:32]}"
 
 
@@ -108,7 +108,7 @@ async def place_order(request: Request) -> Response:
         request.deadline, orders.place_with_event, claim, request.subject, order
     )
     outdated = {f"product:{product_id}": version for product_id, version in versions.items()}
-    # The order too: somebody may have asked for its number before it was there.
+    # The order too: its number may have been asked for, and not found, before it was placed.
     await copies().invalidate({order_key(request.subject, answer.resource): PLACED, **outdated})
     if SETTINGS.nudge_queue_url is not None and not answer.replayed:
         await nudge().send(request.deadline)
@@ -129,7 +129,7 @@ async def update_product(request: Request) -> Response:
             request.deadline, catalog.change, product_id, if_match_versions(if_match), change
         )
     except VersionMismatch as mismatch:
-        # Its ETag may have come from a copy that nobody managed to invalidate; the next read must not give it again.
+        # The client's ETag may be from a copy that could not be invalidated; the next read must not return it again.
         await copies().invalidate({f"product:{product_id}": mismatch.version})
         raise
     await copies().invalidate({f"product:{product_id}": product.version})

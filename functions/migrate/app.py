@@ -137,7 +137,7 @@ async def make_template(admin: Connection, products: int, orders: int) -> dict[s
 
 
 async def copy(admin: Connection, name: str, role: Role | None) -> dict[str, Any]:
-    """The database as the template is; whoever is connected to it is disconnected."""
+    """Replaces the database by a copy of the template; open connections to it are closed."""
     if not await _exists(admin, TEMPLATE):
         raise Refused("There is no template to copy; run the action seed first.")
     await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

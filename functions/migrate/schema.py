@@ -1,4 +1,4 @@
-"""The shop's tables, step by step, and what the naive variant's lack. Knows no connection and no data.
+"""The shop's tables, step by step, and the constraints that the naive variant does without.
 
 No enums and no domains: the first query that meets one asks the catalogue about it, 8 to 15 ms of every cold start.
 """

@@ -1,4 +1,4 @@
-"""The data that every variant starts with: the same for the same two numbers, on any machine. Knows no connection.
+"""The data that every variant starts with: the same for the same two numbers, on any machine.
 
 Numbers are drawn by a multiplicative hash of the row's number (Knuth's constant), not by random(): plans, answers and
 timings can be compared between runs.

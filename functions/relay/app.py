@@ -5,7 +5,7 @@ database is running. Killed in between, the batch is sent again when its claim i
 within five minutes (the event's id is its deduplication id), and consumers know an event by its id after that. What the
 queue refuses stays in the outbox and keeps back the later events of its own aggregate only; the next run tries it again.
 
-Messages are CloudEvents 1.0 in JSON. After the events it purges what is kept for nobody: published ones, expired keys.
+Messages are CloudEvents 1.0 in JSON. After that it deletes old rows: published events, expired keys.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ async def send_claimed(deadline: Deadline, events: list[Event], claimed_at_s: fl
 
 
 async def purge(deadline: Deadline) -> int:
-    """Deletes rows that nobody will ask for again, a few at a time while there is time; events come first."""
+    """Deletes published events and expired keys, a few at a time while there is time."""
     purges: list[Callable[[Connection], Awaitable[int]]] = [
         lambda connection: outbox.purge(connection, outbox.KEEP_H, PURGE_ROWS),
         lambda connection: idempotency.purge(connection, PURGE_ROWS),

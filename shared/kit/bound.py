@@ -1,4 +1,4 @@
-"""A timer that stays: the longest that each use of one thing may take. Knows nothing of the thing."""
+"""A reusable timer: calls a function when one use of something has taken too long."""
 
 import asyncio
 import math
@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 
 class Bound:
-    """Calls `end` once when a use has taken too long. One use at a time; belongs to one loop.
+    """Calls `end` once when a use has taken too long. One use at a time; belongs to one event loop.
 
-    A timer of each use's own is made, sorted in, called off and cleared away, for a twentieth of a warm invocation, and
-    hardly one is ever due. This one, when it is, looks for a use to end, and waits on for one that has time left.
+    A timer for each use would be created, sorted in, cancelled and removed, for a twentieth of the CPU of a warm
+    invocation, and hardly one ever fires. This one stays: when it fires, it ends the use whose time is over, or is set
+    again for a use that has time left.
     """
 
     __slots__ = ("_due_s", "_end", "_ends_s", "_loop", "_timer")

@@ -1,4 +1,4 @@
-"""A circuit breaker as a pure state machine: owns when a call may go out, knows nothing of what is called or of I/O.
+"""A circuit breaker as a pure state machine: decides whether a call may be made. It does no I/O itself.
 
     permit = breaker.acquire()                 # raises CircuitOpen
     ...                                        # the call, bounded by permit.timeout_s(remaining_s)
@@ -8,12 +8,12 @@ The lock is held for the bookkeeping around a call, never during it. `shared/kit
 coroutine.
 
     CLOSED --(a bad outcome, and the rates are too high)--> OPEN
-    OPEN --(its interval has passed, and somebody asks)--> HALF_OPEN
+    OPEN --(its interval has passed, and a call asks for admission)--> HALF_OPEN
     HALF_OPEN --(enough probes succeeded)--> CLOSED
     HALF_OPEN --(a probe failed, was slow, or its lease expired)--> OPEN, for twice as long
 
 Each transition starts a new era; a permit of an older era changes nothing any more. Nothing here runs by itself,
-because a frozen environment runs no timers: whatever time should have done is done when somebody next looks.
+because a frozen environment runs no timers: what became due meanwhile is done at the next call.
 """
 
 import random
@@ -24,9 +24,9 @@ from enum import Enum
 from threading import Lock
 from typing import Literal, NamedTuple
 
-EVENTS_MAX = 64  # kept for whoever asks later; on_event sees every one
+EVENTS_MAX = 64  # kept for drain_events; on_event sees every one
 _INFINITE = float("inf")
-_UNCOUNTED = -1  # the era of permits whose outcome is nobody's evidence
+_UNCOUNTED = -1  # the era of permits whose outcome does not count
 
 
 class Mode(Enum):
@@ -179,7 +179,7 @@ class Permit:
 
     @property
     def limit_s(self) -> float:
-        """The longest that this call may take, whoever is waiting for it."""
+        """The longest that this call may take, in seconds, whatever the caller's own deadline is."""
         return self._breaker.settings.call_timeout_s if self.lease_s is None else self.lease_s
 
     def timeout_s(self, remaining_s: float) -> float:
@@ -308,7 +308,7 @@ class CircuitBreaker:
         return 0.0
 
     def _expire_lease(self, now_s: float) -> None:
-        """A probe not settled in time is lost. The back-off starts when the lease ended, not when somebody noticed."""
+        """A probe not settled in time is lost. The back-off starts when the lease ended, not when that is noticed."""
         if self._probe is not None and now_s >= (lease_end_s := _lease_end_s(self._probe)):
             self._open_for_longer(lease_end_s, "lease_expired")
 
@@ -427,7 +427,7 @@ class CircuitBreaker:
         self._forget_lost(now_s)
 
     def _forget_lost(self, now_s: float) -> None:
-        """A permit that nobody settles must not stay for ever; by now it has left the window as well."""
+        """A permit that is never settled must not stay for ever; by now it has left the window as well."""
         lost_s = self._slow_s + self.settings.window_s
         for permit in [p for p in self._in_flight if now_s - p.admitted_at_s >= lost_s]:
             del self._in_flight[permit]

@@ -1,11 +1,11 @@
-"""Read-through from Redis that fails open and says so. Knows no Redis protocol, no SQL and no HTTP but one header.
+"""A read-through cache in Redis that fails open: without Redis, values are loaded from the database.
 
 A value is found by its key and carries the version of the row that it was made from; the newest version that is known
 wins, in Redis, in one script (`cache.lua`). That settles every race between readers that are slow and writers that are
 done: an older row is refused, whether a newer one is stored already or only a tombstone, which a writer leaves after
 its commit and which outlives every invocation that could have read before it.
 
-    fresh    served. Some readers refresh early, by chance, the likelier the dearer the load and the nearer the end
+    fresh    served. Some readers refresh early, by chance, the more likely the more the load costs and the nearer the end
              (XFetch: Vattani, Chierichetti, Lowenstein, VLDB 2015), so that a busy key never ends for all at once
     stale    past its time: one reader loads (a lease in Redis says which), the others are served the stale value, and
              so is the one if the database fails
@@ -39,7 +39,7 @@ from shared.kit.settings import CacheSettings
 FORMAT = 1  # of entries and of what is cached in them: another one, and neither side reads what the other wrote
 BETA = 1.0  # above 1 refreshes earlier
 JITTER = 0.1  # of the time to live: what was stored together does not end together
-TOMBSTONE_MS = 60_000  # an HTTP API gives an invocation 30 s, so nobody who read before the write stores after this
+TOMBSTONE_MS = 60_000  # an HTTP API gives an invocation 30 s, so no reader from before the write stores after this
 PAUSE_S = 0.005  # before the second look; doubles
 ABSENT = 0  # the version of what there is not
 
@@ -170,7 +170,7 @@ class RedisStore:
             ((self._prefix + key,), ("invalidate", version, tombstone(version), keep_ms))
             for key, version in versions.items()
         ]
-        # Not by the caller's deadline: the commit is done, and its news come out of the reserve.
+        # Not bounded by the caller's deadline, but by Redis' own timeout: the commit is done.
         await self._redis.run(self._script, *calls, remaining_s=math.inf)
 
     def _keys(self, key: str) -> tuple[str, str]:
@@ -232,9 +232,7 @@ class Cache:
         except (Unreachable, Refused):
             self._measure(telemetry.CACHE_NOT_INVALIDATED, len(versions))
             return False
-        self._measure(
-            telemetry.CACHE_NOT_INVALIDATED, 0
-        )  # said as well: an alarm on a metric that nobody has seen is none
+        self._measure(telemetry.CACHE_NOT_INVALIDATED, 0)  # an alarm needs a metric that exists
         return True
 
     async def aclose(self) -> None:
@@ -252,7 +250,7 @@ class Cache:
             if ours and (state is not State.FRESH or entry == known):
                 return await self._load(deadline, key, load, entry, token)
             if ours:
-                await self._release(deadline, key, token)  # somebody has refreshed it between our two looks
+                await self._release(deadline, key, token)  # another environment has refreshed it since `look`
             if entry is not None and state is State.FRESH:
                 return self._serve(entry, Outcome.HIT)
             if entry is not None and state is State.STALE:
@@ -269,7 +267,7 @@ class Cache:
             version, text = await load()
         except NotFound as absent:
             entry = Entry(ABSENT, True, self._now_ms() + self._negative_ms, 0, absent.detail)
-            raise self._told(absent, await self._fill(deadline, key, entry, self._negative_ms, token)) from None
+            raise self._described(absent, await self._fill(deadline, key, entry, self._negative_ms, token)) from None
         except Problem as problem:
             await self._release(deadline, key, token)
             return self._instead(problem, known, Outcome.MISS)
@@ -294,10 +292,12 @@ class Cache:
     def _instead(self, problem: Problem, known: Entry | None, outcome: Outcome) -> Found:
         """What is known, if it was the database that failed; else the problem."""
         if known is None or problem.status < 500:
-            raise self._told(problem, MISSED if outcome is Outcome.MISS else BYPASSED, outcome) from problem.__cause__
+            raise self._described(
+                problem, MISSED if outcome is Outcome.MISS else BYPASSED, outcome
+            ) from problem.__cause__
         return self._serve(known, Outcome.HIT if known.ends_ms > self._now_ms() else Outcome.STALE)
 
-    def _told(self, problem: Problem, status: str, outcome: Outcome = Outcome.MISS) -> Problem:
+    def _described(self, problem: Problem, status: str, outcome: Outcome = Outcome.MISS) -> Problem:
         self._measure(METRICS[outcome], 1)
         problem.headers = {**problem.headers, "cache-status": status}
         return problem

@@ -1,7 +1,7 @@
-"""Opaque page cursors: where the last page ended, versioned and signed. Knows no table and no request.
+"""Opaque page cursors: where the last page ended, versioned and signed.
 
-Signed so that a cursor is only ever what the shop gave out: its content may change with the version, and nobody can
-have come to depend on it, or walk rows with made-up ones.
+The signature makes sure that a cursor is one that the API gave out: clients cannot read rows with made-up cursors, and
+cannot depend on the content, which may change with the version.
 """
 
 import hmac

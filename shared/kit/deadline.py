@@ -1,4 +1,4 @@
-"""What an invocation has left, as the bound of every wait. Knows nothing of what is waited for."""
+"""The deadline of an invocation, from which every timeout is derived."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ class RemainingTime(Protocol):
 
 
 class Deadline:
-    """Ends a reserve before Lambda would kill the invocation, so that there is time to say that it did not work."""
+    """Ends some time before Lambda would kill the invocation, so that there is time left for an error response."""
 
     __slots__ = ("_clock", "_ends_s")
 
@@ -30,7 +30,7 @@ class Deadline:
         return self._ends_s - self._clock()
 
     def timeout_s(self, at_most_s: float) -> float:
-        """The bound of one wait: its own, or what is left if less. No time left is an answer, not a wait of 0."""
+        """The timeout of one wait: `at_most_s`, or the remaining time if that is less. Raises TimedOut if no time is left."""
         remaining_s = self._ends_s - self._clock()
         if remaining_s <= 0:
             raise TimedOut("The time for this request was used up before it could be answered.")

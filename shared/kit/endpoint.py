@@ -212,7 +212,7 @@ def _observed(handler: Handler) -> Handler:
     """Powertools' Logger, Metrics and Tracer around each invocation.
 
     Its decorators serve the first one (cold-start metric, key and annotation) and those that X-Ray chose. For any other
-    they would prepare log keys nobody reads and a subsegment nobody sends, 50 us of a warm invocation: it gets its log
+    they would prepare unused log keys and a subsegment that is not sent, 50 us of a warm invocation: it gets its log
     keys when it logs something, and its line of metrics.
     """
     decorated: Handler = telemetry.logger.inject_lambda_context(handler)

@@ -1,4 +1,4 @@
-"""One awaited call behind a breaker: owns the time-out and the verdict, knows nothing of what is awaited."""
+"""Runs one awaitable call behind a circuit breaker, with the timeout that the breaker gives it."""
 
 from asyncio import timeout
 from collections.abc import Awaitable, Callable

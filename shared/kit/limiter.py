@@ -1,8 +1,8 @@
-"""How many requests a client may make, counted for all environments in Redis. Knows no route.
+"""Limits the requests of each client, counted in Redis for all environments together.
 
-One script call with the server's own time (GCRA, in `limiter.lua`): requests come back evenly over the window, so that
-none can use two windows' worth at the edge between them. Without Redis there is no limit, within the bounded time that
-every use of it has: a limit protects the shop, and is no reason to be down.
+One call of a script with the server's own time (GCRA, in `limiter.lua`): requests are given back evenly over the window,
+so that no client can use two windows' worth at the edge between them. Without Redis there is no limit: it protects the
+API, and must not be a reason for an outage.
 
 RateLimit and RateLimit-Policy are those of draft-ietf-httpapi-ratelimit-headers-11, which is still a draft.
 """
@@ -34,8 +34,8 @@ class Limiter:
         self._measure = measure
 
     async def admit(self, deadline: Deadline, client: str) -> dict[str, str]:
-        """The headers of whatever is answered; RateLimited if this client has to wait."""
-        # A digest: keys have one length, and nobody's address or name stands in Redis.
+        """Headers for the response. Raises RateLimited (429) if this client has used its share."""
+        # A digest: keys have one length, and Redis holds no address or name of a client.
         key = self._prefix + hashlib.sha256(client.encode()).hexdigest()[:32]
         call = ((key,), (self._limit, self._window_s * 1_000_000))
         try:

@@ -23,7 +23,7 @@ from msgspec import Struct
 from shared.kit.pool import Connection
 from shared.kit.postgres_connect import as_array
 
-KEEP_H = 168  # published events, for whoever asks what was sent
+KEEP_H = 168  # published events, to find out what was sent
 PURGE_ROWS = 500  # of one deletion: few, because it locks them
 
 _CLAIM = """
@@ -60,7 +60,7 @@ class Event(Struct, frozen=True):
 
 
 async def claim(connection: Connection, at_most: int, *, without: list[int], lease_s: float) -> list[Event]:
-    """The oldest events that nobody else has claimed, for `lease_s` seconds, except those with the ids `without`."""
+    """The oldest events without a claim, for `lease_s` seconds, except those with the ids `without`."""
     rows = await connection.fetch(_CLAIM, at_most, as_array(without), lease_s)
     return sorted((Event(*row) for row in rows), key=lambda event: event.id)
 

@@ -2,7 +2,7 @@
 
     run_idempotent   for reads, and whatever may run twice: runs once more after a lost connection or a deadlock
     run_with_key     the same for a write behind an idempotency key; OutcomeUnknown says that a retry is safe
-    run_once         for any other write: never repeated; OutcomeUnknown if nobody knows whether it was done
+    run_once         for any other write: never repeated; OutcomeUnknown if it may have been done
 
 What each failure means is in `postgres_errors.py`.
 """
@@ -185,7 +185,7 @@ class Database:
         except (Exception, CancelledError) as error:
             if member.expired:
                 if member.finish() and isinstance(error, CancelledError):
-                    raise  # somebody else has cancelled it as well
+                    raise  # the task was cancelled from outside as well
                 kind = Kind.TIMEOUT if remaining_s >= self._settings.query_s else Kind.CUT_SHORT
                 raise Failed(kind, began=True) from error
             known = kind_of(error, closed=member.connection.is_closed())

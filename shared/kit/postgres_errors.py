@@ -9,7 +9,7 @@
     SLOW         timed-out      failure      -                 was not done: the server cancelled it
     OUTAGE       unavailable    failure      -                 was not done: the server cannot work
     READ_ONLY    unavailable    failure      runs again        was not done: this server is no longer the primary
-    LOST         unavailable    failure      runs again        may have been done: nobody will answer any more
+    LOST         unavailable    failure      runs again        may have been done: no answer will come
     UNKNOWN      unavailable    ignored      runs again        may have been done, says the server
     TIMEOUT      timed-out      failure      -                 may have been done: no answer in the time that a call has
     CUT_SHORT    timed-out      abandoned    -                 may have been done: the request had less time than that
@@ -60,7 +60,7 @@ OUTCOMES = {
 AS_RAISED = frozenset({Kind.ANSWER, Kind.MISSING, Kind.MISUSE})
 RUNS_AGAIN = frozenset({Kind.CONTENTION, Kind.READ_ONLY, Kind.LOST, Kind.UNKNOWN})
 MAY_BE_DONE = frozenset({Kind.LOST, Kind.UNKNOWN, Kind.TIMEOUT, Kind.CUT_SHORT})
-# The connection is of no more use, or nobody knows what state it is in.
+# The connection is of no more use, or its state is unknown.
 CLOSES = frozenset({Kind.MISUSE, Kind.READ_ONLY, *MAY_BE_DONE})
 
 BY_SQLSTATE = {

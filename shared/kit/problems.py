@@ -135,7 +135,7 @@ class OutcomeUnknown(Problem):
 
 
 def missing_part(error: BaseException) -> str | None:
-    """What Postgres says is missing, such as `relation "products" does not exist`; None for any other error.
+    """What Postgres says is missing, such as `relation "notes" does not exist`; None for any other error.
 
     The message names parts of the schema and no data.
     """

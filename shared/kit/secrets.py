@@ -78,7 +78,7 @@ class SecretLogins:
     async def renewed(self, refused: Login, remaining_s: float) -> Login | None:
         async with asyncio.timeout(min(remaining_s, self._look_up_s)), self._turn:
             if self._known != refused:
-                return self._known  # somebody else has had the same trouble
+                return self._known  # another task has renewed it meanwhile
             for label in (_CURRENT, _PENDING):
                 login = await self._look_up(label)
                 if login is not None and login != refused:

@@ -1,4 +1,4 @@
-"""Logger and Metrics of the environment, and the name of every metric and event. Knows no handler.
+"""Logger and Metrics of the environment, and the name of every metric and event.
 
 Names and dimensions are what alarms, dashboards and reports look for.
 """
@@ -135,7 +135,7 @@ class ContextOfLogs(logging.Filter):
         self._context: Any = None
 
     def serve(self, context: Any) -> None:
-        """The invocation that is served from now on; None: somebody else has given the logger its keys."""
+        """Sets the invocation that is served from now on; None: Powertools' decorator gives the logger its keys."""
         self._context = context
 
     def filter(self, _: logging.LogRecord) -> bool:
@@ -149,7 +149,7 @@ LOGS_EACH_INVOCATION = any(
     os.environ.get(name, "").lower() not in ("", "0", "0.0", "false", "no", "off")
     for name in ("POWERTOOLS_LOGGER_LOG_EVENT", "POWERTOOLS_LOGGER_SAMPLE_RATE")
 )
-"""The logger is told to do something for every invocation."""
+"""Whether the logger is configured to log something for every invocation."""
 
 logger = Logger(service=SERVICE)
 context_of_logs = ContextOfLogs()

@@ -42,7 +42,7 @@ async def place_with_event(
     answer = await _place(connection, PLACE_WITH_EVENT, claim, subject, order)
     if answer.note is not None:
         return answer, _versions(answer.note)
-    # It was placed before, by somebody who may not have lived to invalidate any copy.
+    # It was placed before, by an environment that may have died before it invalidated any copy.
     return answer, await catalog.versions(connection, [line.product_id for line in order.lines])
 
 

@@ -1,7 +1,7 @@
 """Reads the shop's environment variables into the settings objects of the kit, once, while the environment starts.
 
 A name that begins with SHOP_ and is not below, or a value outside its range, refuses to start: a mistyped limit would
-otherwise be found in the outage that it was meant for. What nobody has had a reason to change is no variable.
+otherwise be found in the outage that it was meant for. A limit without a reason to change it is no variable, but a default of the kit.
 """
 
 import os

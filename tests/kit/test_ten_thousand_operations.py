@@ -83,10 +83,13 @@ class Scene:
     async def lock_rows(self) -> None:
         """Somebody who holds a row for longer than an order waits for it."""
         while True:
-            async with self.admin.acquire() as connection, connection.transaction():
-                await connection.execute("SELECT FROM products WHERE id = $1 FOR UPDATE", random.randint(1, PRODUCTS))
-                self.did["locked"] += 1
-                await asyncio.sleep(LOCK_S)
+            with suppress(asyncpg.DeadlockDetectedError):
+                async with self.admin.acquire() as connection, connection.transaction():
+                    await connection.execute(
+                        "SELECT FROM products WHERE id = $1 FOR UPDATE", random.randint(1, PRODUCTS)
+                    )
+                    self.did["locked"] += 1
+                    await asyncio.sleep(LOCK_S)
             await asyncio.sleep(0.05)
 
     async def deadlock(self) -> None:

@@ -135,7 +135,7 @@ def notes(server: Postgres) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("notes")
-def test_a_write_whose_answer_was_lost_is_not_told_apart_from_one_that_was_not_done(server: Postgres) -> None:
+def test_a_write_whose_answer_was_lost_is_never_answered_as_not_done(server: Postgres) -> None:
     """The server committed; the client must not hear that a retry is welcome."""
 
     async def test(database: Database, proxy: TcpProxy) -> None:
