@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from warmfront.report import theme
+from warmfront.report.figures import number
 from warmfront.report.html import render_html, render_png, write_html
 from warmfront.report.pictures import pictures
 from warmfront.results import Cold, Comparison, Result, Series, Variant
@@ -112,6 +113,14 @@ def test_every_part_of_a_full_result_has_its_section(full: str) -> None:
     assert "a pool and its settings" in words
     assert "At 1,000/s pooled saves" in words
     assert "G/G/c, 2 cores" in words
+
+
+def test_the_trade_off_says_what_a_core_of_postgres_carries(full: str) -> None:
+    result = full_result()
+    used = next(row for row in result.summaries if row.variant == "naive" and row.metric == "cpu_per_request/postgres")
+    words = Page(full).words
+    assert "requests/s per core of Postgres" in words
+    assert number(1000 / used.value) in words
 
 
 def test_a_result_shows_only_what_it_has() -> None:

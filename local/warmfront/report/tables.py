@@ -223,16 +223,24 @@ def _trade_offs(result: Result, order: Sequence[str]) -> list[Part]:
     workload = next(iter(index.warm_workloads()), None)
     if not described or workload is None:
         return []
-    heads = ["", "p50, ms", "p99, ms", "requests/s", "CPU per request, ms", "complexity", "best for"]
+    heads = ["", "p50, ms", "p99, ms", "requests/s", "CPU per request, ms", "requests/s per core of Postgres"]
+    heads += ["complexity", "best for"]
     rows = []
     for own in sorted(described, key=lambda own: order.index(own.name)):
         figures_of = [
             index.value(workload, own.name, metric) for metric in ("p50", "p99", "throughput", "cpu_per_request")
         ]
         cells = [number(row.value) if row else "" for row in figures_of]
+        cells.append(_carried(index, workload, own.name))
         kinds = [*("" for _ in cells), "left", "left"]
         rows.append(row_of([f"{own.name} ({workload})", *cells, own.complexity, own.best_for], kinds))
     return [Table(heads, rows)]
+
+
+def _carried(index: Index, workload: str, variant: str) -> str:
+    """How many requests a second one core of Postgres can serve: what is left where the database is what all share."""
+    used = index.value(workload, variant, "cpu_per_request/postgres")
+    return number(1000.0 / used.value) if used is not None and used.value > 0 else ""
 
 
 def _advice(result: Result) -> list[str]:
