@@ -28,12 +28,28 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def find_template(given: Path | None) -> Path:
-    """The template that was named, or the one in this folder. A folder stands for the template in it."""
+    """The template that was named, or the one in this folder. A folder stands for the template in it.
+
+    In a CDK project that is what `cdk synth` left in cdk.out. Raises TemplateError where that is nothing, or several.
+    """
     if given is not None and not given.is_dir():
         return given
     folder = given or Path()
     found = next((folder / name for name in TEMPLATES if (folder / name).is_file()), None)
+    if found is None and ((folder / "cdk.json").is_file() or (folder / "cdk.out").is_dir()):
+        return _cdk_template(folder / "cdk.out")
     return found or folder / TEMPLATES[0]
+
+
+def _cdk_template(output: Path) -> Path:
+    """The only stack of a CDK project; nested stacks belong to theirs."""
+    found = [path for path in sorted(output.glob("*.template.json")) if not path.name.endswith(".nested.template.json")]
+    if not found:
+        raise TemplateError(f"{output} holds no *.template.json; run `cdk synth` first")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise TemplateError(f"{output} holds several stacks; name one with --template {output}/... ({names})")
+    return found[0]
 
 
 def apply_samconfig(parser: argparse.ArgumentParser, command: str, arguments: Sequence[str]) -> None:

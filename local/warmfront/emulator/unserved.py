@@ -97,6 +97,9 @@ def _types(template: Template) -> Iterable[Unserved]:
             continue
         what, instead = next((each for prefix, each in _INSTEAD.items() if kind.startswith(prefix)), _ELSE)
         yield Unserved(f"{logical_id} ({kind})", what, instead, template.lines.get(logical_id, 0))
+    for where, kind in template.nested_types.items():
+        if is_made(kind):
+            yield Unserved(f"{where} ({kind})", "resources of nested stacks are not made", "declare it in the parent")
 
 
 def _is_custom(kind: str) -> bool:

@@ -306,6 +306,8 @@ class Template:
     """Mistakes that CloudFormation would refuse, each with its line. What they concern is not served; the rest is."""
     unserved: tuple[Unserved, ...] = ()
     """Properties and events that are not served; resource types come from `emulator.unserved`."""
+    nested_types: Mapping[str, str] = field(default_factory=dict)
+    """The same of nested stacks, whose resources are not made."""
     lines: Mapping[str, int] = field(default_factory=dict)
     """Logical id -> line."""
     set_up: tuple[SetUpCall, ...] = ()

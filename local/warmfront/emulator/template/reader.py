@@ -12,6 +12,7 @@ from warmfront.emulator.template.events import read_events, read_queue
 from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
 from warmfront.emulator.template.includes import expand_includes
 from warmfront.emulator.template.loops import expand_loops
+from warmfront.emulator.template.nested import NestedStacks, with_nested
 from warmfront.emulator.template.parameters import MissingValue
 from warmfront.emulator.template.properties import merge_globals
 from warmfront.emulator.template.set_up import read_set_up
@@ -38,18 +39,45 @@ def load_template(
     if built and path.parent.name != "build":
         path = _built_template(path)
     built = built or path.parts[-3:-1] == (".aws-sam", "build")
+    region = region or os.environ.get("AWS_REGION") or DEFAULT_REGION
+    return _load(path, parameters or {}, "", attributes or {}, fallbacks or {}, region, built=built)[0]
+
+
+def _load(
+    path: Path,
+    parameters: Mapping[str, str],
+    prefix: str,
+    attributes: Mapping[str, str],
+    fallbacks: Mapping[str, str],
+    region: str,
+    *,
+    built: bool,
+    above: tuple[Path, ...] = (),
+) -> tuple[Template, Mapping[str, Any]]:
+    """The template with its nested stacks, and the values of its Outputs."""
     root, text_warnings = read(path)
+    if path.resolve() in above:
+        raise TemplateError(f"{path}:1: this template nests itself")
+    above = (*above, path.resolve())
+
+    def load_nested(path: Path, parameters: Mapping[str, str], prefix: str) -> tuple[Template, Mapping[str, Any]]:
+        return _load(path, parameters, prefix, {}, {}, region, built=built, above=above)
+
+    stacks = NestedStacks(attributes, path.parent, prefix, load_nested)
     resolver = Resolver(
         root,
         str(path),
-        overrides=parameters or {},
-        region=region or os.environ.get("AWS_REGION") or DEFAULT_REGION,
-        attributes=attributes or {},
+        overrides=parameters,
+        region=region,
+        attributes=stacks,
         fallbacks=fallbacks,
+        prefix=prefix,
     )
     expand_includes(root, resolver, path.parent)
     expand_loops(root, resolver)
-    return _Reading(root, resolver, path, built=built).template(text_warnings)
+    reading = _Reading(root, resolver, path, built=built, stacks=stacks)
+    template = reading.template(text_warnings)
+    return template, reading.outputs() if prefix else {}
 
 
 def _built_template(path: Path) -> Path:
@@ -60,11 +88,13 @@ def _built_template(path: Path) -> Path:
 
 
 class _Reading:
-    def __init__(self, root: Node, resolver: Resolver, path: Path, *, built: bool) -> None:
+    def __init__(self, root: Node, resolver: Resolver, path: Path, *, built: bool, stacks: NestedStacks) -> None:
         self._root, self._resolver, self._path, self._built = root, resolver, path.absolute(), built
+        self._stacks = stacks
 
     def template(self, text_warnings: list[str]) -> Template:
         live = self._live_resources()
+        self._stacks.follow({name: resource for name, (resource, _) in live.items()}, self._resolver)
         resources = as_sam(self._resolver, live)
         folder = self._path.parent
         reader = FunctionReader(
@@ -86,7 +116,8 @@ class _Reading:
                 api_events += own_api_events
                 sources += own_sources
         apis = ApiReader(self._resolver, resources, functions, folder).read(api_events, self._implicit_apis())
-        return Template(
+        nested = list(self._stacks.templates())  # before the warnings are taken: reading them may warn
+        template = Template(
             path=self._path,
             functions=functions,
             apis=apis,
@@ -104,6 +135,18 @@ class _Reading:
             ),
             lines={name: resource.line for name, (resource, _) in live.items()},
         )
+        return with_nested(template, iter(nested))
+
+    def outputs(self) -> dict[str, Any]:
+        """Values of the template's Outputs, those that can be resolved."""
+        section = self._root.get("Outputs")
+        found = {}
+        for name, output in section.items() if isinstance(section, Node) else ():
+            if isinstance(output, Node) and "Value" in output:
+                if "Condition" in output and not self._resolver.condition(output["Condition"], output.line):
+                    continue
+                found[name] = self._resolver.resolve(output["Value"])
+        return found
 
     def _function(self, reader: FunctionReader, name: str, resource: Node, raw: Node) -> FunctionConfig:
         """The function, or one that cannot run and says why."""

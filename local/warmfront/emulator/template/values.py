@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from warmfront.emulator.template.arns import ARN, NAME_PROPERTY, REF_IS_ARN
+from warmfront.emulator.template.circles import CircleGuard
 from warmfront.emulator.template.made_up_names import made_up_name
 from warmfront.emulator.template.parameters import MissingValue, Parameters
 from warmfront.emulator.template.source import Items, Node, TemplateError, is_intrinsic, line_of, text
@@ -44,8 +45,10 @@ class Resolver:
         region: str,
         attributes: Mapping[str, str],
         fallbacks: Mapping[str, str] | None = None,
+        prefix: str = "",
     ) -> None:
-        self._name = name
+        """`prefix` goes before the names and API ids of a nested stack's resources."""
+        self._name, self._prefix = name, prefix
         self._mappings = _section(root, "Mappings", self)
         self._condition_bodies = _section(root, "Conditions", self)
         self._conditions: dict[str, bool] = {}
@@ -139,7 +142,7 @@ class Resolver:
         if not isinstance(name, str) or name not in self._condition_bodies:
             raise self.error(f"condition {name} is not declared under Conditions", line)
         if name not in self._conditions:
-            with _Guard(self, f"condition {name}", line):
+            with CircleGuard(self._resolving, f"condition {name}", lambda text: self.error(text, line)):
                 self._conditions[name] = self._truth(self._condition_bodies[name], line)
         return self._conditions[name]
 
@@ -213,7 +216,7 @@ class Resolver:
         if isinstance(resource, Node):
             return self._resource_ref(name, resource, line)
         if name in IMPLICIT_APIS:
-            return api_id(name)
+            return api_id(self._prefix + name)
         if "." in name or self._is_generated(name):
             return self._generated(name, line)
         return self._names_nothing(f"Ref {name} names no parameter and no resource of this template", line)
@@ -221,7 +224,7 @@ class Resolver:
     def _resource_ref(self, logical_id: str, resource: Node, line: int) -> str:
         kind = str(resource.get("Type"))
         if kind in ("AWS::Serverless::HttpApi", "AWS::Serverless::Api"):
-            return api_id(logical_id)
+            return api_id(self._prefix + logical_id)
         if kind in REF_IS_ARN:
             return self.arn(logical_id, kind, line)
         name = self.physical_name(logical_id, line)
@@ -238,10 +241,10 @@ class Resolver:
         value: Any = NO_VALUE
         fifo = False
         if isinstance(properties, Node):
-            with _Guard(self, f"the name of {logical_id}", line):
+            with CircleGuard(self._resolving, f"the name of {logical_id}", lambda text: self.error(text, line)):
                 value = self.resolve(properties.get(key, NO_VALUE)) if key is not None else NO_VALUE
                 fifo = any(text(self.resolve(properties.get(flag))) == "true" for flag in ("FifoQueue", "FifoTopic"))
-        return made_up_name(kind, logical_id, fifo=fifo) if value is NO_VALUE else text(value)
+        return made_up_name(kind, self._prefix + logical_id, fifo=fifo) if value is NO_VALUE else text(value)
 
     def arn(self, logical_id: str, kind: str, line: int = 0) -> str:
         name = self.physical_name(logical_id, line)
@@ -268,9 +271,9 @@ class Resolver:
         if kind == "AWS::SQS::Queue" and attribute == "QueueUrl":
             return self._resource_ref(logical_id, resource, line)
         if attribute == "ApiId":
-            return api_id(logical_id)
+            return api_id(self._prefix + logical_id)
         if attribute == "ApiEndpoint" and kind in ("AWS::Serverless::HttpApi", "AWS::ApiGatewayV2::Api"):
-            return f"https://{api_id(logical_id)}.execute-api.{self.region}.amazonaws.com"
+            return f"https://{api_id(self._prefix + logical_id)}.execute-api.{self.region}.amazonaws.com"
         if attribute == "FunctionUrl" and kind == "AWS::Lambda::Url":
             return self._function_url(logical_id)
         if kind == "AWS::Serverless::Function" and attribute.startswith(("Alias", "Version")):
@@ -294,14 +297,14 @@ class Resolver:
         if attribute == "FunctionUrl":  # SAM names the URL of function F FUrl
             return self._function_url(logical_id)
         if attribute == "ApiEndpoint" and logical_id in IMPLICIT_APIS:
-            return f"https://{api_id(logical_id)}.execute-api.{self.region}.amazonaws.com"
+            return f"https://{api_id(self._prefix + logical_id)}.execute-api.{self.region}.amazonaws.com"
         if attribute == "Stage":
             return text(self._own_property(resource, "StageName") if isinstance(resource, Node) else "Prod")
         return self._no_local_value(name, line)
 
     def _function_url(self, logical_id: str) -> str:
         """As AWS writes it, with a slash at its end; the emulator leads it to this machine."""
-        return f"https://{api_id(logical_id)}.lambda-url.{self.region}.on.aws/"
+        return f"https://{api_id(self._prefix + logical_id)}.lambda-url.{self.region}.on.aws/"
 
     def _own_property(self, resource: Node, key: str) -> Any:
         properties = resource.get("Properties")
@@ -394,19 +397,3 @@ def _section(root: Node, name: str, resolver: "Resolver") -> Node:
     if not isinstance(section, Node):
         raise resolver.error(f"{name} must be a mapping", root.line_of(name))
     return section
-
-
-class _Guard:
-    """Refuses to resolve a name while it is being resolved: a circle in the template."""
-
-    def __init__(self, resolver: Resolver, what: str, line: int) -> None:
-        self._resolver, self._what, self._line = resolver, what, line
-
-    def __enter__(self) -> None:
-        if self._what in self._resolver._resolving:
-            circle = " -> ".join((*self._resolver._resolving, self._what))
-            raise self._resolver.error(f"{self._what} depends on itself ({circle})", self._line)
-        self._resolver._resolving.append(self._what)
-
-    def __exit__(self, *_: object) -> None:
-        self._resolver._resolving.pop()
