@@ -1,9 +1,11 @@
 """The start table: short for people, whole with -v, and the same as JSON."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from warmfront.emulator.start_table import start_table
 
 from tests.emulator.serving import ROOT, serve
@@ -83,3 +85,49 @@ def test_json_is_one_line_for_machines(tmp_path: Path) -> None:
     assert [each["name"] for each in found["functions"]] == ["F"]
     assert found["functions"][0]["routes"][0]["key"] == "GET /x"
     assert found["urls"][0].startswith("http://127.0.0.1:")
+
+
+AUTHORIZED = """
+Transform: AWS::Serverless-2016-10-31
+Globals: {Function: {InlineCode: "def handler(event, context): pass", Handler: index.handler, Runtime: python3.13}}
+Resources:
+  Http:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      Auth:
+        Authorizers:
+          Jwt: {JwtConfiguration: {issuer: "https://issuer.example", audience: [shop]}}
+          Simple: {FunctionArn: !GetAtt Check.Arn, AuthorizerPayloadFormatVersion: "2.0", EnableSimpleResponses: true}
+  Rest: {Type: AWS::Serverless::Api, Properties: {StageName: v1, Auth: {ApiKeyRequired: true, UsagePlan: {CreateUsagePlan: PER_API}}}}
+  Check: {Type: AWS::Serverless::Function}
+  A:
+    Type: AWS::Serverless::Function
+    Properties:
+      Events:
+        Jwt: {Type: HttpApi, Properties: {Path: /jwt, Method: get, ApiId: !Ref Http, Auth: {Authorizer: Jwt}}}
+        Simple: {Type: HttpApi, Properties: {Path: /simple, Method: get, ApiId: !Ref Http, Auth: {Authorizer: Simple}}}
+        Keyed: {Type: Api, Properties: {Path: /keyed, Method: get, RestApiId: !Ref Rest}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "unsaid"),
+    [
+        ([], "Http: Jwt not enforced; --enforce-auth does", "refuses every token"),
+        (["--enforce-auth"], "Http: Jwt refuses every token: give the keys of its issuer with --jwks", "not enforced"),
+        (["--enforce-auth", "--jwks", "jwks.json"], "", "Jwt"),
+    ],
+    ids=["open", "without-keys", "with-keys"],
+)
+def test_the_start_says_which_authorizers_are_open_and_which_api_keys_there_are(
+    tmp_path: Path, options: list[str], said: str, unsaid: str
+) -> None:
+    template = tmp_path / "template.yaml"
+    template.write_text(AUTHORIZED)
+    with serve(template, *options) as served:
+        text = "\n".join(served.lines)
+    assert said in text
+    assert unsaid not in text
+    assert "Simple" not in text, "a Lambda authorizer always runs"
+    (key,) = [line for line in served.lines if line.startswith("api key")]
+    assert re.fullmatch(r"api key +Rest: x-api-key: [0-9a-f]{40} \(RestApiKey\)", key)

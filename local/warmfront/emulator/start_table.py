@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from warmfront.emulator.compose import Emulator
-from warmfront.emulator.gateway.authorizers import needs_enforcing
+from warmfront.emulator.gateway.authorizers import has_keys, needs_enforcing
 from warmfront.emulator.options import EmulatorOptions
+from warmfront.emulator.template import JwtAuthorizer
 
 ROUTES_NAMED_MAX = 2
 WARNINGS_SHOWN_MAX = 8
@@ -96,9 +97,24 @@ def _served(emulator: Emulator) -> list[tuple[Any, str]]:
     return list(zip(emulator.apps, emulator.urls, strict=False))
 
 
+def _without_keys(emulator: Emulator, options: EmulatorOptions) -> list[str]:
+    """Authorizers that refuse every token, for there is nothing to verify it with."""
+    if options.trust_tokens:
+        return []
+    found = []
+    for app in emulator.apps:
+        used = {route.authorizer for route in app.routes}
+        for name, authorizer in app.api.authorizers.items():
+            if name in used and isinstance(authorizer, JwtAuthorizer) and not has_keys(authorizer, options.jwks):
+                found.append(
+                    f"{app.api.logical_id}: {name} refuses every token: give the keys of its issuer with --jwks"
+                )
+    return found
+
+
 def _not_enforced(emulator: Emulator, options: EmulatorOptions) -> list[str]:
     if options.enforce_auth:
-        return []
+        return _without_keys(emulator, options)
     found = []
     for app in emulator.apps:
         named = {route.authorizer for route in app.routes if route.authorizer}

@@ -1,4 +1,4 @@
-"""The application around the pure parts: ports, clashes, bodies in pieces, time limits, what is handed on."""
+"""The application around the pure parts: ports, clashes, bodies in pieces, time limits, headers and ids."""
 
 import asyncio
 from collections.abc import Callable, MutableMapping

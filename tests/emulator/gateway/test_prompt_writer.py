@@ -1,4 +1,4 @@
-"""What is written goes out at once, and in order, over real sockets, on both loops; what cannot is the transport's."""
+"""Writes go out immediately and in order, over real sockets, on both event loops; the rest is left to the transport."""
 
 import asyncio
 import socket

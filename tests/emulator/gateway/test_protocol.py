@@ -1,4 +1,4 @@
-"""The real server on a real socket: one write per answer, header names as written, answers without a body."""
+"""The real server on a real socket: one write per response, header names as written, responses without a body."""
 
 import asyncio
 import contextlib

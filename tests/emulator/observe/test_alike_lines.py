@@ -1,4 +1,4 @@
-"""Lines taken together come to what they come to one by one, whatever stands among them."""
+"""EMF lines that are decoded together give the same series as one by one, whatever other output stands among them."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The dashboard over HTTP: who is let in, what its buttons answer, and how its stream ends. The page itself: tests/browser."""
+"""The dashboard over HTTP: access, the responses of its buttons, and the end of its stream. The page itself: tests/browser."""
 
 import asyncio
 import contextlib

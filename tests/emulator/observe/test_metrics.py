@@ -1,4 +1,4 @@
-"""What handlers print and what the emulator counts comes out as Prometheus metrics, exact and bounded."""
+"""Metrics that handlers print and counts of the emulator are exposed to Prometheus, exact and bounded."""
 
 import asyncio
 import json

@@ -215,7 +215,7 @@ def _id_headers(kind: ApiKind, request_id: str, request_uuid: str) -> tuple[tupl
 
 
 def _forget(invocation: "asyncio.Future[InvocationResult]") -> None:
-    """Takes the late outcome so that asyncio does not complain about an exception nobody saw."""
+    """Retrieve the late outcome, so that asyncio does not log an exception that was never retrieved."""
     if not invocation.cancelled():
         invocation.exception()
 

@@ -23,6 +23,11 @@ def needs_enforcing(authorizer: Authorizer | None) -> bool:
     return not isinstance(authorizer, LambdaAuthorizer) or authorizer.function is None
 
 
+def has_keys(authorizer: JwtAuthorizer, jwks: str | None) -> bool:
+    """Whether there are keys to verify an authorizer's tokens with: those of --jwks, or of an issuer on this machine."""
+    return KeySource.of(jwks, authorizer.issuer) is not None
+
+
 class Checks:
     """Makes the checks of one API, one for each authorizer, so that its routes share a cache of answers."""
 

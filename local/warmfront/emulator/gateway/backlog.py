@@ -1,4 +1,4 @@
-"""Requests that were read and have not begun. Knows neither HTTP nor functions."""
+"""Queues requests that were read, and starts a few of them in each turn of the event loop."""
 
 import asyncio
 from collections import deque
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 PER_TURN: Final = 3
-"""Of 1, 2, 3, 4, 8 and 16: with more, an answer waits behind requests again; with fewer, the loop turns for each request."""
+"""The best of 1, 2, 3, 4, 8 and 16: with more, responses wait behind requests; with fewer, the loop turns for each request."""
 
 
 class Backlog:
-    """First come, first begun, and only a few in each turn of the event loop: what is under way goes before what is new.
+    """First in, first out, and only a few in each turn of the event loop: running requests go before new ones.
 
-    Between two turns the loop reads what environments have answered: callers get it, and the environments are free for the
-    next requests. Begun all at once, fifty requests that came together hold fifty environments, most of which have answered
-    and wait to be heard, where their rate times their duration asks for ten. A turn does not wait for any answer: where none
+    Between two turns the loop reads the responses of environments: clients get them, and the environments are free for the
+    next requests. Started all at once, fifty requests that came together hold fifty environments, most of which have responded
+    and wait to be read, where their rate times their duration needs ten. A turn does not wait for any response: where none
     comes, all requests are under way after a few turns, each with an environment of its own.
     """
 
@@ -27,7 +27,7 @@ class Backlog:
         return len(self._waiting)
 
     def add(self, begin: Callable[[], None]) -> None:
-        """`begin` is called once, in this turn's end at the earliest."""
+        """`begin` is called once, at the end of this turn at the earliest."""
         self._waiting.append(begin)
         if len(self._waiting) == 1:
             self._loop.call_soon(self._begin_some)

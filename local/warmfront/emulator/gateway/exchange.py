@@ -31,7 +31,7 @@ _TEXT_TYPES: Final = frozenset(("application/json", "application/xml", "applicat
 
 
 class Head(NamedTuple):
-    """A request's headers, read in one pass. Shared by requests with equal headers: nobody changes it."""
+    """A request's headers, read in one pass. Shared by requests with equal headers, so it must not be changed."""
 
     fields: dict[str, str]
     """Lower-case names, duplicates joined with a comma; without cookies and what belongs to the connection."""
@@ -66,7 +66,7 @@ class Request(NamedTuple):
     path: str
     query: str
     headers: list[tuple[bytes, bytes]]
-    """As the client wrote them, for format 1.0; lower case where the server does not tell."""
+    """As the client wrote them, for format 1.0; lower case where the server does not keep them."""
     head: Head
     body: bytes
     source_ip: str
@@ -76,7 +76,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """An HTTP answer; header names lower case, content-length not among them."""
+    """An HTTP response; header names in lower case, without content-length."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -120,7 +120,7 @@ class Call(NamedTuple):
 
 
 class Stamps:
-    """Times and ids of requests, from an injected clock and source of randomness; nothing secret hangs on them.
+    """Times and ids of requests, from an injected clock and source of randomness; they need not be secret.
 
     Ids are made by the hundred: one at a time, each costs a walk through code that other processes have pushed out of
     the caches.

@@ -71,7 +71,7 @@ class OneWriteTransport:
             self._transport.write(data)
 
     def write_whole(self, data: bytes) -> None:
-        """A response that needs nothing more."""
+        """Write a complete response."""
         self._writer.write(data)
 
     def flush(self) -> None:
@@ -92,7 +92,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     A head that is too large or too slow ends the connection while it arrives: uvicorn would collect it without end.
 
-    An application that has its whole response at hand may give it to `scope[ANSWER]`: two ASGI messages, each a coroutine
+    An application that has its whole response ready may give it to `scope[ANSWER]`: two ASGI messages, each a coroutine
     that asks every header what only strange ones need, are a fifth of what the emulator does for a request.
     """
 

@@ -1,4 +1,4 @@
-"""What the gateway tells whoever watches it: each answered request, on the hot path. Nobody watching costs nothing."""
+"""The interface of an observer of the gateway's responses; it is called on the hot path."""
 
 from typing import Protocol
 
@@ -12,4 +12,4 @@ class RequestObserver(Protocol):
     def answered(
         self, api: Api, method: str, path: str, call: Call | None, response: Response, request_id: str, began_ns: int
     ) -> None:
-        """An answer has left. `call`: None where no route took the request; `began_ns`: of CLOCK_MONOTONIC."""
+        """A response was sent. `call`: None where no route took the request; `began_ns`: of CLOCK_MONOTONIC."""

@@ -1,4 +1,4 @@
-"""A stage's throttle as a token bucket. Knows a clock and two numbers.
+"""Limits the rate of requests to a stage's routes with token buckets.
 
 docs.aws.amazon.com/apigateway/latest/developerguide/http-api-throttling.html
 """
@@ -32,7 +32,7 @@ class TokenBucket:
 
 
 def buckets(api: Api, clock: Callable[[], float]) -> Mapping[str, TokenBucket]:
-    """Route key -> its bucket: the route's own throttle, or the stage's, of which every route has its share alone."""
+    """Route key -> its bucket: of the route's own throttle, or of the stage's, which each route has for itself."""
     found = {}
     for route in api.routes:
         throttle = api.route_throttles.get(route.key) or api.route_throttles.get(route.path) or api.throttle

@@ -1,4 +1,7 @@
-"""One line for each request, as an API's access log has it. Knows no headers and no query strings: no secret can get into it."""
+"""Writes one access log line for each request, as API Gateway does.
+
+It must not be given headers or query strings: so no secret can get into the log.
+"""
 
 import json
 import time

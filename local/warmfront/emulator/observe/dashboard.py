@@ -1,4 +1,4 @@
-"""The dashboard's page, its stream of events and its buttons, as Starlette routes. Knows no markup and keeps no figures."""
+"""Serves the dashboard's page, its stream of events and its buttons, as Starlette routes."""
 
 import json
 import secrets
@@ -22,7 +22,7 @@ PREFIX: Final = "/_warmfront"
 TOKEN_HEADER: Final = "x-warmfront-token"
 EVENT_LIMIT_BYTES: Final = 6 * 1024 * 1024
 FIRST: Final = {"failed": 30, "cold": 10, "warm": 30}
-"""Invocations of each sort that a page which opens is told of; it keeps as many."""
+"""Invocations of each sort that are sent to a page when it opens; the page keeps as many."""
 LOOK_BACK: Final = 1000
 _STATIC: Final = Path(__file__).parent / "static"
 _FILES: Final = {
@@ -100,7 +100,7 @@ def dashboard_routes(
 
 
 async def _feed(observatory: Observatory, service: LambdaService) -> AsyncIterator[bytes]:
-    """What is there, then a message for each tick. A slow reader holds up nobody: it loses ticks."""
+    """The current state, then a message for each tick. A slow reader loses ticks and delays no other reader."""
     with observatory.subscribe() as ticks:
         snapshot = {"snapshot": observatory.snapshot(), "invocations": _first(observatory), "missed": 0}
         yield _message(snapshot, service)

@@ -1,4 +1,4 @@
-"""Who may talk to the emulator's own paths: no page of another origin, and nobody under a name that is not ours. Knows no routes.
+"""Refuses requests to the emulator's own paths from pages of other origins, and under host names that are not the emulator's.
 
 A web page that somebody visits can send requests to this machine, and by DNS rebinding read the answers under a name of its
 own. Such a request carries that name as its Host; ours carry an address or `localhost`, which no page can have as its name.

@@ -1,4 +1,4 @@
-"""An event for each route of a template, as the gateway would make it, for somebody to edit and send. Sends nothing."""
+"""Makes a sample event for each route of a template, as the gateway would build it, to edit and send on the dashboard."""
 
 import re
 from typing import Final

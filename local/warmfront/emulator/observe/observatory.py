@@ -28,7 +28,7 @@ _SECOND_NS = 1_000_000_000
 
 
 class Observatory(Observation):
-    """What was observed, put together for whoever asks; `start` and `close` it on the event loop."""
+    """What was observed, put together when it is read; `start` and `close` it on the event loop."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""CPU time and memory of processes and their children, from /proc. Knows pids."""
+"""Reads CPU time and memory of processes and their children from /proc."""
 
 import contextlib
 import os

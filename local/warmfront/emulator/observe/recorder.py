@@ -1,4 +1,4 @@
-"""What is noted while requests run: counts, histograms, last records, all bounded: taken in batches, worked out when read."""
+"""Counts, histograms and the last records of requests and invocations: bounded, filled in batches, summarised when read."""
 
 import itertools
 import operator
@@ -100,7 +100,7 @@ class Answered(NamedTuple):
 
 
 type Row = tuple[Any, ...]
-"""The members of an Ended or an Answered, as they are noted; whoever reads a record gets the named form."""
+"""The members of an Ended or an Answered, as they are noted; readers of a record get the named form."""
 
 
 def column(kind: type[Ended | Answered], member: str) -> Callable[[Iterable[Row]], list[Any]]:

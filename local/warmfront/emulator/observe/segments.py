@@ -1,4 +1,4 @@
-"""X-Ray segments as tracers send them to the daemon's address: received in batches, kept unread until somebody asks for their trace.
+"""Receives X-Ray segments at the daemon's address in batches, and parses them when their trace is requested.
 
 Form: a header line and a JSON document (docs.aws.amazon.com/xray/latest/devguide/xray-api-sendingdata.html#xray-api-daemon).
 """

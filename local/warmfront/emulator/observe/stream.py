@@ -1,4 +1,4 @@
-"""Ticks for whoever watches live: a bounded queue each. Nobody there: no timer and no work."""
+"""Sends ticks to live subscribers, each with a bounded queue. Without a subscriber there is no timer and no work."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any, Self
 
 TICK_S = 0.25
 HURRY_S = 0.05
-"""What must be seen at once (an init) is told no sooner than this after the tick before."""
+"""Events to show at once (an init) cause a tick no sooner than this after the previous one."""
 QUEUE_MAX = 8
 
 Tick = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Observation turned off and on while the emulator runs, as a Starlette route. Keeps no figures and reads none.
+"""Turns observation off and on while the emulator runs, as a Starlette route.
 
 What it costs can be told within one process only: two processes of the same program differ by more than that.
 """
@@ -20,7 +20,7 @@ PATH: Final = "/_warmfront/observe"
 
 
 class Switch:
-    """On to begin with. What was noted before stays; while it is off nothing is noted, and nothing kept for whoever would note it."""
+    """On at the start. Earlier figures stay; while it is off, nothing is noted and nothing is collected."""
 
     def __init__(self, observatory: Observatory, service: LambdaService) -> None:
         self.observatory = observatory

@@ -1,4 +1,4 @@
-"""One trace out of three sources: requests, invocations, and the segments of handlers, joined when somebody asks. Keeps nothing."""
+"""Joins requests, invocations and the segments of handlers into one trace when it is requested."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -147,7 +147,7 @@ def _cause(document: dict[str, Any]) -> str | None:
 
 
 def _in_order(spans: list[Span]) -> list[Span]:
-    """Parents before their children, both in order of their start; whoever names a parent that is not here stands at the top."""
+    """Parents before their children, both in order of their start; an entry whose parent is missing stands at the top."""
     known = {span.id for span in spans}
     children: dict[str | None, list[Span]] = {}
     for span in sorted(spans, key=lambda each: each.start_ns):
