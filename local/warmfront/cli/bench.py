@@ -8,7 +8,7 @@ from pathlib import Path
 
 from warmfront.backing.errors import BackingError
 from warmfront.bench.load.load_process import LoadError
-from warmfront.bench.load.workloads import GROWTH, OURS, WorkloadError
+from warmfront.bench.load.workloads import GROWTH_WORKLOADS, SHOP_WORKLOADS, WorkloadError
 from warmfront.bench.run.emulator_process import EmulatorError
 from warmfront.bench.run.options import (
     BLOCKS,
@@ -24,8 +24,7 @@ from warmfront.bench.run.options import (
 from warmfront.bench.run.relay import RelayError
 from warmfront.bench.run.servers import Needs
 from warmfront.bench.run.session import run_bench
-from warmfront.bench.sizing.prices import OURS as OUR_PRICES
-from warmfront.bench.sizing.prices import PriceError
+from warmfront.bench.sizing.prices import DEFAULT_PRICES, PriceError
 from warmfront.cli.arguments import at_least, named_file, names, numbers, seconds
 from warmfront.emulator.backing_services import declared_urls
 from warmfront.emulator.compose import read_template
@@ -42,7 +41,7 @@ EXPLICIT = ("workers", "requests", "blocks", "box_s", "cold_starts", "window_s",
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is run")
     group.add_argument(
-        "--workload", type=Path, default=OURS, metavar="FILE", help="TOML workload (default: the shop's)"
+        "--workload", type=Path, default=SHOP_WORKLOADS, metavar="FILE", help="TOML workload (default: the shop's)"
     )
     group.add_argument("-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template to emulate")
     group.add_argument("--url", help="measure an API that runs already, such as a deployed stack; nothing is started")
@@ -110,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-equal-load", action="store_true", help="leave out memory and cost at the same offered rate"
     )
     group.add_argument(
-        "--prices", type=Path, default=OUR_PRICES, metavar="FILE", help="of Lambda, as TOML (default: a dated copy)"
+        "--prices", type=Path, default=DEFAULT_PRICES, metavar="FILE", help="of Lambda, as TOML (default: a dated copy)"
     )
     group.add_argument("-o", "--output", type=Path, metavar="FILE", help="result (default: results/bench-DATE.json)")
 
@@ -139,7 +138,7 @@ def options_of(args: argparse.Namespace, *, command: str, now: datetime) -> Benc
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
     options = BenchOptions(
-        workload=GROWTH if args.growth and args.workload == OURS else args.workload,
+        workload=GROWTH_WORKLOADS if args.growth and args.workload == SHOP_WORKLOADS else args.workload,
         template=args.template,
         url=args.url,
         only=args.only,

@@ -14,7 +14,7 @@ from warmfront.backing.errors import BackingError
 from warmfront.bench.cold.cold_options import ANATOMY_RUNS, CROWD, RAMP_S, ColdOptions, N, Subject
 from warmfront.bench.cold.cold_session import chosen_ways, run_cold
 from warmfront.bench.load.load_process import LoadError
-from warmfront.bench.load.workloads import OURS, WorkloadError, WorkloadFile, load_workloads
+from warmfront.bench.load.workloads import SHOP_WORKLOADS, WorkloadError, WorkloadFile, load_workloads
 from warmfront.bench.run.emulator_process import EmulatorError
 from warmfront.bench.run.servers import Needs
 from warmfront.cli.emulator_arguments import read_event
@@ -48,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the functions are sent (default: a GET of each one's first such route, its path parameters 1)",
     )
     parser.add_argument(
-        "--workload", type=Path, default=OURS, metavar="FILE", help="its set-up runs first (default: the shop's)"
+        "--workload",
+        type=Path,
+        default=SHOP_WORKLOADS,
+        metavar="FILE",
+        help="its set-up runs first (default: the shop's)",
     )
     parser.add_argument("--no-setup", action="store_true", help="measure with whatever data there is")
     parser.add_argument(
@@ -130,7 +134,7 @@ def _setup(template: Template, path: Path) -> WorkloadFile | None:
     needed = {call.function for call in file.setup} | {variant.function for variant in file.variants}
     if needed <= template.functions.keys():
         return file
-    if path != OURS:
+    if path != SHOP_WORKLOADS:
         raise ValueError(
             f"--workload {path}: the template has no {', '.join(sorted(needed - template.functions.keys()))}"
         )

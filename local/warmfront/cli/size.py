@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from warmfront.bench.sizing.plan import Inputs, size
-from warmfront.bench.sizing.plan_text import beside, render, service_from
+from warmfront.bench.sizing.plan_text import render, render_predictions, service_from
 from warmfront.bench.sizing.queueing import Service, SizingError, service_of
 from warmfront.cli.arguments import at_least, not_negative, positive
 from warmfront.results import ResultError, read_result
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0 it fits, 1 it does not (the warnings say what to do), 2 the inputs have no answer."""
     try:
-        ran = beside(read_result(args.result)) if args.result is not None and not args.json else ""
+        ran = render_predictions(read_result(args.result)) if args.result is not None and not args.json else ""
         inputs = inputs_of(args)
         found = size(inputs)
     except (SizingError, ResultError) as error:

@@ -131,7 +131,8 @@ def test_a_walk_past_the_last_row_says_so(load: LoadProcess, tmp_path: Path) -> 
             plan=Plan(workers=1, requests=1),
         )
         with pytest.raises(
-            LoadError, match=r"page 10 of the walk\) has no 'page.next'; page_depth goes deeper than there are rows"
+            LoadError,
+            match=r"page 10 of the walk\) has no 'page.next'; lower page_depth: it exceeds the number of rows",
         ):
             load.walk(order)
 
@@ -160,7 +161,7 @@ def test_a_server_that_is_gone_is_counted_and_the_process_goes_on(load: LoadProc
     load.prepare(order)
     recording = load.run()
     assert list(recording.outcome) == [Outcome.CONNECT] * 4
-    with pytest.raises(LoadError, match="variant 'none' is not there"):
+    with pytest.raises(LoadError, match="variant 'none' does not exist"):
         load.prepare(
             Order(
                 file=file,
@@ -170,7 +171,7 @@ def test_a_server_that_is_gone_is_counted_and_the_process_goes_on(load: LoadProc
                 plan=Plan(workers=1, requests=1),
             )
         )
-    with pytest.raises(LoadError, match="prepared before it is run"):
+    with pytest.raises(LoadError, match="no block is prepared"):
         load.run()
 
 

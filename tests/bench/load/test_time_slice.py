@@ -36,4 +36,4 @@ def test_the_load_generator_has_the_shortest_slices_there_are(tmp_path: Path) ->
 
 def test_where_the_machine_is_unknown_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    assert time_slice.shorten_own() is False
+    assert time_slice.shorten_current_thread() is False

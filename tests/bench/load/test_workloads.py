@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from warmfront.bench.load.workloads import OURS, Draw, WorkloadError, load_workloads
+from warmfront.bench.load.workloads import SHOP_WORKLOADS, Draw, WorkloadError, load_workloads
 
 VARIANT = '[[variant]]\nname = "one"\nprefix = "/one"\n'
 
@@ -15,7 +15,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_our_workloads_are_the_ones_results_name() -> None:
-    file = load_workloads(OURS)
+    file = load_workloads(SHOP_WORKLOADS)
     assert [workload.name for workload in file.workloads] == [
         "product",
         "products",
@@ -28,7 +28,7 @@ def test_our_workloads_are_the_ones_results_name() -> None:
 
 
 def test_our_setup_names_the_variants_that_are_compared_and_nothing_else_does() -> None:
-    file = load_workloads(OURS)
+    file = load_workloads(SHOP_WORKLOADS)
     (setup,) = file.setup_for(("naive", "pooled", "distributed"))
     assert setup.event["databases"] == ["naive", "pooled", "distributed"]
     assert setup.event["action"] == "seed"
@@ -36,7 +36,7 @@ def test_our_setup_names_the_variants_that_are_compared_and_nothing_else_does() 
 
 
 def test_every_workload_of_ours_that_writes_starts_fresh() -> None:
-    for workload in load_workloads(OURS).workloads:
+    for workload in load_workloads(SHOP_WORKLOADS).workloads:
         writes = any(step.method != "GET" for request in workload.requests for step in request.steps)
         assert workload.fresh == writes, workload.name
 
@@ -84,17 +84,17 @@ def test_a_range_is_drawn_once_and_repeated_by_name(tmp_path: Path) -> None:
         ("", "variant", "missing required field"),
         ('[[variant]]\nname = 3\n[[request]]\npath = "/x"\n', "variant[0].name|variant[...].name", "Expected `str`"),
         (VARIANT + '[[request]]\npath = "/x"\nwieght = 2\n', "request", "wieght"),
-        (VARIANT + '[[request]]\npath = "x"\n', "request[0].path", "starts with '/'"),
+        (VARIANT + '[[request]]\npath = "x"\n', "request[0].path", "must start with '/'"),
         (VARIANT + '[[request]]\npath = "/{nope}"\n', "request[0].path", "unknown {nope}"),
         (VARIANT + '[[request]]\npath = "/{id:9..1}"\n', "request[0].path", "is empty"),
         (VARIANT + '[[request]]\npath = "/{a:1..2}/{a:1..3}"\n', "request[0].path", "another range"),
-        (VARIANT + '[[request]]\npath = "/x"\nexpect = [20]\n', "request[0].expect", "HTTP statuses"),
+        (VARIANT + '[[request]]\npath = "/x"\nexpect = [20]\n', "request[0].expect", "HTTP status"),
         (VARIANT + '[[request]]\npath = "/x"\nweight = 0\n', "request[0].weight", "above 0"),
-        (VARIANT + '[[request]]\npath = "/{page_depth:1..9}"\n', "walk", "needs a [walk]"),
+        (VARIANT + '[[request]]\npath = "/{page_depth:1..9}"\n', "walk", "needs a [walk] section"),
         (VARIANT, "workload", "nothing to send"),
         (VARIANT + '[[workload]]\nname = "a"\n', "workload[0]", "either requests or a mix"),
         (VARIANT + '[[workload]]\nname = "a"\nmix = { b = 1 }\n', "workload[0].mix.b", "there is no workload 'b'"),
-        (VARIANT + VARIANT + '[[request]]\npath = "/x"\n', "variant", "two are named 'one'"),
+        (VARIANT + VARIANT + '[[request]]\npath = "/x"\n', "variant", "the name 'one' is used twice"),
         ('[[variant]]\nname = "v"\nprefix = "v/"\n[[request]]\npath = "/x"\n', "variant[0].prefix", "'v/'"),
         (
             VARIANT + '[[request]]\npath = "/x"\n[request.capture]\ne = { cookie = "x" }\n',

@@ -19,7 +19,9 @@ def look(variant: str, environments: int, service_ms: float, *, share: float = K
     starts = [int(1e9 * number / rate) for number in range(100)]
     ends = [at + int(1e6 * service_ms) for at in starts]
     columns = [array("q", column) for column in (starts, starts, ends, [0] * 100, [0] * 100, [0] * 100, [0] * 100)]
-    offered = Offered(Recording.of(columns, 0, array("q")), 100 / rate, {"postgres": 0.1, "environments": 0.4})
+    offered = Offered(
+        Recording.from_columns(columns, 0, array("q")), 100 / rate, {"postgres": 0.1, "environments": 0.4}
+    )
     footprint = Footprint(environments, environments, {"environments": 20 * MIB * environments, "backends": 5 * MIB})
     bills = (Report(200.0, 350.0, 1024, 60, 150.0), *[Report(service_ms, service_ms, 1024, 60)] * 9)
     return Look(variant, share, rate, offered, footprint, bills)

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from warmfront.bench.load.workloads import GROWTH
+from warmfront.bench.load.workloads import GROWTH_WORKLOADS
 from warmfront.bench.run.growth import Point, fitted_order, growth_of, sized_workloads
 
 ROWS = (1e4, 1e5, 1e6)
@@ -32,7 +32,7 @@ def test_a_growth_has_an_interval_at_each_size() -> None:
 
 
 def test_a_size_is_filled_into_the_workload() -> None:
-    with sized_workloads(GROWTH, 20_000) as file:
+    with sized_workloads(GROWTH_WORKLOADS, 20_000) as file:
         assert file.setup_for(("pooled",))[0].event == {
             "action": "seed", "databases": ["pooled"], "products": 20_000, "orders": 2_000,
         }  # fmt: skip

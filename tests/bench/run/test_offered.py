@@ -27,7 +27,7 @@ def simulated(rate: float, *, window_s: float = WINDOW_S, seed: int = 1) -> Offe
         rows.append((at, start, end))
     ns = [array("q", (int(1e9 * row[column]) for row in rows)) for column in range(3)]
     empty = [array("q", [0] * len(rows)) for _ in range(4)]
-    return Offered(Recording.of([*ns, *empty], 0, array("q")), window_s, {"postgres": 0.001 * len(rows)})
+    return Offered(Recording.from_columns([*ns, *empty], 0, array("q")), window_s, {"postgres": 0.001 * len(rows)})
 
 
 def test_the_knee_of_a_known_server_is_found() -> None:
@@ -99,7 +99,7 @@ def test_lateness_is_beside_the_latency_that_holds_it() -> None:
     ns = [array("q", [0] * 100), array("q", [0] * 100), array("q", [20_000_000] * 100)]
     empty = [array("q", [0] * 100) for _ in range(4)]
     late = array("q", [0] * 98 + [1_000_000] * 2)
-    assert Offered(Recording.of([*ns, *empty], 0, late), 1.0).late_share == pytest.approx(0.05)
+    assert Offered(Recording.from_columns([*ns, *empty], 0, late), 1.0).late_share == pytest.approx(0.05)
 
 
 def test_the_predicted_curve_lies_on_the_simulated_points() -> None:

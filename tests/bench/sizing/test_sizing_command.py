@@ -42,7 +42,7 @@ def test_a_default_pool_of_ten_does_not_fit_and_the_advice_has_numbers() -> None
     found = size(example(pool_max=10))
     assert not found.fits
     assert found.environments_allowed == 9
-    assert found.warnings[0].startswith("45 environments x 10 = 450 connections, 90 may be used: reserve at most 9")
+    assert found.warnings[0].startswith("45 environments x 10 = 450 connections, 90 are available: reserve at most 9")
 
 
 def test_every_timeout_is_inside_the_next() -> None:
@@ -55,9 +55,9 @@ def test_every_timeout_is_inside_the_next() -> None:
     assert ladder[0].timeout_s + ladder[1].timeout_s <= ladder[2].timeout_s
 
 
-def test_a_handler_too_slow_for_an_api_is_told_so() -> None:
+def test_a_handler_too_slow_for_an_api_is_rejected() -> None:
     slow = Inputs(rate=2, handler=service_of(8.0, 1.0), hold=service_of(0.01, 1.0), customers=2000)
-    with pytest.raises(SizingError, match="needs a queue, not an API"):
+    with pytest.raises(SizingError, match="through a queue instead of an API"):
         size(slow)
 
 
@@ -72,7 +72,7 @@ def test_variable_service_on_busy_connections_asks_for_the_simulation() -> None:
     inputs = Inputs(
         rate=266, handler=service_of(0.08, 1.0), hold=service_of(0.012, 4.0), wait_p99_ms=400.0, customers=20_000
     )
-    assert any("believe the simulation" in text for text in size(inputs).warnings)
+    assert any("trust the simulation" in text for text in size(inputs).warnings)
 
 
 def test_from_flags_the_answer_is_printed_with_its_formula_and_error(capsys: pytest.CaptureFixture[str]) -> None:

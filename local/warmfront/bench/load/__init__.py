@@ -1,1 +1,1 @@
-"""Generates load: workload files, rendered requests, closed and open loops, in a process of its own."""
+"""Load generator: reads workload files, renders requests and sends them in closed or open loops from a separate process."""

@@ -1,4 +1,4 @@
-"""One HTTP connection with at most one exchange in flight."""
+"""Sends exchanges over one HTTP connection, at most one at a time."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from .workloads import Capture, Step
 
 
 class Loop(Protocol):
-    """What a connection asks of the load loop that drives it."""
+    """The part of the load loop that a connection uses."""
 
     renderer: Renderer
     keep_bodies: bool
@@ -23,7 +23,7 @@ class Loop(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection and the exchange in flight on it. A new transport replaces a broken one; the object stays."""
+    """One connection and the exchange in flight on it. After a disconnect the same object gets a new transport."""
 
     __slots__ = (
         "bodies",
@@ -72,13 +72,13 @@ class Connection(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError:
-            raise  # a mistake of ours, which must not pass for the server's
+            raise  # a bug in our own callback, which must not be recorded as a protocol error of the server
         except httptools.HttpParserError:
             self.drop()
             if self.exchange is not None:
                 self.end(Outcome.PROTOCOL)
 
-    # The parser's callbacks; only those that this block needs are offered to it (fresh_parser).
+    # Callbacks of the HTTP parser; fresh_parser registers only those that this block needs.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -93,12 +93,12 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         exchange = self.exchange
         status = self.parser.get_status_code()
-        if status < 200:  # an interim response: the one that counts follows
+        if status < 200:  # an interim response: the final response follows
             return
         self.status = status
         if not self.parser.should_keep_alive():
             self.drop()
-        if exchange is None:  # an answer nobody asked for
+        if exchange is None:  # a response without a request
             self.drop()
             return
         steps = self.loop.renderer.requests[exchange.kind].steps
@@ -107,13 +107,19 @@ class Connection(asyncio.Protocol):
         else:
             self._next_step(exchange, steps[self.step], steps[self.step + 1])
 
-    # What the loops do with it
+    # Called by the load loops
 
     def fresh_parser(self) -> None:
         self.parser = httptools.HttpResponseParser(_Callbacks(self))
 
     def begin(self, exchange: Exchange, due_ns: int, now: int) -> None:
-        """Sends an exchange; on a connection that is not there it goes out when there is one."""
+        """Start an exchange: send its first request now, or in `resume` if the connection is not open yet.
+
+        Args:
+            exchange: what to send.
+            due_ns: when the exchange was due, from which latency counts (nanoseconds of the loop's clock).
+            now: the present time of the same clock.
+        """
         self.exchange = exchange
         self.step = 0
         self.status = 0
@@ -128,19 +134,21 @@ class Connection(asyncio.Protocol):
             self.transport.write(exchange.first)
 
     def resume(self) -> None:
-        """The exchange that waited for this connection goes out; its clock has been running."""
+        """Send the exchange that waited for this connection to open. Its latency includes the wait."""
         if self.exchange is not None and self.transport is not None:
             self.transport.write(self.exchange.first)
 
     def end(self, outcome: Outcome) -> None:
+        """Finish the exchange in flight and report its outcome to the loop."""
         now = self.loop.clock()
         self.idle_since_ns = now
         self.loop.finished(self, outcome, now)
 
     def drop(self) -> None:
+        """Abort the transport. Events that it still delivers are discarded."""
         transport, self.transport = self.transport, None
         if transport is not None:
-            transport.set_protocol(_Deaf())
+            transport.set_protocol(_DiscardEvents())
             transport.abort()
 
     def _next_step(self, exchange: Exchange, step: Step, following: Step) -> None:
@@ -163,12 +171,13 @@ class Connection(asyncio.Protocol):
                 self.transport.write(payload)
 
 
-class _Deaf(asyncio.Protocol):
-    """Takes the place of a connection that was given up, so that its late news reaches nobody."""
+class _DiscardEvents(asyncio.Protocol):
+    """Replaces the protocol of an aborted transport, so that its late events do not reach the connection."""
 
 
 class _Callbacks:
-    """What the parser calls. A call per header costs more than all else here, so it is asked for only with need."""
+    """The parser's callbacks. One call per header costs more than the rest of the parsing, so `on_header` is set only where
+    a step captures a header."""
 
     def __init__(self, connection: Connection) -> None:
         self.on_message_complete = connection.on_message_complete

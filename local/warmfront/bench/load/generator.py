@@ -1,6 +1,6 @@
 """The load generator's two loops: closed (N workers) and open (a schedule).
 
-Every exchange that was begun becomes one sample, whatever became of it. Latency is counted from the time it was due: in
+Every exchange that was started becomes one sample, failed ones too. Latency counts from the time the exchange was due; in
 the closed loop that is when it was sent.
 """
 
@@ -19,15 +19,17 @@ from .render import Exchange, Renderer, body_is_right
 from .samples import Outcome, Plan, Recording, Target
 from .workloads import Step
 
-CHUNK = 256  # exchanges rendered at once when a block turns out longer than was prepared for
-IDLE_MAX_S = 2.0  # servers close idle connections after some seconds; an older one is replaced before a block, untimed
-RECONNECT_S = 0.02  # pause after a refused connection, so that a dead server is not counted a million times
-SWEEP_SHARE = 10  # a time-out is noticed within a tenth of itself
-CATCH_UP = 64  # exchanges sent in a row by a generator that is behind its schedule
+CHUNK = 256  # exchanges rendered at once when a block needs more than were prepared
+IDLE_MAX_S = (
+    2.0  # servers close idle connections after some seconds; longer idle ones are replaced before a block, untimed
+)
+RECONNECT_S = 0.02  # pause after a refused connection, so that a dead server does not produce a million samples
+SWEEP_SHARE = 10  # timeouts are checked ten times per timeout
+CATCH_UP = 64  # exchanges sent in a row while the generator is behind its schedule
 
 
 class Generator:
-    """The connections of one load generator. They stay open between blocks; a block is prepared untimed, then run."""
+    """Sends blocks of load to one target. Connections stay open between blocks; `prepare` is untimed, `run` is timed."""
 
     def __init__(self, target: Target, *, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._target = target
@@ -52,7 +54,13 @@ class Generator:
         self._sweeping: asyncio.TimerHandle
 
     async def prepare(self, plan: Plan, renderer: Renderer, *, expected: int) -> None:
-        """Everything that needs no clock: requests rendered, connections open, old ones replaced."""
+        """Render requests and open connections, before the timed section.
+
+        Args:
+            plan: the block's size, rate and timeout.
+            renderer: renders the workload's requests for one variant.
+            expected: how many exchanges to render where the plan gives a duration and no count.
+        """
         self._plan = plan
         self.renderer = renderer
         self.keep_bodies = any(
@@ -82,7 +90,7 @@ class Generator:
             await asyncio.gather(*(self._connect(connection) for connection in absent))
 
     async def run(self) -> Recording:
-        """The timed section. Returns when every exchange that was begun has ended."""
+        """Send the prepared block and return its samples when every exchange has ended."""
         loop = asyncio.get_running_loop()
         self._rows = array("q")
         self._late = array("q")
@@ -110,7 +118,7 @@ class Generator:
         in_time = bisect_right(recording.done_ns, self._end_ns)
         return max(in_time, min(2 * self._plan.lead, len(recording)))
 
-    # Closed loop: whoever is done begins the next.
+    # Closed loop: each connection sends its next request when its response has arrived.
 
     def _start_closed(self) -> None:
         now = self.clock()
@@ -141,7 +149,7 @@ class Generator:
         if self._active == 0:
             self._settle()
 
-    # Open loop: the schedule decides; a queue forms when no connection is free.
+    # Open loop: requests are sent on schedule, and wait in a queue when no connection is free.
 
     async def _run_open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._free = list(self._connections)
@@ -153,7 +161,7 @@ class Generator:
             await self._send_on_time(start, pacer)
             if self._active:
                 assert self._finished is not None
-                with contextlib.suppress(TimeoutError):  # what is still queued then, was never sent: give_up records it
+                with contextlib.suppress(TimeoutError):  # what is still queued was never sent: _give_up records it
                     await asyncio.wait_for(asyncio.shield(self._finished), self._plan.timeout_s * 1.5)
         finally:
             pacer.close()
@@ -164,7 +172,7 @@ class Generator:
             at = start + due
             if self.clock() < at:
                 await pacer.until(at)
-            elif index % CATCH_UP == 0:  # behind the schedule: responses must be read all the same
+            elif index % CATCH_UP == 0:  # behind the schedule: let the loop read responses in between
                 await asyncio.sleep(0)
             exchange = self._take()
             if self._free:
@@ -186,7 +194,7 @@ class Generator:
             self._settle()
 
     def _give_up(self) -> None:
-        """Exchanges that no connection came free for are samples too: waited for until now, and never sent."""
+        """Record queued exchanges that were never sent as timeouts, and end those still in flight."""
         now = self.clock()
         while self._queue:
             exchange, due = self._queue.popleft()
@@ -196,7 +204,7 @@ class Generator:
                 connection.drop()
                 connection.end(Outcome.TIMEOUT)
 
-    # Both
+    # Used by both loops
 
     def _take(self) -> Exchange:
         if not self._ready:
@@ -252,7 +260,7 @@ class Generator:
     async def _connect_and_resume(self, connection: Connection) -> None:
         connected = await self._connect(connection)
         connection.opening = None
-        if connection.exchange is None:  # timed out meanwhile
+        if connection.exchange is None:  # timed out while connecting
             return
         if connected:
             connection.resume()
@@ -260,7 +268,7 @@ class Generator:
             connection.end(Outcome.CONNECT)
 
     def _sweep(self) -> None:
-        """Ends what has waited longer than the time-out: one look at all connections is cheaper than a timer each."""
+        """End exchanges that exceeded the timeout. Checking all connections at intervals is cheaper than a timer for each."""
         now = self.clock()
         limit = now - int(self._plan.timeout_s * 1e9)
         for connection in self._connections:
@@ -270,13 +278,14 @@ class Generator:
         self._sweeping = asyncio.get_running_loop().call_later(self._plan.timeout_s / SWEEP_SHARE, self._sweep)
 
     def _check_bodies(self) -> None:
-        """After the clock has stopped: the checks cost the generator more than the requests did."""
+        """Check response bodies after the timed section, because a check costs more CPU than its request."""
         for position, step, exchange, body in self._to_check:
             if not body_is_right(step, exchange.values, b"".join(body)):
                 self._rows[position] = Outcome.BODY
         self._to_check = []
 
     def close(self) -> None:
+        """Abort all connections."""
         for connection in self._connections:
             connection.drop()
         self._connections = []

@@ -1,6 +1,6 @@
-"""Runs the load generator in a process of its own, controlled over a pipe.
+"""Runs the load generator in a separate process, controlled over a pipe.
 
-Commands and answers are JSON lines; samples follow their answer as plain 64-bit integers.
+Commands and replies are JSON lines; samples follow their reply as 64-bit integers in native byte order.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ STOP_S = 5.0
 
 
 class LoadError(Exception):
-    """The load generator could not do what it was told."""
+    """The load generator could not carry out a command; the message says why."""
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """What to send, and where: the workload's name in its file, the variant, and the plan of the block."""
+    """Describes one block for the generator: workload file, workload, variant, target and plan."""
 
     file: str
     workload: str
@@ -49,19 +49,23 @@ class Order(msgspec.Struct, kw_only=True):
 
 
 class LoadProcess:
-    """The session's handle on the generator's process: a block is prepared, then run; both calls await the answer."""
+    """Controls a load generator process. `prepare` a block, then `run` it; both calls block until the process replies.
+
+    Every command raises LoadError when the process reports an error or has ended.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     @classmethod
     def start(cls) -> Self:
-        # It ends when its stdin does, so it cannot survive the session however that ends.
+        """Start the process."""
+        # It exits when its stdin closes, so it cannot outlive the session, even one that is killed.
         process = subprocess.Popen(
             [sys.executable, "-m", "warmfront.bench.load.load_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is for the session, which then closes the pipe
+            start_new_session=True,  # Ctrl-C must reach only the session, which then closes the pipe
         )
         return cls(process)
 
@@ -70,18 +74,23 @@ class LoadProcess:
         return self._process.pid
 
     def walk(self, order: Order) -> int:
-        """Finds the cursors this workload's page depths need, for this variant; how many pages were walked."""
+        """Fetch pages until the cursors of all page depths in the workload are known.
+
+        Returns:
+            The number of pages fetched; 0 where the cursors are known already.
+        """
         return int(self._ask("walk", order)["pages"])
 
     def prepare(self, order: Order) -> None:
+        """Render the block's requests and open its connections, untimed."""
         self._ask("prepare", order)
 
     def run(self) -> Recording:
-        """The timed section of the block that was prepared last."""
+        """Run the block that was prepared last, and return its samples."""
         answer = self._ask("run")
         columns = [self._read_column(answer["samples"]) for _ in Recording.COLUMNS]
         late, around = self._read_column(answer["late"]), self._read_column(answer["around"])
-        return Recording.of(columns, answer["opened"], late, around=around, began_ns=answer["began_ns"])
+        return Recording.from_columns(columns, answer["opened"], late, around=around, began_ns=answer["began_ns"])
 
     def _ask(self, do: str, order: Order | None = None) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -102,7 +111,7 @@ class LoadProcess:
 
     def _gone(self) -> LoadError:
         status = self._process.wait(STOP_S)
-        return LoadError(f"the load generator ended with status {status}; what it said is above")
+        return LoadError(f"the load generator exited with status {status}; its output is above")
 
     def _read_column(self, count: int) -> array[int]:
         assert self._process.stdout is not None
@@ -113,6 +122,7 @@ class LoadProcess:
         return column
 
     def close(self) -> None:
+        """End the process; kill it if it does not exit within STOP_S seconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):
@@ -135,7 +145,7 @@ class LoadProcess:
 
 
 class _Server:
-    """Obeys one command after the other; keeps connections, workload files and walked cursors in between."""
+    """Executes commands one at a time; keeps connections, workload files and cursors between them."""
 
     def __init__(self, answer: Callable[[bytes], None]) -> None:
         self._answer = answer
@@ -144,7 +154,7 @@ class _Server:
         self._cursors: dict[tuple[str, str], Cursors] = {}
         self._prepared: Generator | None = None
 
-    async def obey(self, line: bytes) -> None:
+    async def execute(self, line: bytes) -> None:
         command = json.loads(line)
         orders: Mapping[str, Callable[[Order], Coroutine[Any, Any, dict[str, Any]]]] = {
             "walk": self._walk,
@@ -155,12 +165,12 @@ class _Server:
                 await self._run()
                 return
             done = await orders[command["do"]](msgspec.convert(command["order"], Order))
-        except Exception as error:  # the session decides what a failed command means; the process goes on
+        except Exception as error:  # the session decides what a failed command means; the process keeps running
             done = {"error": f"{error}" if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"}
         self._answer(json.dumps(done).encode() + b"\n")
 
     async def _walk(self, order: Order) -> dict[str, Any]:
-        """Once for each variant of a file: the setup brings the same data back, so cursors stay good."""
+        """Fetch cursors once per variant of a file: the setup restores the same data, so they remain valid."""
         workload, variant = self._find(order)
         file = self._files[order.file]
         key = (order.file, order.variant)
@@ -201,8 +211,8 @@ class _Server:
     async def _run(self) -> None:
         generator, self._prepared = self._prepared, None
         if generator is None:
-            raise LoadError("a block is prepared before it is run")
-        gc.disable()  # what a block makes is kept until it ends anyway
+            raise LoadError("no block is prepared: send `prepare` before `run`")
+        gc.disable()  # objects of a block live until it ends, so a collection would free nothing
         try:
             recording = await generator.run()
         finally:
@@ -229,7 +239,7 @@ class _Server:
 
 
 def _walk_pages(order: Order, walk: Walk, prefix: str, headers: dict[str, str], pages: int) -> list[str]:
-    """The cursor behind each page, by asking for one page after the other on one connection."""
+    """Fetch the given number of pages in order on one connection; returns the cursor that each response contains."""
     kind = http.client.HTTPSConnection if order.target.tls else http.client.HTTPConnection
     connection = kind(order.target.host, order.target.port, timeout=WALK_TIMEOUT_S)
     cursors: list[str] = []
@@ -247,11 +257,11 @@ def _walk_pages(order: Order, walk: Walk, prefix: str, headers: dict[str, str], 
             except (ValueError, KeyError):
                 cursor = None
             if cursor is None:
-                raise LoadError(f"{where} has no {walk.cursor!r}; page_depth goes deeper than there are rows")
+                raise LoadError(f"{where} has no {walk.cursor!r}; lower page_depth: it exceeds the number of rows")
             cursors.append(str(cursor))
             path = walk.next.render({"cursor": quote(str(cursor), safe="")})
     except OSError as error:
-        raise LoadError(f"{order.target.authority}: the walk broke off: {error}") from error
+        raise LoadError(f"{order.target.authority}: fetching pages failed: {error}") from error
     finally:
         connection.close()
     return cursors
@@ -272,16 +282,16 @@ async def _serve() -> None:
     while line := await commands.readline():
         if busy is not None:
             await busy
-        busy = asyncio.create_task(server.obey(line))
-    os._exit(0)  # the session is gone, or done: nothing of a block in flight is worth a goodbye
+        busy = asyncio.create_task(server.execute(line))
+    os._exit(0)  # the session has ended, so a block in flight is worthless: skip all cleanup
 
 
 def main() -> None:
-    # Whoever sends late measures its own wait: among busy environments it is woken three times as late without this.
-    time_slice.shorten_own()
+    # A generator that sends late measures its own delay: among busy environments it wakes three times as late without this.
+    time_slice.shorten_current_thread()
     try:
         import uvloop
-    except ImportError:  # not on every platform; the generator then costs three times the CPU
+    except ImportError:  # uvloop is not available on every platform; the generator then uses three times the CPU
         asyncio.run(_serve())
     else:
         uvloop.run(_serve())

@@ -13,9 +13,19 @@ from .samples import Plan
 
 
 def schedule(plan: Plan) -> array[int]:
-    """When each exchange of an open block is due, in nanoseconds from its start: the same for the same seed."""
+    """Compute when each exchange of an open block is due.
+
+    Args:
+        plan: an open block: `rate` in requests per second, constant or Poisson arrivals, and a seed.
+
+    Returns:
+        Nanoseconds from the start of the block, ascending; the same seed gives the same schedule.
+
+    Raises:
+        ValueError: the plan has no rate.
+    """
     if plan.rate is None:
-        raise ValueError("only an open block has a schedule")
+        raise ValueError("a schedule needs a plan with a rate (open loop)")
     gap = 1e9 / plan.rate
     draw = random.Random(f"arrivals {plan.seed}").expovariate
     due, times = 0.0, array("q")
@@ -27,9 +37,9 @@ def schedule(plan: Plan) -> array[int]:
 
 
 class Pacer:
-    """Waits until a point of CLOCK_MONOTONIC, to some ten microseconds: the kernel's timer wakes it, nothing spins.
+    """Waits until a time of CLOCK_MONOTONIC, accurate to about ten microseconds, by a kernel timer and without spinning.
 
-    The kernel knows its own clock alone: by any other, the loop's timers wait.
+    With another clock (in tests), or before Python 3.13, the event loop's timers are used.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -42,11 +52,12 @@ class Pacer:
             loop.add_reader(self._fd, self._on_timer)
 
     async def until(self, at_ns: int) -> None:
+        """Return at `at_ns`, in nanoseconds of the pacer's clock."""
         if sys.version_info >= (3, 13) and self._fd >= 0:
             self._fired = self._loop.create_future()
             os.timerfd_settime_ns(self._fd, flags=os.TFD_TIMER_ABSTIME, initial=at_ns)
             await self._fired
-        else:  # the loop's own timers, to a millisecond: the recorded lateness says what that did
+        else:  # the loop's timers are accurate to a millisecond; the recorded lateness shows the effect
             while (wait_ns := at_ns - self._clock()) > 0:  # noqa: ASYNC110 - a timer may fire early by its rounding
                 await asyncio.sleep(wait_ns / 1e9)
 

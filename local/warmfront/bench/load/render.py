@@ -1,4 +1,4 @@
-"""Renders requests as bytes: values drawn from a seed fill a workload's templates."""
+"""Renders HTTP requests as bytes by filling a workload's templates with values from a seeded random generator."""
 
 import json
 import random
@@ -13,7 +13,7 @@ from .workloads import PAGE_DEPTH, UUID, Draw, Step, Template, Workload
 
 
 class Exchange:
-    """One exchange to be sent: which request of the workload, what was drawn for it, and its first step as bytes."""
+    """One exchange to send: the index of its request in the workload, the values drawn for it, and its first step as bytes."""
 
     __slots__ = ("first", "kind", "values")
 
@@ -24,7 +24,13 @@ class Exchange:
 
 
 class Cursors:
-    """The cursor of every walked depth. Where the depth itself is the cursor, nothing was walked."""
+    """Maps a page depth to the cursor to request it with.
+
+    Args:
+        walked: the cursor after each fetched page, in order.
+        rows: rows per page.
+        at_depth: renders the cursor from the depth itself, for an API whose cursor is an offset.
+    """
 
     def __init__(self, walked: Sequence[str], rows: int, at_depth: Template | None = None) -> None:
         self._walked = walked
@@ -32,7 +38,7 @@ class Cursors:
         self._at_depth = at_depth
 
     def at(self, depth: int) -> str:
-        """The cursor behind which page `depth` starts; depths between two walked pages fall back to the one before."""
+        """Return the cursor for a depth in rows, rounded down to a whole page."""
         page = max(1, depth // self._rows)
         if self._at_depth is not None:
             return self._at_depth.render({PAGE_DEPTH: str(page * self._rows)})
@@ -40,7 +46,17 @@ class Cursors:
 
 
 class Renderer:
-    """An endless supply of exchanges of one workload for one variant; one seed asks two variants the same."""
+    """Renders any number of exchanges of one workload for one variant. Variants with the same seed get the same requests.
+
+    Args:
+        workload: the requests, with weights.
+        prefix: the path before every request's own: base path and variant prefix.
+        host: value of the Host header.
+        headers: sent with every request.
+        seed: seeds the choice of requests and values.
+        cursors: cursors of page depths, where the workload draws `{page_depth:...}`.
+        keep_alive: False adds `Connection: close`.
+    """
 
     def __init__(
         self,
@@ -64,9 +80,11 @@ class Renderer:
         }
 
     def exchanges(self, count: int) -> list[Exchange]:
+        """Draw and render the next `count` exchanges."""
         return [self._exchange() for _ in range(count)]
 
     def step(self, step: Step, values: Mapping[str, str]) -> bytes:
+        """Render a later step of an exchange from its drawn and captured values."""
         return self._steps[step].render(values)
 
     def _exchange(self) -> Exchange:
@@ -84,12 +102,12 @@ class Renderer:
         if draw.name != PAGE_DEPTH:
             return str(number)
         if self._cursors is None:
-            raise ValueError(f"{{{PAGE_DEPTH}}} was drawn before its cursors were walked")
+            raise ValueError(f"{{{PAGE_DEPTH}}} needs cursors: walk the pages before rendering")
         return self._cursors.at(number)
 
 
 class _Bytes:
-    """One step as the parts between its holes, encoded once: a request is then a join."""
+    """One step split at its placeholders once, so that rendering a request is a join of strings."""
 
     __slots__ = ("_body", "_body_holes", "_head_holes", "_literals")
 
@@ -151,7 +169,11 @@ def _in_json(value: str) -> str:
 
 
 def pick(document: object, path: str) -> object:
-    """The value at a dotted path; KeyError when it is not there. Numbers index arrays."""
+    """Return the value at a dotted path of a JSON document. Numbers index arrays.
+
+    Raises:
+        KeyError: nothing is at that path.
+    """
     for part in path.split("."):
         if isinstance(document, list) and part.isdigit() and int(part) < len(document):
             document = document[int(part)]
@@ -163,7 +185,10 @@ def pick(document: object, path: str) -> object:
 
 
 def body_is_right(step: Step, values: Mapping[str, str], body: bytes) -> bool:
-    """Do the response's body checks hold? Text is searched, JSON values are compared as they are written."""
+    """Tell whether a response body passes the step's checks.
+
+    Text must occur in the body; JSON values are compared as text.
+    """
     filled = dict(values)
     if any(text.render(filled).encode() not in body for text in step.contains):
         return False

@@ -1,4 +1,4 @@
-"""A block of load: its plan and its recording."""
+"""The plan of a block of load and the recording of its samples."""
 
 from array import array
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 
 
 class Outcome(IntEnum):
-    """What became of an exchange. Everything but OK is an error; its latency is then how long it was waited for."""
+    """How an exchange ended. Everything but OK is an error; its latency is then the time until it failed."""
 
     OK = 0
     STATUS = 1
@@ -25,6 +25,8 @@ Arrivals = Literal["constant", "poisson"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
+    """Address of the API under load."""
+
     host: str
     port: int
     tls: bool = False
@@ -36,10 +38,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One block. With `rate` it is open: `workers` then bounds the connections; what is due waits for a free one.
+    """The size and pace of one block.
 
-    `lead`, of a closed loop: so many answers come in before anything counts, and every worker goes on asking until the
-    last that counts is answered. What counts then met a loop under way, not its workers' common start or their end.
+    With `rate` (requests per second) the loop is open: `workers` limits the connections, and a request that is due while
+    none is free waits. Without it the loop is closed. The size is either `requests` or `duration_s`.
+
+    `lead` (closed loop): this many responses are excluded at the start, and all workers keep sending until the last counted
+    response has arrived. Counted requests so met a steady load, not the workers' simultaneous start or their end.
+
+    Raises:
+        ValueError: the numbers contradict each other; the message names them.
     """
 
     workers: int
@@ -54,17 +62,17 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise ValueError(f"{self.workers} workers cannot send anything")
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
         if (self.requests is None) == (self.duration_s is None):
-            raise ValueError("a block has either a number of requests or a duration")
+            raise ValueError("a block needs either a number of requests or a duration")
         if self.rate is not None and self.rate <= 0:
-            raise ValueError(f"a rate is above 0 requests per second, not {self.rate}")
+            raise ValueError(f"a rate must be above 0 requests per second, not {self.rate}")
         if self.lead < 0 or (self.lead and self.rate is not None):
-            raise ValueError(f"a lead is a number of requests in a closed loop, not {self.lead} in this one")
+            raise ValueError(f"a lead must be a number of requests of a closed loop; this plan has lead {self.lead}")
 
     @property
     def sent_at_most(self) -> int | None:
-        """What a closed loop begins in all; None: as much as its duration lets it."""
+        """Requests that a closed loop sends in total; None where its duration decides."""
         if self.requests is None:
             return None
         return self.requests + (self.lead + self.workers - 1 if self.lead else 0)
@@ -72,7 +80,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Recording:
-    """The samples of one block, column by column, as they were answered; times are CLOCK_MONOTONIC nanoseconds."""
+    """The samples of one block as columns, in order of completion; times are CLOCK_MONOTONIC nanoseconds."""
 
     intended_ns: array[int] = field(default_factory=lambda: array("q"))
     sent_ns: array[int] = field(default_factory=lambda: array("q"))
@@ -83,11 +91,11 @@ class Recording:
     outcome: array[int] = field(default_factory=lambda: array("q"))
     opened: int = 0  # connections that had to be opened while the block ran
     late_ns: array[int] = field(default_factory=lambda: array("q"))
-    """Open loop: how long after it was due each exchange was sent that had a connection free: the generator's own fault."""
+    """Open loop: delay between due and sent (ns) of exchanges for which a connection was free, so caused by the generator."""
     around: array[int] = field(default_factory=lambda: array("q"))
-    """What became of those before and after the ones that count; of them, only errors are told."""
+    """Outcomes of the exchanges before and after the counted ones; only their errors are reported."""
     began_ns: int | None = None
-    """When counting began, where that was not with the first request."""
+    """When counting began; None: with the first request."""
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("intended_ns", "sent_ns", "done_ns", "status", "size", "kind", "outcome")
 
@@ -107,30 +115,33 @@ class Recording:
 
     @property
     def first_ns(self) -> int:
-        """When the clock started."""
+        """Start of the counted time."""
         if self.began_ns is not None:
             return self.began_ns
         return min(self.intended_ns, default=0)
 
     def counted(self, begin: int, end: int) -> Self:
-        """From the `begin`th answer on, up to the `end`th: these count, and the others are around them."""
+        """Return a recording that counts only the responses from index `begin` up to `end`; the others go to `around`."""
         columns = {name: getattr(self, name)[begin:end] for name in self.COLUMNS}
         around = self.outcome[:begin] + self.outcome[end:]
         return replace(self, **columns, around=around, began_ns=self.done_ns[begin - 1])
 
     def latency_us(self) -> list[int]:
+        """Microseconds from due to done, for each sample."""
         return [(done - due) // 1000 for due, done in zip(self.intended_ns, self.done_ns, strict=True)]
 
     def service_us(self) -> list[int]:
+        """Microseconds from sent to done, for each sample."""
         return [(done - sent) // 1000 for sent, done in zip(self.sent_ns, self.done_ns, strict=True)]
 
     @classmethod
     def from_rows(cls, rows: array[int], opened: int, late_ns: array[int]) -> Self:
-        """From one flat array with the columns of each sample side by side."""
+        """Build a recording from one flat array that holds the columns of each sample side by side."""
         width = len(cls.COLUMNS)
-        return cls.of([rows[column::width] for column in range(width)], opened, late_ns)
+        return cls.from_columns([rows[column::width] for column in range(width)], opened, late_ns)
 
     @classmethod
-    def of(cls, columns: Sequence[array[int]], opened: int, late_ns: array[int], **rest: Any) -> Self:
+    def from_columns(cls, columns: Sequence[array[int]], opened: int, late_ns: array[int], **rest: Any) -> Self:
+        """Build a recording from its columns in the order of COLUMNS; `rest`: other fields by name."""
         named: dict[str, Any] = dict(zip(cls.COLUMNS, columns, strict=True))
         return cls(**named, opened=opened, late_ns=late_ns, **rest)

@@ -1,4 +1,4 @@
-"""Reads and checks a workload file: TOML that says which requests each variant gets."""
+"""Reads and validates a workload file: TOML that defines the requests sent to each variant."""
 
 import re
 from dataclasses import dataclass, field
@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
-OURS = Path(__file__).with_name("shop.toml")
-GROWTH = Path(__file__).with_name("growth.toml")
+from . import workload_schema as schema
 
-# `{id:1..100000}` draws a number, `{id}` repeats what this exchange drew; JSON's own braces never look like this.
+SHOP_WORKLOADS = Path(__file__).with_name("shop.toml")
+GROWTH_WORKLOADS = Path(__file__).with_name("growth.toml")
+
+# `{id:1..100000}` draws a number, `{id}` repeats the number drawn in this exchange; braces of JSON do not match this.
 _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)(?::(-?\d+)\.\.(-?\d+))?\}")
 PAGE_DEPTH = "page_depth"
 UUID = "uuid"
@@ -18,12 +20,12 @@ VARIANTS = "{variants}"
 
 
 class WorkloadError(Exception):
-    """A workload file that cannot be used; the message names the file, the key and what to write instead."""
+    """A workload file is invalid; the message names the file, the key and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A value drawn once per exchange: a number in a range, a UUID, or a depth of paging."""
+    """A value drawn once per exchange: a number from `low` to `high`, a UUID, or a page depth."""
 
     name: str
     low: int = 0
@@ -32,7 +34,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text with holes: `literals[0] + value(names[0]) + literals[1] + ...`."""
+    """Text with placeholders: `literals[0] + value(names[0]) + literals[1] + ...`."""
 
     literals: tuple[str, ...]
     names: tuple[str, ...] = ()
@@ -48,18 +50,18 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """A value of a response for a later step of the same exchange: a header, or a dotted path into the JSON body."""
+    """Takes a value from a response for a later step of the exchange: a header, or a dotted path into the JSON body."""
 
     name: str
     header: str | None
     json: str | None
     default: str | None
-    """Used when the response has no such value; without it, that is an error of the exchange."""
+    """Used when the response has no such value; with None the exchange then fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One HTTP request of an exchange and what its response must be."""
+    """One HTTP request of an exchange and the checks on its response."""
 
     method: str
     path: Template
@@ -77,7 +79,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One kind of exchange. Its last step is the request; those before it belong to the same sample, time and CPU."""
+    """One kind of exchange. Its last step is the request; earlier steps count in the same sample's time and CPU."""
 
     name: str
     weight: float
@@ -91,7 +93,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """How the cursor of a page depth is found: page by page, before anything is timed."""
+    """How to find the cursor of a page depth: fetch page after page, before the timed blocks."""
 
     start: str
     next: Template
@@ -101,7 +103,7 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A function invoked through the Invoke API before the load: schema, seed, a fresh copy."""
+    """A function to invoke through the Invoke API before the load, to create or reset data."""
 
     function: str
     event: dict[str, Any]
@@ -109,30 +111,36 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
+    """One implementation of the API: its path prefix, and the function that answers there."""
+
     name: str
     prefix: str
     function: str
     description: str
     cursor_at_depth: Template | None
-    """The cursor of a depth, for an API whose cursor is an offset; without it the pages are walked."""
+    """Renders the cursor from the depth, for an API whose cursor is an offset; with None the pages are walked."""
     complexity: str = ""
     best_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
+    """A named set of requests with weights."""
+
     name: str
     description: str
     requests: tuple[Request, ...]
     counted: bool
-    """Gets `--requests` requests in `--blocks` blocks; the others share a time box."""
+    """True: gets `--requests` requests in `--blocks` blocks. False: runs for a fixed time, shared by the variants."""
     fresh: bool
-    """Writes, so the setup runs again before it."""
+    """The workload writes, so the setup runs again before it."""
     walk: Walk | None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFile:
+    """A workload file after validation."""
+
     name: str
     path: Path
     setup: tuple[Invocation, ...]
@@ -142,7 +150,7 @@ class WorkloadFile:
 
     @property
     def deepest(self) -> int:
-        """The largest depth of paging that any workload asks for."""
+        """The largest page depth of all workloads, in rows; 0 without any."""
         requests = (request for workload in self.workloads for request in workload.requests)
         return max((request.page_depth.high for request in requests if request.page_depth), default=0)
 
@@ -153,7 +161,7 @@ class WorkloadFile:
         return _named(self.workloads, name, f"{self.path}: workload")
 
     def setup_for(self, variants: tuple[str, ...]) -> tuple[Invocation, ...]:
-        """The setup with `"{variants}"` replaced by the names that this run compares."""
+        """Return the setup invocations with `"{variants}"` replaced by the variant names of this run."""
         return tuple(
             Invocation(call.function, {k: list(variants) if v == VARIANTS else v for k, v in call.event.items()})
             for call in self.setup
@@ -164,74 +172,17 @@ def _named[T: (Variant, Workload)](things: tuple[T, ...], name: str, what: str) 
     for thing in things:
         if thing.name == name:
             return thing
-    raise WorkloadError(f"{what} {name!r} is not there; there are {', '.join(thing.name for thing in things)}")
-
-
-# The file as written. msgspec refuses unknown keys and wrong types and says where.
-
-
-class _Step(msgspec.Struct, forbid_unknown_fields=True):
-    path: str
-    method: str = "GET"
-    headers: dict[str, str] = {}
-    body: str | None = None
-    expect: list[int] = msgspec.field(default_factory=lambda: [200])
-    contains: list[str] = []
-    json: dict[str, str | int | float | bool] = {}
-    capture: dict[str, dict[str, str]] = {}
-
-
-class _Request(_Step, forbid_unknown_fields=True):
-    name: str = ""
-    weight: float = 1.0
-    before: list[_Step] = []
-    workload: str = ""
-
-
-class _Walk(msgspec.Struct, forbid_unknown_fields=True):
-    start: str
-    next: str
-    cursor: str
-    rows: int
-
-
-class _Setup(msgspec.Struct, forbid_unknown_fields=True):
-    function: str
-    event: dict[str, Any] = {}
-
-
-class _Variant(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    prefix: str = ""
-    function: str = ""
-    description: str = ""
-    cursor_at_depth: str | None = None
-    complexity: str = ""
-    best_for: str = ""
-
-
-class _Workload(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    description: str = ""
-    request: list[_Request] = []
-    mix: dict[str, float] = {}
-    counted: bool = False
-    fresh: bool = False
-
-
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    variant: list[_Variant]
-    name: str = ""
-    headers: dict[str, str] = {}
-    setup: list[_Setup] = []
-    workload: list[_Workload] = []
-    request: list[_Request] = []
-    walk: _Walk | None = None
+    raise WorkloadError(f"{what} {name!r} does not exist; choose from {', '.join(thing.name for thing in things)}")
 
 
 def load_workloads(path: Path) -> WorkloadFile:
+    """Read a workload file.
+
+    Raises:
+        WorkloadError: the file cannot be read or is invalid; the message names the key and the fix.
+    """
     try:
-        raw = msgspec.toml.decode(path.read_bytes(), type=_File)
+        raw = msgspec.toml.decode(path.read_bytes(), type=schema.File)
     except OSError as error:
         raise WorkloadError(f"{path} cannot be read: {error.strerror or error}") from error
     except msgspec.DecodeError as error:
@@ -240,16 +191,16 @@ def load_workloads(path: Path) -> WorkloadFile:
 
 
 class _Reader:
-    """Turns the file as written into what the load generator renders, and names the place of every mistake."""
+    """Converts the decoded file into workloads and variants; errors name the key."""
 
-    def __init__(self, path: Path, raw: _File) -> None:
+    def __init__(self, path: Path, raw: schema.File) -> None:
         self._path = path
         self._raw = raw
 
     def read(self) -> WorkloadFile:
         raw = self._raw
         if not raw.variant:
-            raise self._error("variant", "at least one [[variant]] with a name and a path prefix is needed")
+            raise self._error("variant", "add at least one [[variant]] with a name and a path prefix")
         self._unique("variant", [variant.name for variant in raw.variant])
         workloads = self._workloads()
         self._unique("workload", [workload.name for workload in workloads])
@@ -265,7 +216,7 @@ class _Reader:
     def _workloads(self) -> tuple[Workload, ...]:
         raw = list(self._raw.workload)
         if self._raw.request:
-            raw.append(_Workload(name=self._raw.name or self._path.stem, request=self._raw.request, counted=True))
+            raw.append(schema.Workload(name=self._raw.name or self._path.stem, request=self._raw.request, counted=True))
         if not raw:
             raise self._error("workload", "nothing to send: add [[request]] or [[workload]] with its requests")
         requests: dict[str, tuple[Request, ...]] = {}
@@ -276,7 +227,7 @@ class _Reader:
             )
         return tuple(self._workload(workload, i, requests) for i, workload in enumerate(raw))
 
-    def _workload(self, raw: _Workload, index: int, requests: dict[str, tuple[Request, ...]]) -> Workload:
+    def _workload(self, raw: schema.Workload, index: int, requests: dict[str, tuple[Request, ...]]) -> Workload:
         key = f"workload[{index}]"
         if bool(raw.request) == bool(raw.mix):
             raise self._error(key, f"workload {raw.name!r} needs either requests or a mix of other workloads")
@@ -284,7 +235,7 @@ class _Reader:
         walk = self._walk() if any(request.page_depth for request in own) else None
         return Workload(raw.name, raw.description, own, raw.counted, raw.fresh, walk)
 
-    def _mix(self, raw: _Workload, key: str, requests: dict[str, tuple[Request, ...]]) -> tuple[Request, ...]:
+    def _mix(self, raw: schema.Workload, key: str, requests: dict[str, tuple[Request, ...]]) -> tuple[Request, ...]:
         mixed: list[Request] = []
         for name, weight in raw.mix.items():
             parts = requests.get(name)
@@ -295,8 +246,8 @@ class _Reader:
             mixed += [Request(part.name, share * part.weight, part.steps, part.draws) for part in parts]
         return tuple(mixed)
 
-    def _request(self, raw: _Request, key: str, workload: str) -> Request:
-        steps_raw: list[tuple[_Step, str]] = [(step, f"{key}.before[{i}]") for i, step in enumerate(raw.before)]
+    def _request(self, raw: schema.Request, key: str, workload: str) -> Request:
+        steps_raw: list[tuple[schema.Step, str]] = [(step, f"{key}.before[{i}]") for i, step in enumerate(raw.before)]
         steps_raw.append((raw, key))
         draws: dict[str, Draw] = {}
         captured: set[str] = set()
@@ -309,19 +260,19 @@ class _Reader:
 
     def _weight(self, weight: float, key: str) -> float:
         if not weight > 0:
-            raise self._error(key, f"a weight is a number above 0, not {weight}")
+            raise self._error(key, f"a weight must be above 0, not {weight}")
         return weight
 
-    def _step(self, raw: _Step, key: str, draws: dict[str, Draw], captured: set[str]) -> Step:
+    def _step(self, raw: schema.Step, key: str, draws: dict[str, Draw], captured: set[str]) -> Step:
         def template(text: str, where: str) -> Template:
             return self._template(text, f"{key}.{where}", draws, captured)
 
         if not raw.path.startswith("/"):
             raise self._error(
-                f"{key}.path", f"a path starts with '/' (the variant's prefix goes before it): {raw.path!r}"
+                f"{key}.path", f"a path must start with '/' (the variant's prefix is put before it), not {raw.path!r}"
             )
         if not raw.expect or any(not 100 <= status <= 599 for status in raw.expect):
-            raise self._error(f"{key}.expect", f"HTTP statuses are expected, not {raw.expect}")
+            raise self._error(f"{key}.expect", f"list at least one HTTP status from 100 to 599, not {raw.expect}")
         headers = {name: template(value, f"headers.{name}") for name, value in raw.headers.items()}
         if raw.body is not None and not any(name.lower() == "content-type" for name in headers):
             headers["Content-Type"] = Template(("application/json",))
@@ -338,9 +289,7 @@ class _Reader:
 
     def _capture(self, name: str, source: dict[str, str], key: str) -> Capture:
         if len(source.keys() & {"header", "json"}) != 1 or not source.keys() <= {"header", "json", "default"}:
-            raise self._error(
-                key, 'a capture is { header = "ETag" } or { json = "path.to.value" }, with or without default'
-            )
+            raise self._error(key, 'write { header = "ETag" } or { json = "path.to.value" }, optionally with a default')
         return Capture(name, source.get("header"), source.get("json"), source.get("default"))
 
     def _template(self, text: str, key: str, draws: dict[str, Draw], captured: set[str]) -> Template:
@@ -353,36 +302,38 @@ class _Reader:
         return Template((*literals, text[end:]), tuple(names))
 
     def _declare(self, match: re.Match[str], key: str, draws: dict[str, Draw], captured: set[str]) -> None:
-        """Notes what a placeholder draws; one that neither draws nor repeats is a mistake."""
+        """Record what a placeholder draws; raise if it neither draws a value nor repeats one."""
         text, (name, low, high) = match.group(), match.groups()
         if low is not None and high is not None:
             draw = Draw(name, int(low), int(high))
             if draw.low > draw.high:
                 raise self._error(key, f"the range of {text} is empty")
             if draws.setdefault(name, draw) != draw:
-                raise self._error(key, f"{text} was drawn before from another range; write {{{name}}} to repeat it")
+                raise self._error(
+                    key, f"{text} has another range than before; write {{{name}}} to repeat the first value"
+                )
         elif name == UUID:
             draws.setdefault(UUID, Draw(UUID))
         elif name not in draws and name not in captured:
             known = sorted({UUID, *draws, *captured})
-            raise self._error(key, f"unknown {text}; {{{name}:1..10}} would draw it, known here are {', '.join(known)}")
+            raise self._error(key, f"unknown {text}; write {{{name}:1..10}} to draw it, or use {', '.join(known)}")
 
     def _walk(self) -> Walk | None:
         raw = self._raw.walk
         if raw is None:
             if all(variant.cursor_at_depth for variant in self._raw.variant):
                 return None
-            raise self._error("walk", "{page_depth:...} needs a [walk] that finds the cursor of a depth")
+            raise self._error("walk", "{page_depth:...} needs a [walk] section to find the cursor of a depth")
         if raw.rows < 1:
-            raise self._error("walk.rows", f"the rows of a page are at least 1, not {raw.rows}")
+            raise self._error("walk.rows", f"a page must have at least 1 row, not {raw.rows}")
         following = self._template(raw.next, "walk.next", {}, {"cursor"})
         if "cursor" not in following.names:
-            raise self._error("walk.next", "the path of the next page must hold {cursor}")
+            raise self._error("walk.next", "the path of the next page must contain {cursor}")
         return Walk(raw.start, following, raw.cursor, raw.rows)
 
-    def _variant(self, raw: _Variant, key: str) -> Variant:
+    def _variant(self, raw: schema.Variant, key: str) -> Variant:
         if raw.prefix and (not raw.prefix.startswith("/") or raw.prefix.endswith("/")):
-            raise self._error(f"{key}.prefix", f"a prefix starts with '/' and does not end with it: {raw.prefix!r}")
+            raise self._error(f"{key}.prefix", f"a prefix must start with '/' and not end with it, not {raw.prefix!r}")
         cursor = raw.cursor_at_depth
         template = None if cursor is None else self._template(cursor, f"{key}.cursor_at_depth", {}, {PAGE_DEPTH})
         return Variant(raw.name, raw.prefix, raw.function, raw.description, template, raw.complexity, raw.best_for)
@@ -390,12 +341,12 @@ class _Reader:
     def _unique(self, key: str, names: list[str]) -> None:
         for name in names:
             if names.count(name) > 1:
-                raise self._error(key, f"two are named {name!r}")
+                raise self._error(key, f"the name {name!r} is used twice")
 
     def _error(self, key: str, what: str) -> WorkloadError:
         return WorkloadError(f"{self._path}: {key}: {what}")
 
 
 def _plain(value: str | float | bool) -> str:
-    """A value as the JSON check compares it: what `str` gives for numbers, JSON's words for booleans."""
+    """Format a value as the JSON check compares it: numbers by `str`, booleans as in JSON."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -30,7 +30,7 @@ import numpy as np
 
 from warmfront.bench.load.load_process import LoadProcess, Order
 from warmfront.bench.load.samples import Outcome, Plan, Target
-from warmfront.bench.load.workloads import OURS, load_workloads
+from warmfront.bench.load.workloads import SHOP_WORKLOADS, load_workloads
 from warmfront.bench.run.accounting import process_cpu_s
 from warmfront.bench.run.emulator_process import EmulatorProcess
 from warmfront.bench.run.pulse import STALLED, Pulse, Usual
@@ -67,7 +67,7 @@ class Subject:
 
 HERE: Final = Path(__file__).parent / "watched"
 SUBJECTS: Final = (
-    Subject(Path("template.yaml"), OURS, (Case("product", "product", "pooled"),)),
+    Subject(Path("template.yaml"), SHOP_WORKLOADS, (Case("product", "product", "pooled"),)),
     Subject(
         HERE / "template.yaml",
         HERE / "workload.toml",

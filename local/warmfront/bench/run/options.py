@@ -6,8 +6,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from warmfront.bench.load.samples import Arrivals, Target
-from warmfront.bench.load.workloads import OURS
-from warmfront.bench.sizing.prices import OURS as OUR_PRICES
+from warmfront.bench.load.workloads import SHOP_WORKLOADS
+from warmfront.bench.sizing.prices import DEFAULT_PRICES
 
 from .servers import NO_SERVERS, Needs
 
@@ -38,7 +38,7 @@ class OptionError(Exception):
 class BenchOptions:
     """`counted` workloads get `requests` per variant in `blocks` blocks; the others share `box_s` among their variants."""
 
-    workload: Path = OURS
+    workload: Path = SHOP_WORKLOADS
     template: Path = Path("template.yaml")
     url: str | None = None
     only: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class BenchOptions:
     rows: tuple[int, ...] = GROWTH_ROWS
     environments: tuple[int, ...] = GROWTH_ENVIRONMENTS
     rtt_s: float = 0.0
-    prices: Path = OUR_PRICES
+    prices: Path = DEFAULT_PRICES
     rate: float | None = None
     for_s: float | None = None
     arrivals: Arrivals = "poisson"

@@ -1,4 +1,4 @@
-"""Works out concurrency, connections and timeouts from a rate and service times."""
+"""Computes a capacity plan: concurrency, connections and timeouts for a request rate and service times."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,12 +23,14 @@ ERROR_DOUBTFUL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    rate: float
+    """What a plan is computed from."""
+
+    rate: float  # requests per second
     handler: Service
     hold: Service  # how long an invocation holds its connection
-    ca2: float = 1.0
+    ca2: float = 1.0  # squared coefficient of variation of the gaps between arrivals; 1: Poisson
     max_connections: int = 100
-    kept_connections: int = 10  # superuser's reserve and everybody else: migrations, a person with psql
+    kept_connections: int = 10  # reserved for superusers, migrations and people with psql
     pool_max: int = 1
     wait_p99_ms: float = 5.0
     burst: float = 1.5
@@ -38,7 +40,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One number of shared connections and what it gives."""
+    """A number of shared connections and the waits that it gives."""
 
     connections: int
     utilisation: float
@@ -51,6 +53,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
+    """One timeout of the ladder, and how it was derived."""
+
     name: str
     timeout_s: float
     why: str
@@ -58,6 +62,8 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
+    """The plan's main numbers after one input changed."""
+
     what: str
     reserved_concurrency: int
     connections: int
@@ -67,6 +73,8 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Size:
+    """A capacity plan."""
+
     concurrency_p50: int
     concurrency_p99: int
     reserved_concurrency: int
@@ -91,9 +99,16 @@ class Size:
 
 
 def size(inputs: Inputs) -> Size:
+    """Compute the plan.
+
+    Raises:
+        SizingError: no number of connections or no timeout satisfies the inputs; the message names the number to change.
+    """
     limit = inputs.max_connections - inputs.kept_connections
     if limit < 1:
-        raise SizingError(f"{inputs.kept_connections} of {inputs.max_connections} connections are kept: none is left")
+        raise SizingError(
+            f"{inputs.kept_connections} of {inputs.max_connections} connections are reserved: none is left"
+        )
     running = inputs.rate * inputs.handler.mean_s
     reserved = max(1, poisson_quantile(running, 0.999))
     with_burst = math.ceil(reserved * inputs.burst)
@@ -127,7 +142,7 @@ def _servers(inputs: Inputs) -> int:
 
 
 def _choices(inputs: Inputs, chosen: int) -> tuple[Choice, ...]:
-    """From the fewest that can keep up to a few more than needed: where the knee is, one connection decides."""
+    """Numbers of connections around the chosen one; near the knee a single connection makes a large difference."""
     fewest = math.floor(inputs.rate * inputs.hold.mean_s) + 1
     first = max(fewest, chosen - 4)
     found = []
@@ -148,7 +163,12 @@ def _choices(inputs: Inputs, chosen: int) -> tuple[Choice, ...]:
 
 
 def ladder(inputs: Inputs, simulated: Simulated) -> tuple[Rung, ...]:
-    """Each time-out inside the next, so that the innermost fails first and names the true cause."""
+    """Return the timeouts from the innermost to the outermost, each shorter than the next, so that the innermost fires first
+    and its error names the cause.
+
+    Raises:
+        SizingError: a timeout would not be shorter than the one around it.
+    """
     acquire = _round_up(max(0.05, 5.0 * simulated.wait_p99_s, 5.0 * inputs.wait_p99_ms / 1000.0))
     statement = _round_up(max(0.25, 5.0 * inputs.hold.percentile_s(0.99), 1.5 * acquire))
     call = _round_up(acquire + statement)
@@ -157,32 +177,32 @@ def ladder(inputs: Inputs, simulated: Simulated) -> tuple[Rung, ...]:
     rungs = (
         Rung("acquire a connection", acquire, "5 times the expected p99 wait"),
         Rung("statement", statement, "5 times the p99 of holding a connection, above the acquire"),
-        Rung("call (acquire, statement, commit)", call, "both of them"),
+        Rung("call (acquire, statement, commit)", call, "the sum of both"),
         Rung(
             "the invocation's own deadline",
             deadline,
             "3 times the handler's p99, at least the call, and 0.2 s to answer",
         ),
-        Rung("Lambda Timeout", function, "the deadline, and half a second to log it; whole seconds"),
-        Rung("API Gateway", API_TIMEOUT_S, "the most a REST API waits unless raised"),
+        Rung("Lambda Timeout", function, "the deadline plus 0.5 s to log it, in whole seconds"),
+        Rung("API Gateway", API_TIMEOUT_S, "the default limit of a REST API"),
     )
     for inner, outer in pairwise(rungs):
         if inner.timeout_s >= outer.timeout_s:
             raise SizingError(
                 f"{inner.name} needs {inner.timeout_s:g} s, not below {outer.name} ({outer.timeout_s:g} s): "
-                "a request this slow needs a queue, not an API"
+                "handle requests this slow through a queue instead of an API"
             )
     return rungs
 
 
 def _round_up(seconds: float) -> float:
-    """To two digits, upwards: 0.27 stays, 1.234 becomes 1.3."""
+    """Round up to two significant digits: 0.27 stays, 1.234 becomes 1.3."""
     step = 10.0 ** (math.floor(math.log10(seconds)) - 1)
     return round(math.ceil(round(seconds / step, 6)) * step, 6)
 
 
 def _sensitivity(inputs: Inputs) -> tuple[Sensitivity, ...]:
-    """What 20 % more or less of each input would change; the connections as chosen for the middle."""
+    """The plan's numbers with each input 20 % lower and higher, at the number of connections chosen for the inputs as given."""
     chosen = _servers(inputs)
     rows = []
     for factor in (0.8, 1.2):
@@ -203,22 +223,22 @@ def _row(what: str, rate: float, handler: Service, hold: Service, inputs: Inputs
 
 
 def _warnings(inputs: Inputs, queue: Queue, found: Size) -> tuple[str, ...]:
-    told = []
+    warnings = []
     if not found.fits:
-        told.append(
+        warnings.append(
             f"{found.with_burst} environments x {inputs.pool_max} = {found.connections_needed} connections, "
-            f"{found.connections_limit} may be used: reserve at most {found.environments_allowed} environments, "
-            "or put RDS Proxy or PgBouncer (transaction mode) between"
+            f"{found.connections_limit} are available: reserve at most {found.environments_allowed} environments, "
+            "or add RDS Proxy or PgBouncer (transaction mode)"
         )
     if inputs.pool_max > 1:
-        told.append(
-            f"a pool of {inputs.pool_max}: an environment serves one invocation at a time, and more than one connection "
-            "is used only by queries in parallel"
+        warnings.append(
+            f"a pool of {inputs.pool_max}: an environment serves one invocation at a time, so it uses more than one "
+            "connection only for parallel queries"
         )
     if inputs.hold.cs2 > 1.0 and queue.utilisation > SIMULATE_BEYOND:
-        told.append("variable service and busy connections: believe the simulation rather than the formula")
+        warnings.append("service times vary and connections are busy: trust the simulation, not the formula")
     if abs(found.formula_error) > ERROR_DOUBTFUL:
-        told.append(f"the formula is off by {found.formula_error:+.0%} here: believe the simulation")
+        warnings.append(f"the formula is off by {found.formula_error:+.0%} here: trust the simulation")
     if inputs.hold.mean_s > inputs.handler.mean_s:
-        told.append("the connection is held for longer than the handler runs: check the two service times")
-    return tuple(told)
+        warnings.append("the connection is held for longer than the handler runs: check the two service times")
+    return tuple(warnings)

@@ -1,4 +1,4 @@
-"""A sizing plan as text, and the service times of a saved result that a plan starts from."""
+"""Formats a capacity plan as text, and reads service times for it from a saved result."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from warmfront.results import Result
 
 
 def render(inputs: Inputs, found: Size) -> str:
+    """Format a plan, its inputs and its warnings as text."""
     sections = (_inputs_text(inputs), _concurrency_text(inputs, found), _pool_text(inputs, found), _ladder_text(found))
     lines = [*sections, _sensitivity_text(found)]
     if found.warnings:
@@ -17,13 +18,13 @@ def render(inputs: Inputs, found: Size) -> str:
 
 
 def _inputs_text(inputs: Inputs) -> str:
-    def told(name: str, service: Service) -> str:
+    def service_line(name: str, service: Service) -> str:
         p99 = 1000.0 * service.percentile_s(0.99)
         return f"  {name:<22}{1000.0 * service.mean_s:.3g} ms mean, cs2 {service.cs2:.2f}, p99 {p99:.3g} ms  ({service.source})"
 
     arrivals = "Poisson" if inputs.ca2 == 1.0 else f"ca2 {inputs.ca2:g}"
     lines = ["Inputs", f"  {'arrivals':<22}{inputs.rate:g} requests/s, {arrivals}"]
-    return "\n".join([*lines, told("handler", inputs.handler), told("connection held", inputs.hold)])
+    return "\n".join([*lines, service_line("handler", inputs.handler), service_line("connection held", inputs.hold)])
 
 
 def _concurrency_text(inputs: Inputs, found: Size) -> str:
@@ -79,8 +80,8 @@ def _sensitivity_text(found: Size) -> str:
     return "\n".join(lines)
 
 
-def beside(result: Result) -> str:
-    """What was predicted of loads that this result then ran; nothing where it ran none."""
+def render_predictions(result: Result) -> str:
+    """Format the result's predicted p99s next to the measured ones; empty where it has none."""
     if not result.sized:
         return ""
     lines = ["", "Predicted and then run  (open loop at 70 % of the measured knee; the cores as servers)"]
@@ -95,11 +96,19 @@ def beside(result: Result) -> str:
 
 
 def service_from(result: Result, workload: str, variant: str, name: str) -> Service:
-    """From the send of each request to its answer; a result of many workers holds their wait for the CPU as well."""
+    """Return the service times of a variant in a saved result, from each request's send to its response.
+
+    With many workers these times include waiting for the CPU.
+
+    Raises:
+        SizingError: the result has no such samples; the message says what it has or which option to use instead.
+    """
     own = [block for block in result.blocks if (block.workload, block.variant) == (workload, variant)]
     samples: list[int] = [us for block in own for us in (block.service_us or block.latency_us)]
     if not samples and result.sized:
-        raise SizingError(f"{name} is a sweep, which keeps no single times: {_instead(result, workload, variant)}")
+        raise SizingError(
+            f"{name} is a sweep, which does not store single times: {_instead(result, workload, variant)}"
+        )
     if not samples:
         known = sorted({f"{block.workload} {block.variant}" for block in result.blocks})
         raise SizingError(f"{name} has no {workload} {variant}; it has {_listed(known)}")
@@ -108,8 +117,8 @@ def service_from(result: Result, workload: str, variant: str, name: str) -> Serv
 
 def _instead(result: Result, workload: str, variant: str) -> str:
     points = [own.points[0] for own in result.sweeps if (own.workload, own.variant) == (workload, variant)]
-    said = f"add --service-ms {points[0].p50_ms:.3g}, its median at {points[0].offered_rate:.3g}/s" if points else ""
-    return said or f"add --service-ms; it knows nothing of {workload} {variant}"
+    hint = f"add --service-ms {points[0].p50_ms:.3g}, its median at {points[0].offered_rate:.3g}/s" if points else ""
+    return hint or f"add --service-ms; it has no points of {workload} {variant}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Queueing formulas, and the simulation that checks them.
+"""Queueing formulas, and a simulation that checks them.
 
 Kleinrock, Queueing Systems (1975); Allen, Probability, Statistics and Queueing Theory (1990); Harchol-Balter, Performance
 Modeling and Design (2013); Gunther, Guerrilla Capacity Planning (2007).
@@ -15,19 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
-QUANTILES = 10_000  # points that stand for a distribution of service times
+QUANTILES = 10_000  # points that represent a distribution of service times
 WARM_UP_SHARE = 0.1
 MOST_SERVERS = 100_000
 _NORMAL = NormalDist()
 
 
 class SizingError(ValueError):
-    """What was asked has no answer; the message says which number is to blame."""
+    """The inputs have no solution; the message names the number to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Service times in seconds as evenly spaced quantiles, and where they came from."""
+    """A distribution of service times in seconds, as evenly spaced quantiles, and its source."""
 
     quantiles_s: FloatArray
     cs2: float  # squared coefficient of variation: 0 constant, 1 exponential, above 1 bursty
@@ -46,6 +46,15 @@ class Service:
 
 
 def measured_service(samples_s: ArrayLike, source: str) -> Service:
+    """Return the distribution of measured service times.
+
+    Args:
+        samples_s: seconds, one-dimensional.
+        source: where they come from, for the plan's text.
+
+    Raises:
+        SizingError: fewer than 20 samples, or a mean of 0.
+    """
     samples = np.asarray(samples_s, dtype=np.float64)
     if samples.size < 20 or samples.mean() <= 0:
         raise SizingError(f"{samples.size} service times are too few to size from; at least 20 are needed ({source})")
@@ -57,14 +66,22 @@ def measured_service(samples_s: ArrayLike, source: str) -> Service:
 
 
 def service_of(mean_s: float, cs2: float, source: str = "flag") -> Service:
-    """A usual distribution of a given mean and variation: constant, gamma, exponential, lognormal."""
+    """Return a standard distribution with this mean (seconds) and squared coefficient of variation.
+
+    Constant for cs2 0, gamma below 1, exponential at 1, lognormal above.
+
+    Raises:
+        SizingError: the mean is not positive, or cs2 is negative.
+    """
     if mean_s <= 0 or cs2 < 0:
-        raise SizingError(f"a service time of {mean_s} s with cs2 {cs2} is none: both must be positive")
+        raise SizingError(
+            f"a service time of {mean_s} s with cs2 {cs2} is invalid: the time must be above 0 and cs2 not negative"
+        )
     share = _shares(QUANTILES)
     if cs2 == 0:
         quantiles, third = np.ones(QUANTILES), 1.0
     elif cs2 < 1:
-        # By drawing many and sorting: numpy has no inverse gamma, and the formulas need no more than this.
+        # numpy has no inverse gamma distribution; sorting many draws is accurate enough for the formulas.
         third = (1.0 + cs2) * (1.0 + 2.0 * cs2)
         drawn = np.sort(np.random.default_rng(0).gamma(1.0 / cs2, cs2, 20 * QUANTILES))
         quantiles = drawn[(share * drawn.size).astype(np.int64)]
@@ -73,7 +90,7 @@ def service_of(mean_s: float, cs2: float, source: str = "flag") -> Service:
     else:
         sigma, third = math.sqrt(math.log1p(cs2)), (1.0 + cs2) ** 3
         quantiles = np.exp(sigma * np.array([_NORMAL.inv_cdf(one) for one in share.tolist()]))
-    # Cutting a distribution into points loses some of its tail, and with it some of its mean.
+    # A distribution cut into points loses part of its tail and so of its mean; scaling restores the mean.
     return Service(quantiles * (mean_s / quantiles.mean()), cs2, third, source)
 
 
@@ -82,7 +99,7 @@ def _shares(points: int) -> FloatArray:
 
 
 def erlang_b(offered: float, servers: int) -> float:
-    """Share of arrivals lost where nobody may wait."""
+    """Return the share of arrivals that are lost where no queue is allowed (Erlang B)."""
     blocked = 1.0
     for k in range(1, servers + 1):
         blocked = offered * blocked / (k + offered * blocked)
@@ -90,7 +107,7 @@ def erlang_b(offered: float, servers: int) -> float:
 
 
 def erlang_c(offered: float, servers: int) -> float:
-    """Share of arrivals that have to wait."""
+    """Return the share of arrivals that have to wait (Erlang C)."""
     utilisation = offered / servers
     if utilisation >= 1.0:
         return 1.0
@@ -100,9 +117,12 @@ def erlang_c(offered: float, servers: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """c servers, one line. The mean wait is Allen and Cunneen's: that of M/M/c, stretched by the variation of arrivals and
-    services. The wait of those who wait is exponential in M/M/c; elsewhere its variation is Whitt's (Approximations for
-    the GI/G/m queue, 1993), and two exponentials carry it where it is above 1: a heavy service has a heavy wait."""
+    """One queue in front of c servers.
+
+    The mean wait is Allen and Cunneen's: that of M/M/c, scaled by the variation of arrivals and services. In M/M/c the wait
+    of those who wait is exponential. Otherwise its variation is Whitt's (Approximations for the GI/G/m queue, 1993), and
+    above 1 it is modelled by two exponentials, because a heavy-tailed service gives a heavy-tailed wait.
+    """
 
     rate: float  # arrivals per second
     servers: int
@@ -137,14 +157,14 @@ class Queue:
         return self.wait_probability * stretch / (self.servers / self.service.mean_s - self.rate)
 
     def _waits(self) -> tuple[tuple[float, float], ...]:
-        """(share, rate) of the exponentials that make up the wait of those who wait."""
+        """(share, rate) of the exponentials that model the wait of those who wait."""
         mean_s = self.mean_wait_s / self.wait_probability
         if mean_s == 0:
             return ()
         busy, cs2 = self.utilisation, self.service.cs2
         one_server = 2.0 * busy - 1.0 + 4.0 * (1.0 - busy) * self.service.third / (3.0 * (cs2 + 1.0) ** 2)
-        # Whitt's is exact for one server. Of c servers a long service blocks one: the excess shared out over them is our
-        # own step, held to simulations in the tests.
+        # Whitt's formula is exact for one server. A long service blocks only one of c servers, so the excess is divided by
+        # c: our own approximation, compared with simulations in the tests.
         variation = 1.0 + (one_server - 1.0) / self.servers
         if variation <= 1.0 + 1e-9:
             return ((1.0, 1.0 / mean_s),)
@@ -157,12 +177,14 @@ class Queue:
         waiting, parts = self.wait_probability, self._waits()
         if waiting <= 1.0 - q or not parts:
             return 0.0
-        return _where(lambda t: waiting * sum(p * math.exp(-rate * t) for p, rate in parts) - (1.0 - q))
+        return _zero_of(lambda t: waiting * sum(p * math.exp(-rate * t) for p, rate in parts) - (1.0 - q))
 
     def response_percentile_s(self, q: float, served_s: FloatArray | None = None) -> float:
-        """Service plus wait, convolved over the service's quantiles.
+        """Return percentile q of wait plus service in seconds, by convolution over the service's quantiles.
 
-        `served_s`: quantiles of what follows the wait where that is more than the servers' own part of it.
+        Args:
+            q: from 0 to 1.
+            served_s: quantiles in seconds of the time after the wait, where it is longer than the servers' part of it.
         """
         if self.utilisation >= 1.0:
             return math.inf
@@ -178,11 +200,11 @@ class Queue:
             slow = np.where(served, after_wait, 1.0).mean()
             return float((1.0 - waiting) * (~served).mean() + waiting * slow) - (1.0 - q)
 
-        return _where(beyond)
+        return _zero_of(beyond)
 
 
-def _where(falling: Callable[[float], float]) -> float:
-    """Where a falling function crosses 0, by doubling and bisection."""
+def _zero_of(falling: Callable[[float], float]) -> float:
+    """The zero of a decreasing function, by doubling and bisection."""
     low, high = 0.0, 1e-3
     while falling(high) > 0:
         low, high = high, 2.0 * high
@@ -194,6 +216,8 @@ def _where(falling: Callable[[float], float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
+    """Waits and responses of a simulated queue."""
+
     customers: int
     wait_probability: float
     mean_wait_s: float
@@ -203,9 +227,13 @@ class Simulated:
 
 
 def simulate(queue: Queue, *, customers: int, seed: int) -> Simulated:
-    """Customer by customer: each takes the server that is free first. Poisson arrivals, or gamma gaps of the given ca2."""
+    """Simulate a queue, first come first served. Arrivals are Poisson, or have gamma-distributed gaps of the queue's ca2.
+
+    Raises:
+        SizingError: the servers cannot keep up.
+    """
     if queue.utilisation >= 1.0:
-        raise SizingError(f"{queue.servers} servers are {queue.utilisation:.0%} busy: the line only grows")
+        raise SizingError(f"{queue.servers} servers are {queue.utilisation:.0%} busy: the queue grows without limit")
     generator = np.random.default_rng(seed)
     shape = 1.0 / queue.ca2 if queue.ca2 > 0 else math.inf
     gaps = np.full(customers, 1.0) if math.isinf(shape) else generator.gamma(shape, 1.0 / shape, customers)
@@ -230,7 +258,12 @@ def simulate(queue: Queue, *, customers: int, seed: int) -> Simulated:
 
 
 def poisson_quantile(mean: float, q: float) -> int:
-    """The concurrency that is not exceeded in a share q of the time, where arrivals never wait (M/G/infinity)."""
+    """Return the concurrency that is not exceeded for a share q of the time, if arrivals never wait (M/G/infinity).
+
+    Args:
+        mean: mean concurrency: arrivals per second times mean duration in seconds.
+        q: from 0 to 1.
+    """
     if mean <= 0:
         return 0
     k, log_term, total = 0, -mean, math.exp(-mean)
@@ -242,7 +275,11 @@ def poisson_quantile(mean: float, q: float) -> int:
 
 
 def servers_needed(rate: float, service: Service, *, wait_p99_max_s: float, ca2: float = 1.0) -> int:
-    """The fewest servers whose p99 wait is within the target."""
+    """Return the smallest number of servers whose p99 wait is at most `wait_p99_max_s`.
+
+    Raises:
+        SizingError: more than MOST_SERVERS would be needed.
+    """
     servers = max(1, math.floor(rate * service.mean_s) + 1)
     while servers <= MOST_SERVERS:
         if Queue(rate, servers, service, ca2).wait_percentile_s(0.99) <= wait_p99_max_s:
@@ -252,21 +289,26 @@ def servers_needed(rate: float, service: Service, *, wait_p99_max_s: float, ca2:
 
 
 def predicted_p99_ms(rates: Sequence[float], *, servers: int, service: Service, ca2: float = 1.0) -> list[float]:
-    """The curve to draw over measured points; infinite where the servers cannot keep up."""
+    """Return the predicted p99 response in ms at each rate (1/s); infinite where the servers cannot keep up."""
     return [1000.0 * Queue(rate, servers, service, ca2).response_percentile_s(0.99) for rate in rates]
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
+    """Throughput (1/s) and mean response of a closed loop."""
+
     throughput: float
     response_s: float
 
 
 def closed_loop(*, workers: int, think_s: float, service_s: float, servers: int) -> ClosedLoop:
-    """Exact for exponential times: the birth-death chain of how many of the workers are being served or wait."""
+    """Predict a closed loop of `workers`; exact for exponential times.
+
+    By the birth-death chain of how many workers wait or are being served.
+    """
     log_weight, weights = 0.0, [0.0]
     for k in range(1, workers + 1):
-        # A worker who does not think is back at once; a tiny pause keeps the chain's formula whole.
+        # With a think time of 0 the formula would divide by zero, so a tiny think time replaces it.
         log_weight += math.log((workers - k + 1) / max(think_s, service_s * 1e-9)) - math.log(
             min(k, servers) / service_s
         )
@@ -291,15 +333,23 @@ class Scalability:
 
     @property
     def peak(self) -> float:
-        """The N beyond which more is slower; infinite where nothing has to be kept in agreement."""
+        """The N of the highest throughput; infinite where the coherency cost is 0."""
         return math.sqrt(max(0.0, 1.0 - self.contention) / self.coherency) if self.coherency > 0 else math.inf
 
 
 def fit_scalability(n: Sequence[float], throughput: Sequence[float]) -> Scalability:
-    """Least squares of N / X, which is linear in 1/g, alpha/g and beta/g; terms that come out negative are left out."""
+    """Fit the law to measured concurrency `n` and throughput (1/s).
+
+    By least squares of N / X, which is linear in 1/g, alpha/g and beta/g; terms with a negative estimate are set to 0.
+
+    Raises:
+        SizingError: fewer than 4 points, or a value that is not positive.
+    """
     size, rate = np.asarray(n, dtype=np.float64), np.asarray(throughput, dtype=np.float64)
     if size.size < 4 or np.any(rate <= 0) or np.any(size <= 0):
-        raise SizingError(f"{size.size} points cannot hold three numbers: measure at least 4 levels of concurrency")
+        raise SizingError(
+            f"{size.size} points are too few to fit three numbers: measure at least 4 levels of concurrency"
+        )
     columns = np.stack([np.ones_like(size), size - 1.0, size * (size - 1.0)], axis=1)
     scale = rate / size  # so that every point counts by its relative error
     kept = [0, 1, 2]

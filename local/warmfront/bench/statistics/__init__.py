@@ -1,1 +1,1 @@
-"""Percentiles, intervals, comparisons of variants and of results."""
+"""Statistics of a run: percentiles, confidence intervals, and comparisons of variants and of results."""

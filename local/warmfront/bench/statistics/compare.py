@@ -10,7 +10,7 @@ from warmfront.bench.statistics.summary import Figures
 from warmfront.results import Comparison, Result, ResultError
 
 Change = Literal["faster", "slower", "not significant", "too few samples", "reference"]
-"""reference: the floor, or the variant that others are compared with; its change is the machine's as far as anybody can tell."""
+"""reference: the floor or the baseline variant, whose change is attributed to the machine."""
 type Key = tuple[str, str]
 """Workload and variant."""
 COMPARED = ("p50", "p95", "p99", "throughput", "cpu_per_request", "memory_peak", "cold_p50", "cold_p95")
@@ -18,12 +18,14 @@ PERCENTILES = {**summary.PERCENTILES, **summary.COLD_PERCENTILES}
 FLOOR = "floor"
 NOTED_MIN = 0.05
 COMPARABLE_MAX = 0.5  # the references changed by more than this share: the machine was not the same
-FEWER_MAX = 3  # a cold p95 of 30 rests on two samples: below this many beyond it nothing is claimed
-ERRORS_MAX = 0.001  # more errors than before, by this share of the requests, is slower
+FEWER_MAX = 3  # samples needed beyond a percentile to claim a change: a cold p95 of 30 starts has only two
+ERRORS_MAX = 0.001  # a rise of the error rate above this share of the requests counts as slower
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """One metric of one variant in both results. `times_better` is above 1 where the second result is better."""
+
     workload: str
     variant: str
     metric: str
@@ -36,6 +38,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """The comparison of two results: its rows, and notes on what limits it."""
+
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
@@ -49,14 +53,24 @@ class Outcome:
 
 
 def compare(before: Result, after: Result, *, smallest: float = percentiles.SMALLEST_CLAIM) -> Outcome:
-    """Compare two runs of one kind, measured at different times.
+    """Compare two results of one kind, for every workload and variant that both have.
 
-    Such runs are not paired, so a change is claimed only beyond what the references changed by: the calibration spin, the
-    emulator's floor and the workload's baseline variant, which a change of the candidate does not touch.
-    `smallest`: a share below which nothing is claimed. Raises ResultError where nothing can be compared.
+    The runs were measured at different times and are not paired, so a change is claimed only if it exceeds the change of the
+    references: the calibration spin, the emulator's floor and the workload's baseline variant, which a change of the
+    candidate does not touch.
+
+    Args:
+        before: the first result.
+        after: the second result.
+        smallest: the smallest relative change to claim, e.g. 0.02.
+
+    Raises:
+        ResultError: the kinds differ, or no workload and variant is in both.
     """
     if before.kind != after.kind:
-        raise ResultError(f"a {before.kind} and a {after.kind} result cannot be compared: measure the same kind twice")
+        raise ResultError(
+            f"a {before.kind} result cannot be compared with a {after.kind} result: measure the same kind twice"
+        )
     speed = _speed_change(before, after)
     floor = max(smallest, abs(speed - 1.0), abs(1.0 / speed - 1.0))
     old, new = _figures(before, seed=1), _figures(after, seed=2)
@@ -116,7 +130,7 @@ class _References:
 
 
 def _figures(result: Result, *, seed: int) -> dict[tuple[str, str], Figures]:
-    """(workload, variant) -> its figures, drawn with a seed of its own: the two runs are independent."""
+    """(workload, variant) -> figures. Each run is resampled with its own seed, because the two are independent."""
     found = {}
     blocks = [block for block in result.blocks if block.latency_us]
     for key in dict.fromkeys((block.workload, block.variant) for block in blocks):
@@ -177,7 +191,7 @@ def _change(found: Comparison, old: Figures, new: Figures, floor: float) -> Chan
 
 
 def _error_rows(before: Result, after: Result) -> list[Row]:
-    """Only where errors came or went: requests that fail are fast, and no gate may let them pass as faster."""
+    """Rows for changed error rates only. Failing requests are fast, and must not make a run count as faster."""
     shares = [_error_shares(result) for result in (before, after)]
     rows = []
     for (workload, variant), old in shares[0].items():
@@ -198,7 +212,7 @@ def _error_shares(result: Result) -> dict[tuple[str, str], float]:
 
 
 def _speed_change(before: Result, after: Result) -> float:
-    """How much longer the calibration spin took in the second run; 1 where it is not known."""
+    """Ratio of the calibration spin's time, second run to first; 1 where it is unknown."""
     spins = [[block.spin_ms for block in result.blocks if block.spin_ms > 0] for result in (before, after)]
     return median(spins[1]) / median(spins[0]) if all(spins) else 1.0
 
@@ -214,11 +228,11 @@ def _notes(before: Result, after: Result, speed: float, floor: float, smallest: 
     if floor > smallest:
         slower = "slower" if speed > 1 else "faster"
         notes.append(
-            f"the machine was {abs(speed - 1):.0%} {slower} in the second run: smaller changes are not claimed"
+            f"the machine was {abs(speed - 1):.0%} {slower} in the second run: smaller changes count as not significant"
         )
     notes += [f"setting {text}" for text in _different(before.settings, after.settings)]
     if missing:
-        notes.append(f"only in one of the two: {', '.join(missing)}")
+        notes.append(f"in only one of the two results: {', '.join(missing)}")
     return notes
 
 
@@ -229,6 +243,7 @@ def _different(old: Mapping[str, object], new: Mapping[str, object]) -> list[str
 
 
 def render(outcome: Outcome) -> str:
+    """Format a comparison as a text table with its notes."""
     width = max(len(f"{row.workload} {row.variant}") for row in outcome.rows) + 2
     head = "".ljust(width) + "metric".ljust(17) + "before".rjust(10) + "after".rjust(10) + "  times better, 95 %"
     lines = [head]

@@ -1,10 +1,10 @@
 """Percentiles and their confidence intervals from blocks of samples.
 
-A percentile here is the nearest rank (the inverse of the empirical distribution): the smallest sample that at least the
-share q of all samples do not exceed. So every printed latency is one that some request had.
+A percentile is the nearest rank (the inverse of the empirical distribution): the smallest sample that at least a share q of
+the samples do not exceed. Every printed latency is therefore the latency of an actual request.
 
-Requests of one run are not independent, blocks nearly are: intervals come from resampling blocks, never requests. A
-bootstrap of requests called 19 of 20 identical pairs different on a busy machine; interleaved blocks called none.
+Requests of one run are not independent, but blocks nearly are, so intervals resample blocks and never requests. On a busy
+machine, a bootstrap of requests found a difference in 19 of 20 pairs of identical variants; interleaved blocks in none.
 """
 
 import math
@@ -22,16 +22,18 @@ Claim = Literal["better", "worse", "not significant"]
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-CLAIM_CONFIDENCE = 0.99  # for "better" and "worse": a table has dozens of rows, and each is a chance to be wrong
+CLAIM_CONFIDENCE = 0.99  # for "better" and "worse": a table has dozens of rows, each a chance of a false claim
 ROUNDS_FOR_BOOTSTRAP = 10
-SMALLEST_CLAIM = 0.02  # a shared machine cannot be held to differences below this, however narrow the interval
-BEYOND_MIN = 15  # samples that must lie beyond a percentile before it is shown as one
+SMALLEST_CLAIM = 0.02  # on a shared machine smaller differences are not repeatable, however narrow the interval
+BEYOND_MIN = 15  # samples that must lie beyond a percentile before it is shown without a warning
 _STRIDE = 64  # sorted samples per step of the search grid
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
+    """A value with the limits of its confidence interval."""
+
     value: float
     low: float
     high: float
@@ -39,7 +41,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Stationarity:
-    """`drift`: median of the last third of the blocks over that of the first third, minus 1."""
+    """Whether latency stayed level over the blocks.
+
+    `drift`: median of the last third of the blocks divided by that of the first third, minus 1. `trend_z`: z score of the
+    Mann-Kendall trend test.
+    """
 
     drift: float
     trend_z: float
@@ -47,32 +53,37 @@ class Stationarity:
 
 
 def percentile(samples: ArrayLike, q: float) -> float:
+    """Return the nearest-rank percentile of a one-dimensional array; `q` is from 0 to 1.
+
+    Raises:
+        ValueError: there are no samples.
+    """
     values = np.asarray(samples)
     if values.size == 0:
-        raise ValueError("no samples: a percentile of nothing was asked for")
+        raise ValueError("no samples: a percentile needs at least one")
     rank = _rank(q, values.size)
     return float(np.partition(values, rank - 1)[rank - 1])
 
 
 def _rank(q: float, n: int) -> int:
-    """1-based nearest rank; the tolerance keeps 0.99 x 10,000 at 9,900 in spite of binary fractions."""
+    """1-based nearest rank; the tolerance keeps 0.99 x 10,000 at 9,900 despite binary rounding."""
     return min(n, max(1, math.ceil(q * n - 1e-9 * n)))
 
 
 def samples_needed(q: float) -> int:
-    """Below this many samples a percentile is printed greyed: too few requests lie beyond it."""
+    """Return the number of samples below which a percentile is printed grey, because too few lie beyond it."""
     return math.ceil(round(BEYOND_MIN / (1.0 - q), 6)) if q < 1.0 else 1
 
 
 def order_statistics_interval(samples: ArrayLike, q: float, confidence: float = CONFIDENCE) -> Interval:
-    """Exact binomial interval of one run's percentile, for independent samples (cold starts)."""
+    """Return a percentile with its exact binomial interval, for independent samples such as cold starts."""
     values = np.sort(np.asarray(samples, dtype=np.float64))
     low, high = order_statistics_ranks(values.size, q, confidence)
     return Interval(percentile(values, q), float(values[low - 1]), float(values[high - 1]))
 
 
 def order_statistics_ranks(n: int, q: float, confidence: float = CONFIDENCE) -> tuple[int, int]:
-    """1-based ranks whose samples enclose the true percentile; clipped to the samples there are."""
+    """Return the 1-based ranks of the samples that enclose the true percentile, limited to 1..n."""
     tail = (1.0 - confidence) / 2.0
     cumulative = _binomial_cdf(n, q)
     low = int(np.searchsorted(cumulative, tail))
@@ -89,7 +100,14 @@ def _binomial_cdf(n: int, p: float) -> FloatArray:
 
 
 def draws(blocks: int, resamples: int = RESAMPLES, seed: int = 0) -> IntArray:
-    """resamples x blocks: how often each block was drawn. Variants that share a row of it are paired."""
+    """Draw bootstrap resamples of blocks.
+
+    Returns:
+        An array resamples x blocks: how often each block was drawn. Variants resampled with the same array are paired.
+
+    Raises:
+        ValueError: fewer than 2 blocks.
+    """
     if blocks < 2:
         raise ValueError(f"{blocks} block(s): an interval needs at least 2 blocks")
     generator = np.random.default_rng(seed)
@@ -97,10 +115,16 @@ def draws(blocks: int, resamples: int = RESAMPLES, seed: int = 0) -> IntArray:
 
 
 class PooledBlocks:
-    """All samples of one variant, sorted once, so that any resample of its blocks has its exact percentiles cheaply.
+    """All samples of one variant, sorted once, for exact percentiles of many resamples of its blocks.
 
-    A grid over the sorted samples holds how many of each block's samples lie before it; one matrix product counts them
-    for every resample, and only the 64 samples of one grid step are then looked at one by one.
+    A grid over the sorted samples stores how many samples of each block lie before each grid step. One matrix product
+    counts them for every resample, and then only the 64 samples of one grid step are searched.
+
+    Args:
+        blocks: the samples of each block, integers.
+
+    Raises:
+        ValueError: no block has samples.
     """
 
     def __init__(self, blocks: Sequence[ArrayLike]) -> None:
@@ -132,10 +156,10 @@ class PooledBlocks:
         return float(self._values[-1])
 
     def resampled_percentile(self, q: float, drawn: IntArray) -> FloatArray:
-        """The percentile of every resample; NaN where only empty blocks were drawn."""
+        """Return the percentile of every resample (rows of `drawn`); NaN where only empty blocks were drawn."""
         totals = drawn @ self.sizes
         ranks = np.maximum(1, np.ceil(q * totals - 1e-9 * totals)).astype(np.int64)
-        # Counts stay far below 2**53, so the product may run in floating point, where it is fast, and is still exact.
+        # Counts stay far below 2**53, so the faster floating-point product is still exact.
         before = drawn.astype(np.float64) @ self._grid.astype(np.float64)
         cell = (before < ranks[:, None]).sum(axis=1) - 1
         cell = np.minimum(cell, self._grid.shape[1] - 2)
@@ -149,14 +173,14 @@ class PooledBlocks:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure, what it became in each resample, and how many blocks stand behind it."""
+    """A figure, its value in each resample, and the number of blocks it is computed from."""
 
     value: float
     resampled: FloatArray
     blocks: int
 
     def interval(self, confidence: float = CONFIDENCE) -> Interval:
-        """The percentile interval, widened for the number of blocks."""
+        """Return the bootstrap percentile interval, widened for a small number of blocks."""
         tail = _tail(self.blocks, confidence)
         known = self.resampled[np.isfinite(self.resampled)]
         if known.size == 0:
@@ -164,20 +188,30 @@ class Estimate:
         low, high = np.quantile(known, (tail, 1.0 - tail))
         return Interval(self.value, min(float(low), self.value), max(float(high), self.value))
 
-    def less(self, known: float) -> "Estimate":
-        """This figure net of another that is taken as known."""
+    def minus(self, known: float) -> "Estimate":
+        """Subtract a figure that is taken as exact."""
         return Estimate(self.value - known, self.resampled - known, self.blocks)
 
 
 def percentile_estimate(pooled: PooledBlocks, q: float, drawn: IntArray) -> Estimate:
+    """Estimate a percentile; `drawn` as from `draws`."""
     return Estimate(pooled.percentile(q), pooled.resampled_percentile(q, drawn), drawn.shape[1])
 
 
 def quotient_estimate(numerators: ArrayLike, denominators: ArrayLike, drawn: IntArray) -> Estimate:
-    """sum / sum over blocks: requests per second, CPU per request, a mean."""
+    """Estimate sum(numerators) / sum(denominators) over blocks, e.g. requests per second or CPU per request.
+
+    Args:
+        numerators: one number for each block.
+        denominators: one number for each block.
+        drawn: resamples x blocks, from `draws`.
+
+    Raises:
+        ValueError: the denominators sum to 0.
+    """
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if below.sum() == 0:
-        raise ValueError("a quotient over blocks that hold nothing was asked for")
+        raise ValueError("a quotient needs blocks whose denominators do not sum to 0")
     return Estimate(float(above.sum() / below.sum()), _quotient(drawn @ above, drawn @ below), drawn.shape[1])
 
 
@@ -188,9 +222,13 @@ def _quotient(above: FloatArray, below: FloatArray) -> FloatArray:
 
 
 def ratio(above: Estimate, below: Estimate, confidence: float = CONFIDENCE) -> Interval:
-    """above / below with its interval; paired where both were resampled with the same draws."""
+    """Return above / below with its interval; paired if both were resampled with the same draws.
+
+    Raises:
+        ValueError: `below` is not positive.
+    """
     if below.value <= 0:
-        raise ValueError(f"a ratio over {below.value} was asked for")
+        raise ValueError(f"a ratio needs a positive denominator, not {below.value}")
     quotient = Estimate(
         above.value / below.value, _quotient(above.resampled, below.resampled), min(above.blocks, below.blocks)
     )
@@ -198,7 +236,7 @@ def ratio(above: Estimate, below: Estimate, confidence: float = CONFIDENCE) -> I
 
 
 def _tail(blocks: int, confidence: float) -> float:
-    """Percentile intervals of few blocks are too narrow; this widens them as a t interval is wider than a normal one.
+    """Tail probability that widens the interval of few blocks, as a t interval is wider than a normal one.
 
     Hesterberg, What Teachers Should Know about the Bootstrap (2014), section 3.3: the expanded percentile interval.
     """
@@ -208,7 +246,11 @@ def _tail(blocks: int, confidence: float) -> float:
 
 
 def student_t_quantile(p: float, freedom: int) -> float:
-    """Hill's expansion (Abramowitz and Stegun 26.7.5), exact where it is poor: one and two degrees of freedom."""
+    """Return the quantile p of Student's t distribution with `freedom` degrees of freedom.
+
+    By Hill's expansion (Abramowitz and Stegun 26.7.5); by the exact formulas for one and two degrees of freedom, where the
+    expansion is inaccurate.
+    """
     if freedom == 1:
         return math.tan(math.pi * (p - 0.5))
     if freedom == 2:
@@ -224,10 +266,16 @@ def student_t_quantile(p: float, freedom: int) -> float:
 
 
 def typical_ratio(above: ArrayLike, below: ArrayLike, drawn: IntArray, confidence: float = CONFIDENCE) -> Interval:
-    """Hodges-Lehmann centre of the rounds' own ratios: above[i] and below[i] ran next to each other.
+    """Return the Hodges-Lehmann centre of the ratios of all rounds, with its interval.
 
-    What slows a whole round cancels in its ratio, and a round within which the machine changed its speed is an outlier
-    that the median passes over: half the width of the pooled ratio's interval where the machine has two speeds.
+    Whatever slows a whole round cancels in its ratio, and a round during which the machine changed speed is an outlier that
+    the median ignores. On a machine with two speeds the interval is half as wide as that of the pooled ratio.
+
+    Args:
+        above: one positive figure for each round.
+        below: one positive figure for each round; below[i] was measured next to above[i].
+        drawn: resamples x rounds, from `draws`.
+        confidence: of the interval.
     """
     logs = np.log(np.asarray(above, dtype=np.float64)) - np.log(np.asarray(below, dtype=np.float64))
     rounds = logs.size
@@ -239,14 +287,14 @@ def typical_ratio(above: ArrayLike, below: ArrayLike, drawn: IntArray, confidenc
 
 
 def _ratio_by_t(logs: FloatArray, confidence: float) -> Interval:
-    """Few rounds cannot be resampled: their bootstrap never leaves the few values there are."""
+    """A t interval, for too few rounds to resample: a bootstrap would only repeat the few values."""
     half = student_t_quantile((1.0 + confidence) / 2.0, logs.size - 1) * float(logs.std(ddof=1)) / math.sqrt(logs.size)
     middle = float(logs.mean())
     return Interval(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
 def _centre(rows: FloatArray) -> FloatArray:
-    """The median of all means of two, row by row."""
+    """The median of all pairwise means of each row."""
     first, second = np.triu_indices(rows.shape[1])
     means = rows[:, first]
     means += rows[:, second]
@@ -258,7 +306,7 @@ def _centre(rows: FloatArray) -> FloatArray:
 
 
 def claim(times_better: Interval, smallest: float = SMALLEST_CLAIM) -> Claim:
-    """The whole interval has to lie beyond the smallest claim."""
+    """Return "better" or "worse" if the whole interval lies beyond the smallest claim (a relative difference)."""
     if times_better.low > 1.0 + smallest:
         return "better"
     if times_better.high < 1.0 / (1.0 + smallest):
@@ -267,7 +315,7 @@ def claim(times_better: Interval, smallest: float = SMALLEST_CLAIM) -> Claim:
 
 
 def settled(medians: Sequence[float], tolerance: float = 0.05) -> bool:
-    """Has the warm-up done its work: are the last two blocks' medians within 5 % of each other?"""
+    """Tell whether the warm-up is done: the medians of the last two blocks differ by at most `tolerance`."""
     if len(medians) < 2:
         return False
     low, high = sorted(medians[-2:])
@@ -275,7 +323,15 @@ def settled(medians: Sequence[float], tolerance: float = 0.05) -> bool:
 
 
 def stationarity(medians: Sequence[float], *, drift_max: float = 0.15, z_max: float = 2.58) -> Stationarity:
-    """Not stationary: a drift that is large and, by Mann-Kendall, more than the blocks' own scatter (p < 0.01)."""
+    """Test whether block medians stayed level over a run.
+
+    They did not if the drift exceeds `drift_max` and the Mann-Kendall test finds a trend (p < 0.01 at the default z).
+
+    Args:
+        medians: one for each block, in order of time; fewer than 6 count as stationary.
+        drift_max: largest tolerated drift.
+        z_max: largest tolerated z score.
+    """
     values = np.asarray(medians, dtype=np.float64)
     n = values.size
     if n < 6:
@@ -289,7 +345,7 @@ def stationarity(medians: Sequence[float], *, drift_max: float = 0.15, z_max: fl
 
 
 def slow_spins(spin_ms: Sequence[float], limit: float = 1.5) -> list[bool]:
-    """Which blocks' calibration spins were more than `limit` times the fastest: the machine itself was slower then."""
+    """Tell for each block whether its calibration spin (ms) took more than `limit` times the fastest: the machine was slow."""
     known = [value for value in spin_ms if value > 0]
     if not known:
         return [False] * len(spin_ms)

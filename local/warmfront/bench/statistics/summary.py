@@ -1,4 +1,4 @@
-"""Turns blocks and cold starts into summaries and comparisons with intervals."""
+"""Computes summaries and comparisons with confidence intervals from blocks and cold starts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One metric of one variant, before it is written down."""
+    """One metric of one variant, with its resampled values."""
 
     metric: str
     unit: str
     estimate: Estimate
     n: int
-    per_block: FloatArray  # the metric of each block alone, NaN where it has none
+    per_block: FloatArray  # the metric of each block alone; NaN where the block has none
 
 
 Figures = dict[str, Figure]
@@ -44,10 +44,15 @@ def summarise(
     resamples: int = percentiles.RESAMPLES,
     seed: int = 0,
 ) -> tuple[tuple[Summary, ...], tuple[Comparison, ...]]:
-    """Every workload's variants, each against the first of `variants`, and each against itself (the A/A rows).
+    """Summarise every workload's variants, and compare each with the first of `variants` and with itself (A/A rows).
 
-    `floor`: metric -> what the emulator alone costs, in the metric's unit; the metrics named in it are repeated net of
-    it as `<metric>_net`.
+    Args:
+        blocks: the timed blocks of all workloads and variants.
+        variants: variant names; the first is the baseline.
+        floor: metric -> cost of the emulator alone, in the metric's unit. These metrics are repeated without that cost as
+            `<metric>_net`.
+        resamples: bootstrap resamples.
+        seed: of the resampling.
     """
     summaries: list[Summary] = []
     comparisons: list[Comparison] = []
@@ -72,7 +77,14 @@ def summarise(
 def with_reruns(
     blocks: Sequence[Block], rerun: Sequence[Block], variants: Sequence[str], *, seed: int = 0
 ) -> tuple[Comparison, ...]:
-    """The comparisons with the blocks that were re-run included, as `<metric>_all`; only for workloads that had some."""
+    """Return comparisons that include the discarded blocks, as `<metric>_all`, for workloads in which blocks were re-run.
+
+    Args:
+        blocks: the blocks that count.
+        rerun: the blocks that a machine stall hit and that were replaced.
+        variants: variant names; the first is the baseline.
+        seed: of the resampling.
+    """
     touched = {block.workload for block in rerun if block.variant in variants}
     every = [block for block in (*blocks, *rerun) if block.workload in touched and block.variant in variants]
     _, comparisons = summarise(every, variants, seed=seed)
@@ -84,7 +96,7 @@ def with_reruns(
 
 
 def _by_workload(blocks: Iterable[Block], variants: Sequence[str]) -> dict[str, dict[str, list[Block]]]:
-    """In the order of `variants`: the blocks themselves come in an order that was drawn at random."""
+    """workload -> variant -> blocks, in the order of `variants` (the blocks were run in random order)."""
     place = {variant: order for order, variant in enumerate(variants)}
     own_blocks = [block for block in blocks if block.latency_us]
     found: dict[str, dict[str, list[Block]]] = {
@@ -99,12 +111,12 @@ def _by_workload(blocks: Iterable[Block], variants: Sequence[str]) -> dict[str, 
 
 
 def _draws(blocks: int, resamples: int, seed: int) -> IntArray:
-    """One block has no spread to show: its interval collapses onto its value."""
+    """Resamples of blocks; a single block has no spread, so its interval is its value."""
     return percentiles.draws(blocks, resamples, seed) if blocks > 1 else np.ones((1, 1), dtype=np.int64)
 
 
 def figures_of(blocks: Sequence[Block], *, resamples: int = percentiles.RESAMPLES, seed: int = 0) -> Figures:
-    """The metrics of one variant's blocks, drawn with a seed of its own: for comparing two separate runs."""
+    """Return the metrics of one variant's blocks, for comparing two separate runs (give each its own seed)."""
     return _figures(blocks, {}, _draws(len(blocks), resamples, seed))
 
 
@@ -134,7 +146,7 @@ def _in_ms(estimate: Estimate) -> Estimate:
 
 
 def _net(figure: Figure, floor: float) -> Figure:
-    return Figure(f"{figure.metric}_net", figure.unit, figure.estimate.less(floor), figure.n, figure.per_block - floor)
+    return Figure(f"{figure.metric}_net", figure.unit, figure.estimate.minus(floor), figure.n, figure.per_block - floor)
 
 
 def _quotients(
@@ -145,7 +157,7 @@ def _quotients(
     counts: Sequence[float],
     drawn: IntArray,
 ) -> list[Figure]:
-    """One figure for each part, `metric/part`; the part "" is the metric itself."""
+    """One figure for each part, named `metric/part`; the part "" is the metric itself."""
     below = np.asarray(denominators, dtype=np.float64)
     if below.sum() <= 0:
         return []
@@ -169,7 +181,7 @@ def _cpu_figures(blocks: Sequence[Block], requests: Sequence[int], drawn: IntArr
 
 
 def _memory_figures(blocks: Sequence[Block], drawn: IntArray) -> list[Figure]:
-    """The mean over blocks of each block's peak: a maximum over all of them would have no interval."""
+    """The mean of the blocks' memory peaks, because a maximum over all blocks would have no interval."""
     held = [block.memory_pss_bytes or {} for block in blocks]
     known = [1.0 if parts else 0.0 for parts in held]
     parts: dict[str, Sequence[float]] = {"": [sum(own.values()) / MIB for own in held]}
@@ -189,7 +201,7 @@ def _summary_rows(workload: str, variant: str, figures: Figures) -> list[Summary
 
 
 def _counted(workload: str, variant: str, blocks: Sequence[Block]) -> list[Summary]:
-    """Figures that are what they are: no interval."""
+    """Counted figures, which have no interval."""
     n = sum(block.requests for block in blocks)
     largest = max(max(block.latency_us) for block in blocks) / 1000.0
     errors = sum(block.errors for block in blocks)
@@ -202,12 +214,21 @@ def _counted(workload: str, variant: str, blocks: Sequence[Block]) -> list[Summa
 def compare_figures(
     workload: str, baseline: str, candidate: str, old: Figures, new: Figures, *, drawn: IntArray | None = None
 ) -> list[Comparison]:
-    """`drawn`: the draws both sides share, where round i of one ran beside round i of the other; else None."""
+    """Compare two variants metric by metric.
+
+    Args:
+        workload: name for the rows.
+        baseline: name of the first variant.
+        candidate: name of the second variant.
+        old: figures of the baseline.
+        new: figures of the candidate.
+        drawn: the resamples that both share, if round i of one ran next to round i of the other; else None.
+    """
     rows = []
     for metric, of_baseline in old.items():
         of_candidate = new.get(metric)
         if of_candidate is None or of_baseline.estimate.value <= 0 or of_candidate.estimate.value <= 0:
-            continue  # a net figure that vanishes below the floor has no ratio
+            continue  # a net figure at or below 0 has no ratio
         above, below = of_baseline, of_candidate
         if metric in HIGHER_IS_BETTER:
             above, below = below, above
@@ -233,10 +254,10 @@ def compare_figures(
 def round_by_round(
     workload: str, baseline: str, candidate: str, old: Figures, new: Figures, drawn: IntArray
 ) -> list[Comparison]:
-    """`<metric>_rounds`: the typical ratio of the rounds' own figures, where each round has one of both.
+    """Compare two variants by the typical ratio of their rounds, as `<metric>_rounds`, where every round has both.
 
-    A machine that is slow for a second slows several blocks of a quick variant and a part of one block of a slow one. In the
-    percentiles of all requests that is the quick one's tail; here it is a round, and most rounds were not it.
+    A machine that is slow for a second slows several blocks of a fast variant but only part of one block of a slow one. In
+    percentiles over all requests this appears as a tail of the fast variant; here it affects one round of many.
     """
     rows = []
     for metric in ROUND_METRICS:
@@ -259,7 +280,7 @@ def round_by_round(
 
 
 def _claim(above: Figure, below: Figure, drawn: IntArray | None) -> percentiles.Claim:
-    """On the rounds' own ratios where rounds are paired and all have one, else on the whole; one round shows nothing."""
+    """The claim from the ratios of paired rounds where all have one, else from the pooled ratio; one round claims nothing."""
     if min(above.per_block.size, below.per_block.size) < 2:
         return "not significant"
     if drawn is not None and drawn.shape[1] > 1 and np.all(above.per_block > 0) and np.all(below.per_block > 0):
@@ -272,9 +293,9 @@ def _claim(above: Figure, below: Figure, drawn: IntArray | None) -> percentiles.
 def same_variant_rows(
     workload: str, variant: str, blocks: Sequence[Block], *, resamples: int = percentiles.RESAMPLES, seed: int = 0
 ) -> list[Comparison]:
-    """A/A: neighbouring rounds of one variant against each other, which of the two comes first drawn at random.
+    """Compare neighbouring rounds of one variant with each other (A/A), in random order within each pair.
 
-    Half the blocks on each side, so the noise floor shown is wider than that of a whole comparison, never narrower.
+    Each side has half the blocks, so the noise shown is larger than that of a whole comparison, never smaller.
     """
     pairs = len(blocks) // 2
     if pairs < 2:
@@ -291,7 +312,7 @@ def same_variant_rows(
 def summarise_cold(
     cold: Sequence[Cold], *, resamples: int = percentiles.RESAMPLES, seed: int = 0
 ) -> tuple[tuple[Summary, ...], tuple[Comparison, ...]]:
-    """Cold starts by themselves, never among warm ones. Each is a fresh process, so each is a block of its own."""
+    """Summarise and compare cold starts, separately from warm requests. Each is a fresh process, so each counts as a block."""
     summaries: list[Summary] = []
     comparisons: list[Comparison] = []
     by_way: dict[str, dict[str, Figures]] = {}
@@ -310,10 +331,11 @@ def summarise_cold(
 def cold_to_warm(
     cold: Sequence[Cold], workload: str, *, resamples: int = percentiles.RESAMPLES, seed: int = 0
 ) -> tuple[Comparison, ...]:
-    """The first request of a fresh environment against the median of the same caller's next ones, for each variant and way.
+    """Compare the first request of a fresh environment with the median of the same caller's next requests.
 
-    `baseline` is named "VARIANT cold" or "VARIANT cold WAY", `candidate` "VARIANT warm"; values are milliseconds. The
-    interval draws cold starts, each with the requests that followed it.
+    Returns:
+        One row for each variant and way to start: `baseline` is "VARIANT cold" or "VARIANT cold WAY", `candidate` is
+        "VARIANT warm"; values are milliseconds. The interval resamples cold starts together with the requests after them.
     """
     rows = []
     for one in cold:
@@ -335,10 +357,12 @@ def cold_to_warm(
 
 
 def cold_workload(cold: Cold) -> str:
+    """Return the workload name of cold starts: "cold", or "cold WAY" for another way than on demand."""
     return COLD_WORKLOAD if cold.way == "on-demand" else f"{COLD_WORKLOAD} {cold.way}"
 
 
 def cold_figures_of(cold: Cold, *, resamples: int = percentiles.RESAMPLES, seed: int = 0) -> Figures:
+    """Return the figures of one variant's cold starts: the whole and each stage."""
     return _cold_figures(cold, _draws(len(cold.samples), resamples, seed))
 
 
@@ -349,9 +373,9 @@ def _cold_figures(cold: Cold, drawn: IntArray) -> Figures:
     if "init" not in parts and any(stage in parts for stage in INIT_STAGES):
         parts["init"] = INIT_STAGES
     found = {}
-    for part, of in parts.items():
-        values = np.array([sum(sample.get(stage, 0.0) for stage in of) for sample in cold.samples])
-        # Thousandths of the samples' unit while they are sorted, as warm latencies are.
+    for part, stages_summed in parts.items():
+        values = np.array([sum(sample.get(stage, 0.0) for stage in stages_summed) for sample in cold.samples])
+        # PooledBlocks sorts integers: thousandths of the samples' unit, as for warm latencies.
         pooled = PooledBlocks([[round(1000.0 * value)] for value in values])
         for metric, q in COLD_PERCENTILES.items():
             name = f"{metric}/{part}" if part else metric
