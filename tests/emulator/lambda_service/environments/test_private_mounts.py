@@ -214,3 +214,22 @@ def test_where_mounts_are_refused_functions_run_as_they_can_and_one_warning_says
         said = [line for line in service.service.warnings if "this machine's folders" in line]
         assert len(said) == 1
         assert "unshare 268566528 failed" in said[0]
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private", "host"])
+@pytest.mark.parametrize("where", ["/opt/wrap", "/var/task/wrap"])
+def test_a_wrapper_script_starts_the_runtime(tmp_path: Path, code: Path, private: bool, where: str) -> None:
+    folder = layer(tmp_path / "one", "one", "first")
+    assert folder.content_path is not None
+    script = (folder.content_path if where.startswith("/opt") else code) / "wrap"
+    script.write_text('#!/bin/sh\nexport WRAPPED="$(basename "$0") $#"\nexec "$@"\n')
+    script.chmod(0o755)
+    (code / "app.py").write_text(
+        "import os\ndef handler(event, context):\n    return [os.environ['WRAPPED'], os.environ['AWS_LAMBDA_EXEC_WRAPPER']]\n"
+    )
+    config = function(
+        "wrapped", "app.handler", code_path=code, layers=(folder,), environment={"AWS_LAMBDA_EXEC_WRAPPER": where}
+    )
+    with running(tmp_path, config, private_mounts=private) as service:
+        outcome = service.invoke("wrapped")
+        assert outcome.payload == ["wrap 4", where], outcome.log

@@ -121,8 +121,31 @@ class Launcher:
     def _launch(
         self, argv: tuple[str, ...], variables: Mapping[str, str], placed: Placed, *, own_bootstrap: bool = True
     ) -> Launch:
-        credentials = self._surroundings.credentials
-        return Launch(argv, variables, placed.task, credentials, placed.mounts, own_bootstrap=own_bootstrap)
+        enters_itself = own_bootstrap
+        wrapper = variables.get("AWS_LAMBDA_EXEC_WRAPPER")
+        if wrapper and "AWS_EXECUTION_ENV" in variables:  # not with OS-only runtimes
+            argv, enters_itself = self._wrapped(wrapper, argv, placed), False
+        return Launch(
+            argv,
+            variables,
+            placed.task,
+            self._surroundings.credentials,
+            placed.mounts,
+            own_bootstrap=own_bootstrap,
+            enters_itself=enters_itself,
+        )
+
+    def _wrapped(self, wrapper: str, argv: tuple[str, ...], placed: Placed) -> tuple[str, ...]:
+        """The command as a wrapper script starts it (docs: lambda/latest/dg/runtimes-modify.html#runtime-wrapper)."""
+        namespace = self._surroundings.namespace
+        if namespace is not None:
+            seen = (str(namespace.seen(Path(each))) if each.startswith("/") else each for each in argv)
+            return (wrapper, *seen)
+        if wrapper.startswith(f"{inside.TASK}/"):
+            return (str(placed.task / wrapper.removeprefix(f"{inside.TASK}/")), *argv)
+        inner = wrapper.removeprefix(f"{inside.LAYERS}/")
+        found = (layer / inner for layer in reversed(placed.layers) if (layer / inner).exists())
+        return (str(next(found, wrapper)), *argv)
 
     def _node_launch(
         self,

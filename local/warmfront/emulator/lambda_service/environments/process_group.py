@@ -36,6 +36,8 @@ class Launch:
     """AWS credentials for a process that starts now: real ones expire."""
     mounts: FunctionMounts | None = None
     """What its processes mount; None: they see this machine's folders."""
+    enters_itself: bool = True
+    """Our bootstrap mounts its folders itself; False for other programs, which start when that is done."""
     own_bootstrap: bool = True
     """It begins in our bootstrap, which notes milestones; False for a `bootstrap` the function brought."""
 
@@ -89,7 +91,7 @@ def spawn(
         environ, folder = mounts.adapted(environ), Path("/")
         entry = {VARIABLE: mounts.entry(held_fd, keep="WARMFRONT_SNAPSHOT" in environ)}
         pass_fds = (*pass_fds, *mounts.descriptors(held_fd))
-        argv = argv if launch.own_bootstrap else mounts.command(argv)
+        argv = argv if launch.enters_itself else mounts.command(argv)
     try:
         process = subprocess.Popen(
             argv,
