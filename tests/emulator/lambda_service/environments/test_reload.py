@@ -39,8 +39,8 @@ def changes(tmp_path: Path, act: Callable[[Path], None]) -> set[str]:
                 over.set()
 
         watch = SourceWatch(sources, on_change, told.add)
+        await watch.armed()
         act(tmp_path)
-        await asyncio.sleep(0.02)  # folders made just now have to be watched before the last change
         (tmp_path / "other" / LAST).write_text("1")
         await asyncio.wait_for(over.wait(), 10)
         watch.close()
@@ -85,6 +85,7 @@ def test_a_folder_made_later_is_watched_too(tmp_path: Path) -> None:
             changed.set()
 
         watch = SourceWatch({"a": [tmp_path / "a"]}, on_change, told.append)
+        await watch.armed()
         (tmp_path / "a/package").mkdir()
         await asyncio.wait_for(changed.wait(), 10)
         changed.clear()
@@ -108,6 +109,7 @@ def test_many_changes_at_once_are_told_once(tmp_path: Path) -> None:
             first.set()
 
         watch = SourceWatch({"a": [tmp_path / "a"]}, on_change, told.append)
+        await watch.armed()
         for number in range(50):
             (tmp_path / f"a/{number}.py").write_text("1")
         await asyncio.wait_for(first.wait(), 10)

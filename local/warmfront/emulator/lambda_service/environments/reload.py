@@ -1,20 +1,14 @@
-"""Tells which functions' files have changed, as the kernel reports it (inotify): no polling. Knows no processes."""
+"""Watches the code of functions and tells whose files have changed, with watchfiles."""
 
 import asyncio
-import ctypes
-import errno
+import contextlib
 import os
-import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-SETTLE_S = 0.15
+SETTLE_MS = 150
 """An editor's save is several events, a checkout many: one change is told for all that come so close together."""
 
-_IN_CLOSE_WRITE, _IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
-_IN_ISDIR, _IN_ONLYDIR, _IN_Q_OVERFLOW = 0x40000000, 0x01000000, 0x4000
-_MASK = _IN_CLOSE_WRITE | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE
-_EVENT = struct.Struct("iIII")
 _PASSED_OVER = frozenset({"__pycache__", "node_modules", "venv", "site-packages"})
 
 
@@ -27,89 +21,85 @@ class SourceWatch:
         on_change: Callable[[set[str], str], None],
         note: Callable[[str], None],
     ) -> None:
-        """Must be made on a running loop."""
+        """Must be made on a running loop. `sources`: logical id -> files and folders; `note` takes a line for the terminal."""
         self._on_change = on_change
         self._note = note
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._changed: set[str] = set()
-        self._name = ""
-        self._folders: dict[int, Path] = {}
         self._owners: dict[Path, set[str]] = {}
         """Watched folder or file -> logical ids."""
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd < 0:
-            note("hot reload is off: this user may watch no more files (fs.inotify.max_user_instances)")
-            return
         for logical_id, paths in sources.items():
             for path in paths:
                 self._owners.setdefault(path, set()).add(logical_id)
-        for path in self._owners:
-            self._watch_tree(path if path.is_dir() else path.parent, deep=path.is_dir())
-        self._loop.add_reader(self._fd, self._on_events)
+        self._untold: set[Path] = set()
+        self._armed = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def armed(self) -> None:
+        """Wait until every change from now on is seen."""
+        await self._armed.wait()
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = -1
+        self._stop.set()
+        self._task.cancel()
 
-    def _watch_tree(self, folder: Path, *, deep: bool) -> None:
-        queue = [folder]
-        while queue:
-            current = queue.pop()
-            watch = self._libc.inotify_add_watch(self._fd, os.fsencode(current), _MASK | _IN_ONLYDIR)
-            if watch < 0:
-                if ctypes.get_errno() == errno.ENOSPC:
-                    self._note(f"hot reload does not see changes below {current}: raise fs.inotify.max_user_watches")
-                    return
-                continue  # it is gone again, or not ours to read
-            self._folders[watch] = current
-            if deep:
-                queue += [
-                    Path(entry.path) for entry in os.scandir(current) if entry.is_dir() and _is_source(entry.name)
-                ]
-
-    def _on_events(self) -> None:
+    async def _watch(self) -> None:
+        """Until `close`: watch all folders, and anew when there is another one."""
         try:
-            data = os.read(self._fd, 65_536)
-        except BlockingIOError:
-            return
-        offset = 0
-        while offset < len(data):
-            watch, mask, _, length = _EVENT.unpack_from(data, offset)
-            offset += _EVENT.size
-            name = os.fsdecode(data[offset : offset + length].rstrip(b"\0"))
-            offset += length
-            if mask & _IN_Q_OVERFLOW:
-                self._changed |= set().union(*self._owners.values())
-            elif watch in self._folders and _is_source(name):
-                self._look_at(self._folders[watch] / name, mask)
-        if self._changed and self._timer is None:
-            self._timer = self._loop.call_later(SETTLE_S, self._tell)
+            while not self._stop.is_set():
+                await self._watch_folders()
+        except (OSError, RuntimeError) as error:  # the user's limit of watches, or a file system without events
+            self._note(f"hot reload is off: {error}; raise fs.inotify.max_user_watches or max_user_instances")
 
-    def _look_at(self, path: Path, mask: int) -> None:
-        if mask & _IN_ISDIR and mask & (_IN_CREATE | _IN_MOVED_TO) and self._owners_of(path.parent):
-            self._watch_tree(path, deep=True)
-        elif mask & _IN_CREATE:
-            return  # its first write is still to come
-        if owners := self._owners_of(path):
-            self._changed |= owners
-            self._name = path.name
+    async def _watch_folders(self) -> None:
+        """Returns when a folder was made below those that are watched."""
+        from watchfiles import Change, awatch
+
+        folders = list(self._folders())
+        if not folders:
+            await self._stop.wait()
+            return
+        # Not recursive: that would watch virtual environments and node_modules, too.
+        changes = awatch(
+            *folders, debounce=SETTLE_MS, stop_event=self._stop, recursive=False, ignore_permission_denied=True,
+            watch_filter=lambda _, path: _is_source(Path(path).name),
+        )  # fmt: skip
+        async with contextlib.aclosing(changes):
+            # The first step of the loop sets the watches, then it waits for the thread that has them.
+            asyncio.get_running_loop().call_soon(self._on_armed)
+            async for found in changes:
+                paths = {Path(path) for _, path in found}
+                if any(change is Change.added and Path(path).is_dir() for change, path in found):
+                    self._untold = paths  # told when the new folder is watched, so that no change in it is missed
+                    return
+                self._tell(paths)
+
+    def _on_armed(self) -> None:
+        self._armed.set()
+        untold, self._untold = self._untold, set()
+        self._tell(untold)
+
+    def _folders(self) -> Iterator[Path]:
+        """Every folder that holds a source; a file's own, because editors replace files."""
+        found: dict[Path, None] = {}
+        for place in self._owners:
+            if not place.is_dir():
+                found[place.parent] = None
+                continue
+            for folder, inner, _ in os.walk(place):
+                inner[:] = [name for name in inner if _is_source(name)]
+                found[Path(folder)] = None
+        return (folder for folder in found if folder.is_dir())
+
+    def _tell(self, paths: set[Path]) -> None:
+        owners = {path: owned for path in paths if (owned := self._owners_of(path))}
+        if owners:
+            self._on_change(set().union(*owners.values()), sorted(owners)[-1].name)
 
     def _owners_of(self, path: Path) -> set[str]:
         found: set[str] = set()
         for place in (path, *path.parents):
             found |= self._owners.get(place, set())
         return found
-
-    def _tell(self) -> None:
-        self._timer = None
-        changed, self._changed = self._changed, set()
-        self._on_change(changed, self._name)
 
 
 def _is_source(name: str) -> bool:
