@@ -33,12 +33,12 @@ from warmfront.emulator.dependencies.install import Installer
 from warmfront.emulator.function_variables import dropped_options, local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, create_apps
 from warmfront.emulator.gateway.options import GatewayOptions
+from warmfront.emulator.hot_reload import watch_sources
 from warmfront.emulator.lambda_service.api.control import control_routes
 from warmfront.emulator.lambda_service.api.invoke_api import invoke_routes
 from warmfront.emulator.lambda_service.aws_clients import AwsClients
 from warmfront.emulator.lambda_service.environments.mount_namespace import MountsInTheMaking
 from warmfront.emulator.lambda_service.environments.node_client import find_node_client
-from warmfront.emulator.lambda_service.environments.reload import SourceWatch
 from warmfront.emulator.lambda_service.environments.staging import StagingError
 from warmfront.emulator.lambda_service.environments.variables import fake_credentials
 from warmfront.emulator.lambda_service.event_sources.sources import EventSources, SourceError
@@ -285,7 +285,7 @@ async def _attending(
         if options.warm:
             await service.warm(options.warm)
         if options.reload and with_sources:
-            stack.callback(_watch_sources(emulator, options).close)
+            stack.callback(watch_sources(service, warm=options.warm).close)
         if options.event_sources and with_sources:
             await stack.enter_async_context(EventSources(service))
         yield
@@ -300,38 +300,6 @@ def _data_directory(
     data = DataDirectory.open(options.data, reset=options.reset)
     stack.callback(data.close)
     return data
-
-
-def _watch_sources(emulator: Emulator, options: EmulatorOptions) -> SourceWatch:
-    service, note = emulator.service, emulator.service.options.note
-    reloads: set[asyncio.Task[None]] = set()
-
-    async def reload(logical_ids: set[str], name: str) -> None:
-        if _TEMPLATE in logical_ids:
-            note(f"{name} has changed: start again to serve what it says now")
-        changed = sorted(logical_ids - {_TEMPLATE})
-        if not changed:
-            return
-        try:
-            await service.reload(changed)
-        except StagingError as error:
-            note(f"{error}; {', '.join(changed)} run their old code")
-            return
-        note(f"{name} has changed: new environments of {', '.join(changed)} take it")
-        if options.warm:
-            await service.warm(options.warm)
-
-    def on_change(logical_ids: set[str], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(reload(logical_ids, name))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    sources = {**service.watched(), _TEMPLATE: [emulator.template.path.resolve()]}
-    return SourceWatch(sources, on_change, note)
-
-
-_TEMPLATE = ""
-"""Stands for the template among the logical ids of what has changed."""
 
 
 def _begin_mounts(
