@@ -7,7 +7,7 @@ from typing import Any, Final
 from warmfront.emulator.template.apis import ApiEvent
 from warmfront.emulator.template.config import EventSource, QueueConfig, ScheduleSource, SqsSource
 from warmfront.emulator.template.properties import Properties
-from warmfront.emulator.template.source import Node
+from warmfront.emulator.template.source import Node, text
 from warmfront.emulator.template.values import Resolver
 
 _API_EVENTS: Final = {"Api": "rest", "HttpApi": "http"}
@@ -88,7 +88,9 @@ def _filter_patterns(properties: Properties) -> tuple[str, ...]:
 def read_queue(resolver: Resolver, logical_id: str, resource: Node) -> QueueConfig:
     properties = Properties(resource.get("Properties"), resolver, logical_id)
     redrive = _redrive_policy(properties)
-    count = redrive.get("maxReceiveCount")
+    count = text(redrive.get("maxReceiveCount"))
+    if count and not count.isdigit():
+        raise properties.error("RedrivePolicy", f"has maxReceiveCount {count}, which is no whole number")
     name = resolver.physical_name(logical_id, resource.line)
     fifo = properties.boolean("FifoQueue")
     return QueueConfig(
@@ -99,8 +101,8 @@ def read_queue(resolver: Resolver, logical_id: str, resource: Node) -> QueueConf
         visibility_timeout_s=properties.integer("VisibilityTimeout", 30),
         delay_s=properties.integer("DelaySeconds", 0),
         retention_s=properties.integer("MessageRetentionPeriod", 345_600),
-        dead_letter_arn=redrive.get("deadLetterTargetArn"),
-        max_receive_count=int(count) if count is not None else None,
+        dead_letter_arn=text(redrive.get("deadLetterTargetArn")) or None,
+        max_receive_count=int(count) if count else None,
     )
 
 

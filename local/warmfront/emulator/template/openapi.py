@@ -281,7 +281,7 @@ def _security_entries(operation: Node) -> Iterator[tuple[str, tuple[str, ...]]]:
         security = [security]
     for entry in security if isinstance(security, list) else ():
         for name, scopes in entry.items() if isinstance(entry, Node) else ():
-            yield name, tuple(map(text, scopes or ()))
+            yield name, tuple(map(text, _list(scopes)))
 
 
 def _list(value: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from warmfront.emulator.template.source import Items, Node, TemplateError, is_intrinsic, text
+from warmfront.emulator.template.source import Items, Node, TemplateError, is_intrinsic, line_of, text
 from warmfront.emulator.template.values import NO_VALUE, Resolver
 
 _REPLACED_NOT_MERGED: Final = {"Architectures"}
@@ -48,11 +48,12 @@ class Properties:
         if raw is None or raw is NO_VALUE:
             raw = Node()
         if not isinstance(raw, Node):
-            raise resolver.error(f"{owner} must be a mapping")
+            raise resolver.error(f"{owner} must be a mapping", line_of(raw) or _line_of_owner(resolver, owner))
         self.raw: Node = raw
 
     def error(self, key: str, message: str) -> TemplateError:
-        return self.resolver.error(f"{self.owner}: {key} {message}", self.line(key))
+        line = self.line(key) or _line_of_owner(self.resolver, self.owner)
+        return self.resolver.error(f"{self.owner}: {key} {message}", line)
 
     def line(self, key: str) -> int:
         return self.raw.line_of(key)
@@ -124,3 +125,8 @@ class Properties:
 
     def __contains__(self, key: str) -> bool:
         return key in self.raw and self.branch(key) is not None
+
+
+def _line_of_owner(resolver: Resolver, owner: str) -> int:
+    """The line of the resource that `owner` begins with, for what has no line of its own."""
+    return resolver.resources.line_of(owner.partition(":")[0])

@@ -68,7 +68,8 @@ def _own(raw: RawResources, changed: dict[str, Node], function: str) -> Node:
 def _add_event(raw: RawResources, changed: dict[str, Node], function: str, name: str, event: Node) -> None:
     own = _own(raw, changed, function)
     before = own.get("Events")
-    events = Node(before or {}, line=getattr(before, "line", event.line), lines=dict(getattr(before, "lines", {})))
+    before = before if isinstance(before, Node) else Node(line=event.line)
+    events = Node(before, line=before.line, lines=dict(before.lines))
     events[name] = event
     events.lines[name] = event.line
     own["Events"] = events

@@ -52,7 +52,7 @@ class Resolver:
         self._mappings = _section(root, "Mappings", self)
         self._condition_bodies = _section(root, "Conditions", self)
         self._conditions: dict[str, bool] = {}
-        self._resources = _section(root, "Resources", self)
+        self.resources = _section(root, "Resources", self)
         self._attributes = attributes
         self._resolving: list[str] = []
         self._warnings: dict[str, None] = {}
@@ -212,7 +212,7 @@ class Resolver:
             return self._pseudo[name]
         if name in self._parameters:
             return self._parameters.value(name, line)
-        resource = self._resources.get(name)
+        resource = self.resources.get(name)
         if isinstance(resource, Node):
             return self._resource_ref(name, resource, line)
         if name in IMPLICIT_APIS:
@@ -234,7 +234,7 @@ class Resolver:
 
     def physical_name(self, logical_id: str, line: int = 0) -> str:
         """The resource's own name, or one made of its logical id where CloudFormation would make a name up."""
-        resource: Node = self._resources[logical_id]
+        resource: Node = self.resources[logical_id]
         properties = resource.get("Properties")
         kind = str(resource.get("Type"))
         key = NAME_PROPERTY.get(kind)
@@ -258,7 +258,7 @@ class Resolver:
         logical_id, attribute = str(parts[0]), ".".join(text(self.resolve(part)) for part in parts[1:])
         if (known := self._attributes.get(f"{logical_id}.{attribute}")) is not None:
             return known
-        resource = self._resources.get(logical_id)
+        resource = self.resources.get(logical_id)
         if not isinstance(resource, Node):
             if logical_id in IMPLICIT_APIS or self._is_generated(logical_id):
                 return self._generated(f"{logical_id}.{attribute}", line)
@@ -282,11 +282,11 @@ class Resolver:
 
     def _is_generated(self, name: str) -> bool:
         """SAM adds resources named after ours: FunctionRole, FunctionAliaslive, ApiStage ..."""
-        return any(name.startswith(known) for known in (*self._resources, *IMPLICIT_APIS))
+        return any(name.startswith(known) for known in (*self.resources, *IMPLICIT_APIS))
 
     def _generated(self, name: str, line: int) -> str:
         logical_id, _, attribute = name.partition(".")
-        resource = self._resources.get(logical_id)
+        resource = self.resources.get(logical_id)
         if isinstance(resource, Node) and resource.get("Type") == "AWS::Serverless::Function":
             arn = self.arn(logical_id, "AWS::Serverless::Function", line)
             if attribute.startswith("Alias"):
