@@ -40,6 +40,7 @@ class Aws:
         region: str = "us-east-1",
         data: Path | None = None,
         keep_open: tuple[int, ...] = (),
+        lambda_endpoint: str | None = None,
         watcher: Watcher | None = None,
     ) -> Self:
         """Start moto's server on a free loopback port.
@@ -50,6 +51,7 @@ class Aws:
             region: the server's default region.
             data: folder that keeps tables, objects, streams, secrets and parameters between runs (default: all is lost).
             keep_open: file descriptors that the server inherits, such as the lock of that folder.
+            lambda_endpoint: address of the Lambda API that state machines invoke functions at (default: they find none).
             watcher: ends the server if this process is killed (default: the process's own).
 
         Raises:
@@ -60,10 +62,13 @@ class Aws:
         version = _moto_version()
         work = Path(tempfile.mkdtemp(prefix="warmfront-aws-"))
         watcher.remove_on_exit(work)
-        program = ("moto.server",) if data is None else ("warmfront.backing.aws_server", str(data / DATA_FILE))
+        file = "-" if data is None else str(data / DATA_FILE)
+        variables = _environ(region, work, environ)
+        if lambda_endpoint is not None:
+            variables["AWS_ENDPOINT_URL_LAMBDA"] = lambda_endpoint
 
         def start_on(port: int) -> Child:
-            return _serve(port, version, program, _environ(region, work, environ), work, watcher, keep_open)
+            return _serve(port, version, file, variables, work, watcher, keep_open)
 
         try:
             child, port = on_free_port(lambda port: (start_on(port), port))
@@ -112,7 +117,7 @@ def _environ(region: str, work: Path, environ: Mapping[str, str]) -> dict[str, s
 def _serve(
     port: int,
     version: str,
-    program: tuple[str, ...],
+    file: str,
     environ: Mapping[str, str],
     work: Path,
     watcher: Watcher,
@@ -120,7 +125,7 @@ def _serve(
 ) -> Child:
     child = Child.start(
         f"moto {version}",
-        [sys.executable, "-P", "-m", *program, "-H", LOOPBACK, "-p", str(port)],
+        [sys.executable, "-P", "-m", "warmfront.backing.aws_server", file, "-H", LOOPBACK, "-p", str(port)],
         output=work / "moto.log",
         env=environ,
         watcher=watcher,

@@ -1,7 +1,9 @@
 """Runs moto's server, and keeps what tables, buckets, streams, secrets and parameters hold from one run to the next.
 
-`python -m warmfront.backing.aws_server FILE ...`: FILE holds the data, the rest are moto_server's arguments. Queues,
-topics and executions begin empty: moto holds locks and timers in them, which cannot be written down.
+`python -m warmfront.backing.aws_server FILE ...`: FILE holds the data (- for none), the rest are moto_server's arguments.
+Queues, topics and executions begin empty: moto holds locks and timers in them, which cannot be written down.
+
+State machines are executed, and their Lambda tasks invoke functions at AWS_ENDPOINT_URL_LAMBDA where it is set.
 """
 
 import contextlib
@@ -110,10 +112,25 @@ def _held() -> Iterator[tuple[str, str, str, Any]]:
 def main() -> None:
     """Serve until SIGTERM, then save."""
     from moto import server
+    from moto.core.config import default_user_config
+
+    default_user_config["stepfunctions"] = {"execute_state_machine": True}
+    _lead_lambda_calls(os.environ.get("AWS_ENDPOINT_URL_LAMBDA"))
+    keeper = Keeper(Path(sys.argv[1])) if sys.argv[1] != "-" else None
+    if keeper is not None:
+        keeper.load()
+        _note_requests(keeper)
+        threading.Thread(target=keeper.run, daemon=True).start()
+    try:
+        server.main(sys.argv[2:])
+    finally:
+        if keeper is not None:
+            keeper.save()
+
+
+def _note_requests(keeper: Keeper) -> None:
     from moto.moto_server import werkzeug_app
 
-    keeper = Keeper(Path(sys.argv[1]))
-    keeper.load()
     serve = werkzeug_app.DomainDispatcherApplication.__call__
 
     def serve_and_note(self: Any, environ: dict[str, Any], start_response: Any) -> Any:
@@ -121,11 +138,22 @@ def main() -> None:
         return serve(self, environ, start_response)
 
     werkzeug_app.DomainDispatcherApplication.__call__ = serve_and_note  # type: ignore[method-assign]
-    threading.Thread(target=keeper.run, daemon=True).start()
-    try:
-        server.main(sys.argv[2:])
-    finally:
-        keeper.save()
+
+
+def _lead_lambda_calls(endpoint_url: str | None) -> None:
+    """moto's state machines call Lambda at moto's own address, which has no functions."""
+    if endpoint_url is None:
+        return
+    import boto3
+
+    make_client = boto3.client
+
+    def client(service_name: str, **settings: Any) -> Any:
+        if service_name == "lambda":
+            settings["endpoint_url"] = endpoint_url
+        return make_client(service_name, **settings)
+
+    boto3.client = client
 
 
 if __name__ == "__main__":

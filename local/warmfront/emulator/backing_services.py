@@ -45,9 +45,18 @@ class BackingServices:
 
 
 async def start_backing(
-    backing: BackingServices, template: Template, options: EmulatorOptions, data: DataDirectory | None, *, region: str
+    backing: BackingServices,
+    template: Template,
+    options: EmulatorOptions,
+    data: DataDirectory | None,
+    *,
+    region: str,
+    lambda_endpoint: str | None,
 ) -> None:
-    """Start what any runnable function declares or the template holds, all at once."""
+    """Start what any runnable function declares or the template holds, all at once.
+
+    `lambda_endpoint`: where state machines of the local AWS invoke functions.
+    """
     declared = declared_urls(template)
 
     keep_open = (data.lock_fd,) if data is not None else ()
@@ -71,7 +80,10 @@ async def start_backing(
 
     def start_aws() -> None:
         backing.aws = Aws.start(
-            region=region, data=data.folder("aws") if data is not None else None, keep_open=keep_open
+            region=region,
+            data=data.folder("aws") if data is not None else None,
+            keep_open=keep_open,
+            lambda_endpoint=lambda_endpoint,
         )
 
     starts = [

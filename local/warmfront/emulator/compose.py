@@ -126,7 +126,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
         try:
             state_dir = _state_dir(options, stack)
             mounts = _begin_mounts(options, state_dir, stack)
-            template, not_made = await _start_servers(options, template, region, backing, data)
+            template, not_made = await _start_servers(options, template, region, backing, data, urls)
             template = await asyncio.to_thread(_install_dependencies, options, template)
             if backing.postgres is not None:
                 await create_databases(template, backing.postgres)
@@ -175,19 +175,25 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
 
 
 async def _start_servers(
-    options: EmulatorOptions, template: Template, region: str, backing: BackingServices, data: DataDirectory | None
+    options: EmulatorOptions,
+    template: Template,
+    region: str,
+    backing: BackingServices,
+    data: DataDirectory | None,
+    urls: list[str],
 ) -> tuple[Template, Sequence[str]]:
     """Start the backing services and make the template's resources in the local AWS.
 
     Returns the template with the resources' values in place of references, and a line for each that could not be made.
     """
+    lambda_endpoint = urls[0] if urls else None
     targets = sending_targets(template)
     if not starts_aws(template, options) or not (has_resources(template) or targets):
-        await start_backing(backing, template, options, data, region=region)
+        await start_backing(backing, template, options, data, region=region, lambda_endpoint=lambda_endpoint)
         return template, ()
     maker = await StackMaker.start(template, region=region, targets=targets, kept=data is not None)
     try:
-        await start_backing(backing, template, options, data, region=region)
+        await start_backing(backing, template, options, data, region=region, lambda_endpoint=lambda_endpoint)
         assert backing.aws is not None
         began = time.monotonic()
         print("resources  making the template's resources in the local AWS", file=sys.stderr, flush=True)

@@ -144,6 +144,21 @@ def make_user_pool_client(client: Client, name: str, properties: Mapping[str, An
     return {"": made["ClientId"], "ClientId": made["ClientId"], "ClientSecret": made.get("ClientSecret", "")}
 
 
+def make_state_machine(client: Client, name: str, properties: Mapping[str, Any]) -> Values:
+    """A state machine; moto's CloudFormation makes one that is never executed."""
+    definition = properties.get("Definition")
+    text = str(properties.get("DefinitionString", "")) if definition is None else json.dumps(definition)
+    for key, value in (properties.get("DefinitionSubstitutions") or {}).items():
+        text = text.replace(f"${{{key}}}", _as_text(value))
+    client("stepfunctions").create_state_machine(
+        name=name,
+        definition=text,
+        roleArn=properties.get("RoleArn") or "arn:aws:iam::123456789012:role/local",
+        type=properties.get("StateMachineType", "STANDARD"),
+    )
+    return {}
+
+
 MAKERS: dict[str, Callable[[Client, str, Mapping[str, Any]], Values]] = {
     "AWS::Cognito::UserPool": make_user_pool,
     "AWS::Cognito::UserPoolClient": make_user_pool_client,
@@ -153,6 +168,7 @@ MAKERS: dict[str, Callable[[Client, str, Mapping[str, Any]], Values]] = {
     "AWS::SNS::Topic": make_topic,
     "AWS::SQS::Queue": make_queue,
     "AWS::SecretsManager::Secret": make_secret,
+    "AWS::StepFunctions::StateMachine": make_state_machine,
 }
 
 
@@ -212,13 +228,6 @@ FINISHERS: dict[str, Callable[[Client, str, Mapping[str, Any]], Values]] = {
 def prepared(kind: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Properties as moto's CloudFormation takes them."""
     made = dict(properties)
-    if kind == "AWS::StepFunctions::StateMachine":
-        definition = made.pop("Definition", None)
-        text = made.get("DefinitionString") if definition is None else json.dumps(definition)
-        for name, value in (made.pop("DefinitionSubstitutions", None) or {}).items():
-            text = str(text).replace(f"${{{name}}}", _as_text(value))
-        made["DefinitionString"] = text
-        made.setdefault("RoleArn", "arn:aws:iam::123456789012:role/local")
     if kind == "AWS::DynamoDB::Table" and "StreamSpecification" in made:
         made["StreamSpecification"] = {"StreamEnabled": True, **made["StreamSpecification"]}
     return made

@@ -183,7 +183,8 @@ class Launcher:
         for layer in config.layers:
             if layer.content_path is None:
                 warnings.append(
-                    f"{config.logical_id}: layer {layer.name} is not in this template, so its packages are missing here"
+                    f"{config.logical_id}: layer {layer.name} is not in this template, so its packages are missing here:"
+                    " list them in the function's requirements file, or add a layer with its content to the template"
                 )
                 continue
             layers.append(stage_layer(stage / "layers", layer, self._links))

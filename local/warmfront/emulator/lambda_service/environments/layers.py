@@ -31,7 +31,7 @@ def stage_layer(stage: Path, layer: LayerConfig, links: Links) -> Path:
     if layer.build_method is None:
         return content
     shutil.rmtree(directory, ignore_errors=True)
-    python = directory / "python"
+    python = directory / ("nodejs" if layer.build_method.startswith("nodejs") else "python")
     python.mkdir(parents=True)
     if layer.parent_packages:
         for package in layer.parent_packages:
