@@ -175,3 +175,29 @@ def test_long_waits_look_at_the_clock_every_hour() -> None:
 
 def test_a_timer_ends_when_nothing_is_due_any_more() -> None:
     assert timed("at(2026-11-22T13:00:00)", BEGAN + timedelta(days=9))[0] == ["2026-11-22T13:00:00Z"]
+
+
+class Enough(Exception):
+    """Ends a timer that would run for ever."""
+
+
+def test_after_eight_hours_of_suspend_a_schedule_sends_once_and_goes_on() -> None:
+    now = BEGAN
+    sent: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += timedelta(hours=8) if len(sent) == 1 else timedelta(seconds=seconds)
+
+    def submit(_: str, event: bytes) -> None:
+        sent.append(json.loads(event)["time"])
+        if len(sent) == 4:
+            raise Enough
+
+    timer = ScheduleTimer(
+        source(expression="rate(1 minute)"), parse_schedule("rate(1 minute)", began=BEGAN), submit,
+        region="us-east-1", now=lambda: now, sleep=sleep,
+    )  # fmt: skip
+    with contextlib.suppress(Enough):
+        asyncio.run(timer.run())
+    assert sent == [f"2026-11-22T{each}Z" for each in ("12:01:30", "12:02:30", "20:02:30", "20:03:30")]

@@ -121,7 +121,10 @@ class ScheduleTimer:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Until nothing is due any more."""
+        """Until nothing is due any more.
+
+        After a suspend of the machine, or a step of its clock, what was due meanwhile is sent once.
+        """
         due = self._schedule.next_after(self._now())
         while due is not None:
             left_s = (due - self._now()).total_seconds()
@@ -129,7 +132,7 @@ class ScheduleTimer:
                 await self._sleep(min(left_s, SLEEP_MAX_S))
                 continue
             self._submit(self._source.function, scheduled_event(self._source, due, self._region))
-            due = self._schedule.next_after(due)
+            due = self._schedule.next_after(max(due, self._now()))
 
 
 def scheduled_event(source: ScheduleSource, due: datetime, region: str) -> bytes:
