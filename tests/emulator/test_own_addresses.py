@@ -64,6 +64,52 @@ def test_variables_with_own_addresses_lead_to_this_machine(template: Template) -
     assert template.warnings == ()
 
 
+RAW = """
+Resources:
+  F:
+    Type: AWS::Lambda::Function
+    Properties:
+      Handler: index.handler
+      Runtime: python3.13
+      FunctionName: shop
+      Code: {ZipFile: "def handler(event, context): pass"}
+      Environment:
+        Variables:
+          HTTP: !Sub "https://${Http}.execute-api.${AWS::Region}.amazonaws.com/a"
+          ENDPOINT: !GetAtt Http.ApiEndpoint
+          REST: !Sub "https://${Rest}.execute-api.${AWS::Region}.amazonaws.com/prod/p"
+          URL: !GetAtt Url.FunctionUrl
+  Url: {Type: AWS::Lambda::Url, Properties: {AuthType: NONE, TargetFunctionArn: !GetAtt F.Arn}}
+  Http: {Type: AWS::ApiGatewayV2::Api, Properties: {Name: n, ProtocolType: HTTP, Target: !GetAtt F.Arn}}
+  Rest: {Type: AWS::ApiGateway::RestApi, Properties: {Name: r}}
+  Part: {Type: AWS::ApiGateway::Resource, Properties: {RestApiId: !Ref Rest, ParentId: !GetAtt Rest.RootResourceId, PathPart: p}}
+  Get:
+    Type: AWS::ApiGateway::Method
+    Properties:
+      RestApiId: !Ref Rest
+      ResourceId: !Ref Part
+      HttpMethod: GET
+      AuthorizationType: NONE
+      Integration:
+        Type: AWS_PROXY
+        IntegrationHttpMethod: POST
+        Uri: !Sub "arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${F.Arn}/invocations"
+"""
+
+
+def test_so_do_those_of_resources_without_sam(tmp_path: Path) -> None:
+    (tmp_path / "template.yaml").write_text(RAW)
+    template = load_template(tmp_path / "template.yaml", region="us-east-1")
+    urls = [f"http://127.0.0.1:{3000 + index}" for index in range(len(template.apis))]
+    ports = {api.logical_id: url for api, url in zip(template.apis, urls, strict=True)}
+    assert OwnAddresses(template, urls).localized(template.functions["F"].environment) == {
+        "HTTP": f"{ports['Http']}/a",
+        "ENDPOINT": ports["Http"],
+        "REST": f"{ports['Rest']}/prod/p",
+        "URL": f"{ports['FUrl']}/",
+    }
+
+
 def _families(host: str, port: int = 0) -> tuple[set[int], int, str]:
     listener = bind(EmulatorOptions(host=host, port=port), 1)[0]
     try:

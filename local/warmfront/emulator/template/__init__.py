@@ -1,5 +1,6 @@
 """Reads SAM and CloudFormation templates into frozen data."""
 
+from warmfront.emulator.template.arns import api_id
 from warmfront.emulator.template.config import (
     Api,
     ApiKind,
@@ -37,7 +38,7 @@ from warmfront.emulator.template.integrations import (
 from warmfront.emulator.template.reader import load_template
 from warmfront.emulator.template.samconfig import SamConfig, parse_parameter_overrides, read_samconfig
 from warmfront.emulator.template.source import TemplateError
-from warmfront.emulator.template.values import ACCOUNT_ID, api_id
+from warmfront.emulator.template.values import ACCOUNT_ID
 
 __all__ = [
     "ACCOUNT_ID",

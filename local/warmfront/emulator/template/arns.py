@@ -1,5 +1,6 @@
 """How resources are named: the property that holds a type's name, its ARN, and whether `Ref` gives the ARN."""
 
+import zlib
 from typing import Final
 
 NAME_PROPERTY: Final = {
@@ -41,3 +42,15 @@ REF_IS_ARN: Final = {
     "AWS::StepFunctions::StateMachine",
     "AWS::Serverless::StateMachine",
 }
+
+API_TYPES: Final = (
+    "AWS::Serverless::HttpApi",
+    "AWS::Serverless::Api",
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGateway::RestApi",
+)
+
+
+def api_id(logical_id: str) -> str:
+    """Ten characters, as API Gateway's ids have, and the same on every start."""
+    return f"wf{zlib.crc32(logical_id.encode()):08x}"

@@ -6,11 +6,10 @@ Values are resolved when they are read, so that an expression without a local va
 import base64
 import json
 import re
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from warmfront.emulator.template.arns import ARN, NAME_PROPERTY, REF_IS_ARN
+from warmfront.emulator.template.arns import API_TYPES, ARN, NAME_PROPERTY, REF_IS_ARN, api_id
 from warmfront.emulator.template.circles import CircleGuard
 from warmfront.emulator.template.made_up_names import made_up_name
 from warmfront.emulator.template.parameters import MissingValue, Parameters
@@ -26,11 +25,6 @@ _FUNCTION_TYPES: Final = ("AWS::Serverless::Function", "AWS::Lambda::Function")
 _SUB_VARIABLE: Final = re.compile(r"\$\{(!?)([^}]*)\}")
 _DYNAMIC: Final = re.compile(r"\{\{resolve:[^}]*\}\}")
 _CONDITION_FUNCTIONS: Final = ("Condition", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals")
-
-
-def api_id(logical_id: str) -> str:
-    """Ten characters, as API Gateway's ids have, and the same on every start."""
-    return f"wf{zlib.crc32(logical_id.encode()):08x}"
 
 
 class Resolver:
@@ -223,7 +217,7 @@ class Resolver:
 
     def _resource_ref(self, logical_id: str, resource: Node, line: int) -> str:
         kind = str(resource.get("Type"))
-        if kind in ("AWS::Serverless::HttpApi", "AWS::Serverless::Api"):
+        if kind in API_TYPES:
             return api_id(self._prefix + logical_id)
         if kind in REF_IS_ARN:
             return self.arn(logical_id, kind, line)
@@ -275,7 +269,7 @@ class Resolver:
         if attribute == "ApiEndpoint" and kind in ("AWS::Serverless::HttpApi", "AWS::ApiGatewayV2::Api"):
             return f"https://{api_id(self._prefix + logical_id)}.execute-api.{self.region}.amazonaws.com"
         if attribute == "FunctionUrl" and kind == "AWS::Lambda::Url":
-            return self._function_url(logical_id)
+            return self._function_url(f"{self._target_of_url(resource)}Url")
         if kind == "AWS::Serverless::Function" and attribute.startswith(("Alias", "Version")):
             return self._generated(f"{logical_id}.{attribute}", line)
         return self._no_local_value(f"{logical_id}.{attribute}", line)
@@ -301,6 +295,11 @@ class Resolver:
         if attribute == "Stage":
             return text(self._own_property(resource, "StageName") if isinstance(resource, Node) else "Prod")
         return self._no_local_value(name, line)
+
+    def _target_of_url(self, url: Node) -> str:
+        name = text(self._own_property(url, "TargetFunctionArn")).partition(":function:")[2].partition(":")[0]
+        named = (each for each, found in self._resources.items() if "Function" in str(found.get("Type")))
+        return next((each for each in named if self.physical_name(each) == name), name)
 
     def _function_url(self, logical_id: str) -> str:
         """As AWS writes it, with a slash at its end; the emulator leads it to this machine."""
