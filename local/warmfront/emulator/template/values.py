@@ -298,7 +298,7 @@ class Resolver:
 
     def _target_of_url(self, url: Node) -> str:
         name = text(self._own_property(url, "TargetFunctionArn")).partition(":function:")[2].partition(":")[0]
-        named = (each for each, found in self._resources.items() if "Function" in str(found.get("Type")))
+        named = (each for each, found in self.resources.items() if "Function" in str(found.get("Type")))
         return next((each for each in named if self.physical_name(each) == name), name)
 
     def _function_url(self, logical_id: str) -> str:
