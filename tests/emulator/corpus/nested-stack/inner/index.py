@@ -1,0 +1,8 @@
+import json
+
+
+def handler(event, context):
+    return {
+        "statusCode": 200,
+        "body": json.dumps({"path": event.get("rawPath", event.get("path")), "by": context.function_name}),
+    }
