@@ -1,1 +1,1 @@
-"""The Lambda service: functions of a template as execution environments. Knows nothing of HTTP routes."""
+"""The Lambda service: functions of a template as execution environments."""

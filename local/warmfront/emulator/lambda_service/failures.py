@@ -1,4 +1,4 @@
-"""The payloads Lambda makes of failures the handler cannot report itself. Knows no processes; takes facts, gives JSON.
+"""The payloads Lambda makes of failures the handler cannot report itself.
 
 Shapes and key order were recorded on AWS in 2025-11. An exception inside the handler is worded by the runtime client, not here.
 """

@@ -1,4 +1,4 @@
-"""One event on its way through the service, from admission to its answer. Knows neither processes nor logs."""
+"""One event on its way through the service, from admission to its answer."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The Lambda service of one template: its functions by name, the account's concurrency, start-up and shutdown. Knows no HTTP."""
+"""The Lambda service of one template: its functions by name, the account's concurrency, start-up and shutdown."""
 
 import asyncio
 import random

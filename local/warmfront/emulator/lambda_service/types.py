@@ -1,4 +1,4 @@
-"""What crosses the border of the Lambda service: one invocation's outcome, and what Lambda refuses. Knows neither HTTP nor processes."""
+"""What crosses the border of the Lambda service: one invocation's outcome, and what Lambda refuses."""
 
 from dataclasses import dataclass
 from typing import Literal

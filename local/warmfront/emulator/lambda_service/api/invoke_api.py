@@ -1,4 +1,4 @@
-"""The Lambda API that boto3 and the aws CLI speak, as Starlette routes: Invoke and what lists functions. Knows no processes.
+"""The Lambda API that boto3 and the aws CLI speak, as Starlette routes: Invoke and what lists functions.
 
 docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 """

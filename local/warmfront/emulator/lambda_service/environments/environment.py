@@ -1,4 +1,4 @@
-"""One execution environment: processes behind one Runtime API port, in exactly one phase. Knows no routes and no scaling.
+"""One execution environment: processes behind one Runtime API port, in exactly one phase.
 
 Phases: init -> frozen <-> invoke -> returning -> frozen, and shutdown from any. Frozen means stopped (SIGSTOP) as a group: timers stand
 still and nobody reads sockets between invocations, as on Lambda

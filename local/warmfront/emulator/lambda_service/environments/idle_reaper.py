@@ -1,4 +1,4 @@
-"""Stops execution environments that stay idle. Knows nothing of what runs in them."""
+"""Stops execution environments that stay idle."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""The phases of an execution environment, and what its function is told as it goes through them. Knows no processes."""
+"""The phases of an execution environment, and what its function is told as it goes through them."""
 
 from enum import Enum
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""The processes of one execution environment: started, read from, measured, stopped, ended. Knows no phases and no invocations."""
+"""The processes of one execution environment: started, read from, measured, stopped, ended."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,6 @@
 """A SnapStart function's snapshot: one process that has finished init, and the forks that are its restores.
 
-The process runs the official client up to the point where a restore would go on (`zygote` is its side); a fork goes on from there. Knows no
-phases and no invocations: to an environment a restore is a process like another.
+The process runs the official client up to the point where a restore would go on (`zygote` is its side); a fork goes on from there.
 """
 
 import asyncio

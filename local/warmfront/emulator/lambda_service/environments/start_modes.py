@@ -1,4 +1,4 @@
-"""The four ways an execution environment can start, and which of them a function asks for. Starts nothing."""
+"""The four ways an execution environment can start, and which of them a function asks for."""
 
 from dataclasses import dataclass
 from enum import StrEnum

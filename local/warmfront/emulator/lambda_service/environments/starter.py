@@ -1,4 +1,4 @@
-"""What an environment is started from, what became of that, and what its process noted of it. Starts nothing itself."""
+"""What an environment is started from, what became of that, and what its process noted of it."""
 
 import contextlib
 import json

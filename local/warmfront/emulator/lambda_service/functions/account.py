@@ -1,4 +1,4 @@
-"""The account's concurrency, or one function's where two sets of environments share it. Knows no functions."""
+"""The account's concurrency, or one function's where two sets of environments share it."""
 
 
 class AccountLimit:

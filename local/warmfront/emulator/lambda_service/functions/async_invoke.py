@@ -1,4 +1,4 @@
-"""Asynchronous invocations: queued, retried with back-off, given up, and told of where the template says. Knows no HTTP and no processes.
+"""Asynchronous invocations: queued, retried with back-off, given up, and told of where the template says.
 
 docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html: after a function error two more attempts, one and two minutes
 later; after a throttle or a service error the event goes back to the queue, one second to five minutes later, until it is too old.

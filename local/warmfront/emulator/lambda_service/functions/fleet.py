@@ -1,4 +1,4 @@
-"""The execution environments of one function: how each is started, logged and given up. Knows no invocations and no scaling."""
+"""The execution environments of one function: how each is started, logged and given up."""
 
 import random
 import sys

@@ -1,4 +1,4 @@
-"""One function: every invocation from admission to its REPORT line. Knows no routes and no Invoke API."""
+"""One function: every invocation from admission to its REPORT line."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Faults that somebody puts into a function on purpose: what each does, and that none outlives its time. Knows no HTTP and no page."""
+"""Faults that somebody puts into a function on purpose: what each does, and that none outlives its time."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A function on Managed Instances: environments that are always there, each with several processes. Knows no cold start.
+"""A function on Managed Instances: environments that are always there, each with several processes.
 
 docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html: invocations share environments, nothing is frozen, and what finds no
 process free is throttled; Lambda adds environments by their load, here their number is fixed.

@@ -1,4 +1,4 @@
-"""How invocations end: the log's last lines, the counters, the answer to the caller. Knows no scaling and starts nothing."""
+"""How invocations end: the log's last lines, the counters, the answer to the caller."""
 
 import time
 from collections.abc import Callable

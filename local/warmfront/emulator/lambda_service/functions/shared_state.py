@@ -1,4 +1,4 @@
-"""What all functions share: where logs go, how processes are guarded, the account's books, and the emulator's choices. Does nothing."""
+"""What all functions share: where logs go, how processes are guarded, the account's books, and the emulator's choices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Invocations that wait for an environment on its way back, each for a bounded time. Knows no environments."""
+"""Invocations that wait for an environment on its way back, each for a bounded time."""
 
 import asyncio
 from collections import deque

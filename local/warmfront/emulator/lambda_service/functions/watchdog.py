@@ -1,4 +1,4 @@
-"""Looks after what runs long: reads its output, ends what holds too much memory. Knows no scaling and no answers."""
+"""Looks after what runs long: reads its output, ends what holds too much memory."""
 
 import asyncio
 import time

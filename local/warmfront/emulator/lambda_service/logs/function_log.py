@@ -1,4 +1,4 @@
-"""One function's log: its handler's output between Lambda's own lines, chunk by chunk to the sink. Knows no processes."""
+"""One function's log: its handler's output between Lambda's own lines, chunk by chunk to the sink."""
 
 from warmfront.emulator.lambda_service.environments.start_modes import Way
 from warmfront.emulator.lambda_service.environments.starter import InitFailure

@@ -1,4 +1,4 @@
-"""What Lambda itself writes into a function's log, as text and as JSON. Knows no processes and no streams.
+"""What Lambda itself writes into a function's log, as text and as JSON.
 
 Text lines were recorded on AWS: fields are separated by tabs and a REPORT line ends with a tab. JSON records were recorded on AWS in 2026;
 their levels are those of

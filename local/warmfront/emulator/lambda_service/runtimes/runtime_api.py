@@ -1,4 +1,4 @@
-"""The Runtime API's wire: what the official runtime client says over its sockets. Knows nothing of functions or scaling.
+"""The Runtime API's wire: what the official runtime client says over its sockets.
 
 Paths and headers: docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Every execution environment has a port of its own, because the
 official client takes `host:port` only (a path prefix breaks its init/error call).
