@@ -1,4 +1,4 @@
-"""When `rate(...)`, `cron(...)` and `at(...)` are due. Pure: takes a moment, gives the next one.
+"""Computes when `rate(...)`, `cron(...)` and `at(...)` schedules are due next.
 
 docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html and scheduler/latest/UserGuide/schedule-types.html
 """
