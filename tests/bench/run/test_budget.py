@@ -23,12 +23,12 @@ def test_a_share_is_of_what_is_left_after_what_is_kept() -> None:
     clock.now_s += 20  # the first took less than its share: the second has the rest
     assert budget.share(1, keep_s=50).left_s == 140
     clock.now_s += 200
-    assert not budget.spare()
+    assert not budget.has_time_left()
     assert budget.share(1, keep_s=50).left_s == 0
 
 
 def test_without_a_bound_there_is_always_time() -> None:
-    assert budget_of(None).spare()
+    assert budget_of(None).has_time_left()
     assert budget_of(None).share(3, keep_s=60).left_s == math.inf
 
 

@@ -1,4 +1,4 @@
-"""What equal load needs and costs, worked out from looks that a test made up."""
+"""What equal load needs and costs, computed from made-up observations."""
 
 from array import array
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from warmfront.bench.load.samples import Recording
 from warmfront.bench.run.blocks import Footprint
-from warmfront.bench.run.equal_load import KNEE_SHARE, METRIC, EqualLoad, Look, plan_of
+from warmfront.bench.run.equal_load import KNEE_SHARE, METRIC, EqualLoad, Observation, plan_of
 from warmfront.bench.run.offered import Offered
 from warmfront.bench.run.report_lines import Report, read_reports, reports
 from warmfront.bench.sizing.prices import MONTH_S, PriceError, Usage, read_prices
@@ -15,7 +15,9 @@ from warmfront.bench.statistics.summary import MIB
 PRICES = read_prices()
 
 
-def look(variant: str, environments: int, service_ms: float, *, share: float = KNEE_SHARE, rate: float = 70.0) -> Look:
+def observation(
+    variant: str, environments: int, service_ms: float, *, share: float = KNEE_SHARE, rate: float = 70.0
+) -> Observation:
     starts = [int(1e9 * number / rate) for number in range(100)]
     ends = [at + int(1e6 * service_ms) for at in starts]
     columns = [array("q", column) for column in (starts, starts, ends, [0] * 100, [0] * 100, [0] * 100, [0] * 100)]
@@ -24,14 +26,16 @@ def look(variant: str, environments: int, service_ms: float, *, share: float = K
     )
     footprint = Footprint(environments, environments, {"environments": 20 * MIB * environments, "backends": 5 * MIB})
     bills = (Report(200.0, 350.0, 1024, 60, 150.0), *[Report(service_ms, service_ms, 1024, 60)] * 9)
-    return Look(variant, share, rate, offered, footprint, bills)
+    return Observation(variant, share, rate, offered, footprint, bills)
 
 
 @pytest.fixture
 def equal() -> EqualLoad:
-    looks = [look("naive", 8 + number % 3, 40.0) for number in range(6)] + [look("pooled", 2, 2.0)] * 6
-    looks += [look(name, 1, ms, share=0.2, rate=20.0) for name, ms in (("naive", 40.0), ("pooled", 2.0))]
-    return EqualLoad("product", ["naive", "pooled"], PRICES, looks=looks)
+    observations = [observation("naive", 8 + number % 3, 40.0) for number in range(6)] + [
+        observation("pooled", 2, 2.0)
+    ] * 6
+    observations += [observation(name, 1, ms, share=0.2, rate=20.0) for name, ms in (("naive", 40.0), ("pooled", 2.0))]
+    return EqualLoad("product", ["naive", "pooled"], PRICES, observations=observations)
 
 
 def test_the_ratio_of_memory_has_its_interval_and_an_a_a_row(equal: EqualLoad) -> None:

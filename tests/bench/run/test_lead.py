@@ -66,5 +66,5 @@ def test_an_error_beside_what_counts_is_told_all_the_same(tmp_path: Path, lost: 
 
 @pytest.mark.parametrize("plan", [{"rate": 10.0, "lead": 1}, {"lead": -1}])
 def test_an_open_loop_has_no_lead(plan: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="a lead is a number of requests in a closed loop"):
+    with pytest.raises(ValueError, match="a lead must be a number of requests of a closed loop"):
         Plan(workers=1, requests=1, **plan)  # type: ignore[arg-type]

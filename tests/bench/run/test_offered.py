@@ -62,22 +62,22 @@ def limited(stretches: int) -> Climb:
         left -= 1
         return simulated(rate)
 
-    return climb(measure, CAPACITY, spare=lambda: left > 0)
+    return climb(measure, CAPACITY, has_time_left=lambda: left > 0)
 
 
 def test_a_climb_that_runs_out_of_time_ends_with_the_highest_rate_it_has_seen_held() -> None:
     found = limited(3)
     assert len(found.stretches) == 3
-    assert found.hurried
+    assert found.out_of_time
     assert found.knee_rate == 0.5 * CAPACITY
-    assert not limited(100).hurried
+    assert not limited(100).out_of_time
     assert limited(100).knee_rate == climb(simulated, CAPACITY).knee_rate
 
 
 def test_a_climb_without_time_goes_on_until_some_rate_is_held() -> None:
-    found = climb(simulated, 8 * CAPACITY, steps=(1.0,), spare=lambda: False)
+    found = climb(simulated, 8 * CAPACITY, steps=(1.0,), has_time_left=lambda: False)
     assert found.knee_rate == pytest.approx(CAPACITY, rel=0.5)
-    assert found.hurried
+    assert found.out_of_time
 
 
 def test_concurrency_is_rate_times_time_in_service() -> None:
@@ -115,6 +115,6 @@ def test_the_predicted_curve_lies_on_the_simulated_points() -> None:
 
 def test_nothing_can_be_modelled_from_a_handful_of_requests() -> None:
     found = climb(lambda rate: simulated(rate, window_s=0.01), CAPACITY, steps=(0.2,), refinements=0)
-    with pytest.raises(SizingError, match="longer stretches"):
+    with pytest.raises(SizingError, match="longer --window"):
         model_of(found, SERVERS)
     assert predictions(found, SERVERS) == ()

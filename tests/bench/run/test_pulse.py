@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from warmfront.bench.run import pulse
-from warmfront.bench.run.pulse import FEWEST, SLOW, Pulse, Usual
+from warmfront.bench.run.pulse import FEWEST, SLOW, BeatHistory, Pulse
 
 ALWAYS = 1 << 62
 
@@ -56,27 +56,27 @@ def test_waiting_for_a_turn_is_no_beat(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stretch_is_judged_by_what_is_usual() -> None:
-    usual = Usual()
-    assert usual.stalled([30_000] * 40) == 0.0
-    assert usual.stalled([30_000] * 30 + [400_000] * 10) == 0.25
-    assert usual.stalled([45_000] * 40) == 0.0, "half as slow again is what caches and clock speeds do"
-    assert usual.stalled([400_000] * 10) == 1.0
+    beat_history = BeatHistory()
+    assert beat_history.stalled([30_000] * 40) == 0.0
+    assert beat_history.stalled([30_000] * 30 + [400_000] * 10) == 0.25
+    assert beat_history.stalled([45_000] * 40) == 0.0, "half as slow again is what caches and clock speeds do"
+    assert beat_history.stalled([400_000] * 10) == 1.0
 
 
 def test_a_machine_that_stalls_most_of_the_time_still_has_its_usual_speed() -> None:
-    usual = Usual()
-    assert usual.stalled([30_000] * 20 + [400_000] * 80) == 0.8
+    beat_history = BeatHistory()
+    assert beat_history.stalled([30_000] * 20 + [400_000] * 80) == 0.8
 
 
 def test_of_few_beats_nothing_is_said() -> None:
-    assert Usual().stalled([30_000] * (FEWEST - 1)) is None
-    assert Usual().stalled([]) is None
+    assert BeatHistory().stalled([30_000] * (FEWEST - 1)) is None
+    assert BeatHistory().stalled([]) is None
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=FEWEST, max_size=60), st.integers(2, 1000))
 def test_the_share_is_of_the_beats_and_knows_no_unit(beats: list[int], factor: int) -> None:
-    share = Usual().stalled(beats)
+    share = BeatHistory().stalled(beats)
     assert share is not None
-    assert 0.0 <= share < 1.0, "the usual beat itself is never slow"
+    assert 0.0 <= share < 1.0, "the beat_history beat itself is never slow"
     assert share <= sum(beat > SLOW * min(beats) for beat in beats) / len(beats)
-    assert Usual().stalled([factor * beat for beat in beats]) == pytest.approx(share, abs=1 / len(beats))
+    assert BeatHistory().stalled([factor * beat for beat in beats]) == pytest.approx(share, abs=1 / len(beats))

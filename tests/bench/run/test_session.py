@@ -303,7 +303,7 @@ def test_an_address_is_measured_without_starting_anything(project: Path) -> None
     [
         ({"only": ("nope",)}, "--only nope: .* has read, write"),
         ({"variants": ("nope",)}, "--variants nope: .* has slow, fast"),
-        ({"template": Path("nowhere.yaml")}, "nowhere.yaml is not there"),
+        ({"template": Path("nowhere.yaml")}, "nowhere.yaml does not exist"),
         ({"template": FLOOR / "template.yaml"}, "variant 'slow' has function 'Slow'; .* has Hello"),
     ],
 )

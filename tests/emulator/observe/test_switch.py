@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from warmfront.bench.load.load_process import LoadProcess
 from warmfront.bench.overhead import observe as cost
-from warmfront.bench.run.pulse import Usual
+from warmfront.bench.run.pulse import BeatHistory
 
 from tests.emulator.harness import PATIENCE_S
 from tests.emulator.observe.watched import TEMPLATE, ask
@@ -90,7 +90,7 @@ def test_the_cost_is_measured_off_beside_on_and_over_the_limit_it_says_so(
     The machine stalls where it is told to: in one slice of the first pair of each mode and handler.
     """
     slices = itertools.count()
-    monkeypatch.setattr(Usual, "stalled", lambda *_: 0.2 if next(slices) % 6 == 1 else 0.0)
+    monkeypatch.setattr(BeatHistory, "stalled", lambda *_: 0.2 if next(slices) % 6 == 1 else 0.0)
     monkeypatch.setattr(cost, "SUBJECTS", cost.SUBJECTS[1:])
     options = cost.ObserveOptions(pairs=3, slice=0.05, connections=4)
     modes = [cost.Mode("closed"), cost.Mode("open", watched=True)]

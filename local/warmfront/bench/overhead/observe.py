@@ -33,7 +33,7 @@ from warmfront.bench.load.samples import Outcome, Plan, Target
 from warmfront.bench.load.workloads import SHOP_WORKLOADS, load_workloads
 from warmfront.bench.run.accounting import process_cpu_s
 from warmfront.bench.run.emulator_process import EmulatorProcess
-from warmfront.bench.run.pulse import STALLED, Pulse, Usual
+from warmfront.bench.run.pulse import STALLED, BeatHistory, Pulse
 from warmfront.bench.statistics import percentiles
 from warmfront.bench.statistics.percentiles import IntArray
 
@@ -111,7 +111,7 @@ class Mode:
     cpu_us: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
     scrape_ms: dict[str, list[float]] = field(default_factory=dict)
     errors: int = 0
-    usual: Usual = field(default_factory=Usual)
+    beat_history: BeatHistory = field(default_factory=BeatHistory)
     stalled: int = 0
     """Pairs left out because the machine stalled."""
 
@@ -140,7 +140,7 @@ class Mode:
             raise SystemExit("the load ended before the last slice: the machine is busy with something else")
         self.errors += len(recording) - recording.outcome.count(Outcome.OK)
         for pair in batched(slices, 2):
-            shares = [self.usual.stalled(pulse.between(each.begin_ns, each.end_ns)) or 0.0 for each in pair]
+            shares = [self.beat_history.stalled(pulse.between(each.begin_ns, each.end_ns)) or 0.0 for each in pair]
             if max(shares) > STALLED:
                 self.stalled += 1
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-QUIET_SHARE = 0.02  # of one core: less than that between two looks is the idle hum of servers, not a backend ending
+QUIET_SHARE = 0.02  # of one core: below this between two readings, servers are idle and no backend is ending
 QUIET_STEP_S = 0.01
 SPIN_ROUNDS = 12_000  # about a millisecond
 SAMPLE_S = 0.25
@@ -17,7 +17,7 @@ SAMPLER_DUTY = 0.25
 
 
 def process_cpu_s(pid: int) -> float | None:
-    """CPU of a process with all its threads, ended ones too; None when it is gone.
+    """Return the CPU seconds of a process and all its threads, ended ones included; None if the process has ended.
 
     The kernel's clock of another process (clock_getcpuclockid(3), made of the pid as the kernel does) is exact to the
     nanosecond and costs under a microsecond. /proc/PID/schedstat has the main thread alone, /proc/PID/stat 10 ms ticks.
@@ -29,7 +29,7 @@ def process_cpu_s(pid: int) -> float | None:
 
 
 def children(pid: int) -> list[int]:
-    """The live children of all threads of a process."""
+    """Return the process ids of the live children of a process."""
     found: list[int] = []
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -38,13 +38,13 @@ def children(pid: int) -> list[int]:
     for task in tasks:
         try:
             found += map(int, (task / "children").read_bytes().split())
-        except OSError:  # the thread ended while we looked, or the kernel does not tell
+        except OSError:  # the thread has ended, or the kernel lacks this file
             continue
     return found
 
 
 def reaped_cpu_s(pid: int) -> float:
-    """CPU of the children a process has waited for (cutime + cstime): how Postgres' ended backends are counted."""
+    """Return the CPU seconds of the children that a process has waited for (cutime + cstime), e.g. ended Postgres backends."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -53,26 +53,29 @@ def reaped_cpu_s(pid: int) -> float:
 
 
 def tree_cpu_s(pid: int) -> float:
-    """A server's own CPU, its live children's and its reaped children's."""
-    reaped = reaped_cpu_s(pid)  # first: a child that ends meanwhile may be missed, but is never counted twice
+    """Return the CPU seconds of a process, its live children and its reaped children."""
+    reaped = reaped_cpu_s(pid)  # read first: a child that ends in between may be missed, but is never counted twice
     return reaped + (process_cpu_s(pid) or 0.0) + sum(process_cpu_s(child) or 0.0 for child in children(pid))
 
 
 def pss_bytes(pid: int) -> int:
-    """Proportional set size: shared pages are divided among their users, so a sum over processes is what they take."""
+    """Return the proportional set size of a process; 0 if it has ended or may not be read.
+
+    Shared pages are divided among the processes that use them, so sums over processes are meaningful.
+    """
     try:
         with Path(f"/proc/{pid}/smaps_rollup").open("rb") as file:
             for line in file:
                 if line.startswith(b"Pss:"):
                     return int(line.split()[1]) * 1024
-    except OSError:  # ended, or not ours to read
+    except OSError:  # ended, or no permission
         return 0
     return 0
 
 
 @dataclass(frozen=True, slots=True)
 class Environments:
-    """What the emulator says of its execution environments: who lives, and the CPU of those that ended."""
+    """The live execution environments' process ids, and the CPU seconds of those that have ended."""
 
     pids: tuple[int, ...] = ()
     exited_cpu_s: float = 0.0
@@ -83,14 +86,14 @@ class Environments:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The processes that share the bill. None: not on this machine, or not ours to look at."""
+    """Process ids of the parts whose CPU and memory are counted. None: not on this machine, or not readable."""
 
     emulator: int | None = None
     postgres: int | None = None
     redis: int | None = None
 
     def cpu_s(self, environments: Environments | None = None) -> dict[str, float]:
-        """CPU seconds so far of every part that can be read. Only differences of two readings mean anything."""
+        """Return CPU seconds so far by part. Only the difference of two readings is meaningful."""
         reading: dict[str, float] = {}
         if self.emulator is not None:
             reading["emulator"] = process_cpu_s(self.emulator) or 0.0
@@ -103,13 +106,19 @@ class Parts:
         return reading
 
     def backends(self) -> dict[int, float]:
-        """Postgres' live children and the CPU each has used."""
+        """Return Postgres' live children: process id -> CPU seconds used."""
         if self.postgres is None:
             return {}
         return {pid: used for pid in children(self.postgres) if (used := process_cpu_s(pid)) is not None}
 
     def pss_bytes(self, environments: Iterable[int], idle: Mapping[int, float] | None = None) -> dict[str, int]:
-        """`idle`: Postgres' backends and their CPU when the load began. One that has used none since serves somebody else."""
+        """Return memory (PSS) in bytes by part.
+
+        Args:
+            environments: process ids of the environments to count.
+            idle: Postgres' backends and their CPU seconds before the load. A backend that has used no CPU since serves no
+                request of this load and is left out.
+        """
         reading = {"environments": sum(map(pss_bytes, environments))}
         if self.emulator is not None:
             reading["emulator"] = pss_bytes(self.emulator)
@@ -123,6 +132,7 @@ class Parts:
 
 
 def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Return after - before for the parts that both readings have, at least 0."""
     return {part: max(0.0, after[part] - before[part]) for part in after if part in before}
 
 
@@ -133,9 +143,18 @@ def wait_until_quiet(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Waits until the processes that `read` sums use next to no CPU: backends have ended, environments are frozen.
+    """Wait until processes use almost no CPU: backends have ended, environments are frozen.
 
-    What a block started and left behind is so billed to it, and not to the next. False when they never came to rest.
+    Work that a block left behind is thereby counted for that block and not for the next.
+
+    Args:
+        read: returns the CPU seconds of the processes so far.
+        at_most_s: gives up after this time.
+        clock: monotonic seconds.
+        sleep: waits for seconds.
+
+    Returns:
+        False if the processes were still busy at the end.
     """
     deadline = clock() + at_most_s
     before, looked = read(), clock()
@@ -149,7 +168,7 @@ def wait_until_quiet(
 
 
 def spin_ms(rounds: int = SPIN_ROUNDS, repeats: int = 5) -> float:
-    """How long a fixed piece of work takes at this moment: the machine's speed beside every block. Median of a few."""
+    """Return how many milliseconds a fixed computation takes now, as a measure of the machine's speed (median of `repeats`)."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter_ns()
@@ -162,10 +181,10 @@ def spin_ms(rounds: int = SPIN_ROUNDS, repeats: int = 5) -> float:
 
 @dataclass(slots=True)
 class MemorySampler:
-    """Samples memory from a thread while it is entered; keeps the instant at which the sum was largest.
+    """Context manager that samples memory from a thread and keeps the reading with the largest sum, in `peak`.
 
-    One look at a hundred processes takes some 50 ms of CPU, too much beside a measurement: enter it only around load
-    that is not timed. It rests at least three times as long as a look took.
+    Reading a hundred processes takes about 50 ms of CPU, so use it only around load that is not timed. Between readings it
+    sleeps at least three times as long as a reading took.
     """
 
     look: Callable[[], dict[str, int]]

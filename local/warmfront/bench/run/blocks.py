@@ -12,12 +12,12 @@ from .accounting import MemorySampler, difference, process_cpu_s, pss_bytes, spi
 from .cold_stages import stages_of
 from .emulator_process import Control, State
 from .offered import Offered
-from .pulse import Pulse, Usual
+from .pulse import BeatHistory, Pulse
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An API to be measured: where it answers, what is asked of it, and the emulator behind it if that is ours."""
+    """An API to measure: its address, its workload file, and the control surface if it is an emulator of this run."""
 
     file: WorkloadFile
     target: Target
@@ -36,14 +36,14 @@ class Site:
         )
 
 
-RAMP = 5  # environments started together: fifty inits at once take longer than an init may
+RAMP = 5  # environments started at once: fifty simultaneous inits would exceed the init timeout
 RAMP_ATTEMPTS = 3
-FOOTPRINT_EVERY_S = 0.02  # a backend of the naive kind lives for some ten milliseconds
+FOOTPRINT_EVERY_S = 0.02  # a Postgres backend of the naive variant lives for about ten milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Environments alive and what they hold; the most backends seen at once, and the most that they held."""
+    """Number of live environments, peak number of Postgres backends, and memory (PSS) of both in bytes."""
 
     environments: int
     connections: int
@@ -56,7 +56,7 @@ class Footprint:
 
 @dataclass(slots=True)
 class Tally:
-    """What all blocks together say of the load generator itself."""
+    """Totals of the load generator over all blocks: requests, CPU, lateness and failures."""
 
     requests: int = 0
     cpu_s: float = 0.0
@@ -75,18 +75,30 @@ class Tally:
 
 @dataclass(slots=True)
 class Meter:
-    """Runs blocks and reads the accounts around them."""
+    """Runs blocks and reads CPU and memory of the parts before and after them."""
 
     load: LoadProcess
     began_s: float
     order: int = 0
     tally: Tally = field(default_factory=Tally)
-    usual: Usual = field(default_factory=Usual)
+    beat_history: BeatHistory = field(default_factory=BeatHistory)
 
     def block(
         self, site: Site, workload: Workload, variant: Variant, plan: Plan, *, index: int, expected: int = 0
     ) -> Block:
-        """One timed block. Its accounts are closed only when everything it set off has come to rest."""
+        """Run one timed block. Its CPU is read after everything that it started has become idle.
+
+        Args:
+            site: the API.
+            workload: the requests.
+            variant: the variant to send them to.
+            plan: size and pace.
+            index: number of the round.
+            expected: how many requests to render where the plan gives a duration.
+
+        Raises:
+            LoadError: the load generator failed.
+        """
         self.load.prepare(site.order(workload, variant, plan, expected=expected))
         spin = spin_ms()
         accounts = None if site.control is None else Accounts.open(site.control)
@@ -111,11 +123,11 @@ class Meter:
             cpu_s=cpu_s,
             spin_ms=spin,
             environments=environments,
-            stalled=self.usual.stalled(pulse.between(recording.first_ns, max(recording.done_ns, default=0))),
+            stalled=self.beat_history.stalled(pulse.between(recording.first_ns, max(recording.done_ns, default=0))),
         )
 
     def offered(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Offered:
-        """One stretch of open load, with its accounts."""
+        """Send load at the plan's rate, and return its samples with the CPU of every part."""
         assert plan.rate is not None
         assert plan.duration_s is not None
         self.load.prepare(site.order(workload, variant, plan))
@@ -127,37 +139,41 @@ class Meter:
         return Offered(recording, plan.duration_s, cpu_s)
 
     def untimed(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Recording:
-        """Load that only warms: nothing of it enters the result."""
+        """Send load whose samples do not enter the result, e.g. to warm up."""
         self.load.prepare(site.order(workload, variant, plan, expected=plan.requests or 0))
         recording = self.load.run()
-        _rest(site.control)
+        _wait_until_idle(site.control)
         return recording
 
     def environments(self, site: Site, workload: Workload, variant: Variant, count: int, plan: Plan) -> None:
-        """Start environments until there are `count`, each of which has answered; fewer where they do not start or stay.
+        """Start environments until `count` are alive and each has served a request; fewer if some do not start or end again.
 
-        Requests go to the newest, so these are asked as many at once. `plan` gives the seed and the patience.
+        The emulator sends requests to the newest environments first, so each batch gets as many requests at once. `plan`
+        gives the seed and the timeout.
         """
         assert site.control is not None
         for _ in range(count // RAMP + RAMP_ATTEMPTS):
-            there = len(site.control.state().functions[variant.function].pids)
-            some = min(RAMP, count - there)
-            if some <= 0 or not site.control.start(variant.function, some)["started"]:
+            alive = len(site.control.state().functions[variant.function].pids)
+            batch = min(RAMP, count - alive)
+            if batch <= 0 or not site.control.start(variant.function, batch)["started"]:
                 return
-            few = replace(plan, workers=some, requests=2 * some, duration_s=None, seed=f"{plan.seed} {there}")
-            self.untimed(site, workload, variant, few)
+            requests = replace(plan, workers=batch, requests=2 * batch, duration_s=None, seed=f"{plan.seed} {alive}")
+            self.untimed(site, workload, variant, requests)
 
     def footprint(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> Footprint:
-        """What the variant's environments and their Postgres backends hold under this load; nothing else is counted.
+        """Measure the memory of the variant's environments and of their Postgres backends under this load.
 
-        Environments of other functions share pages with these and would make them look smaller, so all are ended first.
+        Environments of other functions share pages with these and would make them appear smaller, so all are ended first.
+
+        Raises:
+            LoadError: the load did not create as many environments as the plan has workers.
         """
         control = site.control
         assert control is not None
         for function, about in control.state().functions.items():
             if about.pids:
                 control.retire(function)
-        _rest(control)
+        _wait_until_idle(control)
         parts = control.state().parts
         others = set(parts.backends())  # the server's own processes
         pids = self._exactly(site, workload, variant, plan)
@@ -173,16 +189,16 @@ class Meter:
         with MemorySampler(look, every_s=FOOTPRINT_EVERY_S) as sampler:
             self.load.run()
         held = {"environments": sum(map(pss_bytes, pids)), "backends": sampler.peak.get("backends", 0)}
-        _rest(control)
+        _wait_until_idle(control)
         return Footprint(len(pids), most, held)
 
     def _exactly(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> tuple[int, ...]:
-        """As many environments as the plan has workers: a closed loop of so many makes them."""
+        """Create as many environments as the plan has workers, by a closed loop of that many; returns their process ids."""
         assert site.control is not None
         for attempt in range(RAMP_ATTEMPTS):
             seed = f"{plan.seed} ramp {attempt}"
-            calm = Plan(workers=plan.workers, requests=3 * plan.workers, seed=seed, timeout_s=plan.timeout_s)
-            recording = self.untimed(site, workload, variant, calm)
+            ramp = Plan(workers=plan.workers, requests=3 * plan.workers, seed=seed, timeout_s=plan.timeout_s)
+            recording = self.untimed(site, workload, variant, ramp)
             pids = site.control.state().functions[variant.function].pids
             if len(pids) >= plan.workers:
                 return pids
@@ -192,7 +208,10 @@ class Meter:
         )
 
     def memory(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> dict[str, int] | None:
-        """The peak of memory under this load: environments of this variant, the emulator, Postgres, Redis."""
+        """Return the peak memory in bytes under this load, by part: environments of this variant, emulator, Postgres, Redis.
+
+        None where no emulator of this run is measured.
+        """
         if site.control is None:
             return None
         self.load.prepare(site.order(workload, variant, plan))
@@ -206,16 +225,20 @@ class Meter:
         idle = parts.backends()
         with MemorySampler(look) as sampler:
             self.load.run()
-        _rest(control)
+        _wait_until_idle(control)
         return sampler.peak
 
     def cold_start(self, site: Site, workload: Workload, variant: Variant, plan: Plan) -> dict[str, float]:
-        """One fresh process: retire, let everything rest, send one request, then take it apart by its milestones."""
+        """End the function's environments, send one request, and return its stages in milliseconds (see cold_stages).
+
+        Raises:
+            LoadError: the request failed, or an existing environment served it.
+        """
         control = site.control
         assert control is not None
         known = {init["environment"] for init in control.inits(variant.function)}
         control.retire(variant.function)
-        _rest(control)
+        _wait_until_idle(control)
         self.load.prepare(site.order(workload, variant, plan))
         recording = self.load.run()
         if recording.errors:
@@ -225,7 +248,7 @@ class Meter:
             )
         newest = control.inits(variant.function)[-1]
         if newest["environment"] in known:
-            raise LoadError(f"a cold start of {variant.function} was answered by an environment that existed before")
+            raise LoadError(f"no cold start of {variant.function}: an existing environment served the request")
         return stages_of(newest, first_byte_ns=recording.done_ns[0])
 
 
@@ -236,7 +259,7 @@ def _closed(accounts: "Accounts | None", function: str) -> tuple[dict[str, float
     return cpu_s, len(state.functions[function].pids) if function in state.functions else None
 
 
-def _rest(control: Control | None) -> None:
+def _wait_until_idle(control: Control | None) -> None:
     if control is None:
         return
     state = control.state()
@@ -245,7 +268,7 @@ def _rest(control: Control | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """CPU of every part when a block began; what the block used is known when they are closed."""
+    """CPU of every part at the start of a block; `close` returns what the block used."""
 
     control: Control
     state: State
@@ -257,7 +280,7 @@ class Accounts:
         return cls(control, state, state.parts.cpu_s(state.environments))
 
     def close(self) -> tuple[dict[str, float], State]:
-        """CPU by part, and the state at the end. Asking for that comes after the reading, because the answer costs CPU."""
+        """Return CPU seconds by part, and the emulator's state, which is requested after the reading because it costs CPU."""
         parts = self.state.parts
         wait_until_quiet(lambda: sum(parts.cpu_s(self.state.environments).values()))
         after = parts.cpu_s()

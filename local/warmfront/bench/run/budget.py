@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Ends at a moment of its clock. Whoever holds it looks before each further step; nothing is cut short."""
+    """A deadline that a run checks before each optional step. Running steps are not interrupted."""
 
     ends_s: float
     clock: Callable[[], float] = time.monotonic
@@ -17,14 +17,15 @@ class Budget:
     def left_s(self) -> float:
         return max(0.0, self.ends_s - self.clock())
 
-    def spare(self) -> bool:
+    def has_time_left(self) -> bool:
+        """Tell whether another optional step may start."""
         return self.left_s > 0
 
     def share(self, among: int, *, keep_s: float = 0.0) -> "Budget":
-        """For the next of so many, after what is kept for what comes later."""
+        """Return the budget of the next of `among` equal parts, after reserving `keep_s` seconds for what follows them."""
         return Budget(self.clock() + max(0.0, self.left_s - keep_s) / among, self.clock)
 
 
 def budget_of(seconds: float | None, clock: Callable[[], float] = time.monotonic) -> Budget:
-    """From now on; without a bound when none is given."""
+    """Return a budget of this many seconds from now; None: unlimited."""
     return Budget(math.inf if seconds is None else clock() + seconds, clock)

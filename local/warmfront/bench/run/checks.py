@@ -11,7 +11,7 @@ from .options import BLOCKS, COLD_STARTS, BenchOptions
 from .pulse import STALLED
 
 SLOW_SPIN = 1.5
-STALLED_SPIN = 2.0  # times the quickest; the slower of two speeds is below it
+STALLED_SPIN = 2.0  # times the fastest spin; on a machine with two speeds the slower one is below this
 SPEED_DIFFERENCE = 0.20
 STALLED_BLOCKS = 0.1
 LATENESS_SHARE = 0.10
@@ -28,7 +28,17 @@ def all_checks(
     cold: Sequence[Cold],
     late_ns: Sequence[int],
 ) -> tuple[Check, ...]:
-    """`counted`: the workloads that are split into `options.blocks` blocks. Errors in blocks that were re-run count too."""
+    """Return all validity checks of a run.
+
+    Args:
+        options: of the run.
+        blocks: the timed blocks that count.
+        rerun: blocks that were discarded because the machine stalled; their errors still count.
+        baseline: name of the first variant.
+        counted: names of the workloads that are split into `options.blocks` blocks.
+        cold: the cold starts.
+        late_ns: how late the load generator sent each request, nanoseconds.
+    """
     main = [block for block in blocks if block.workload in counted]
     checks = [errors([*blocks, *rerun], baseline), stationary(main), spins(main), stalls(main)]
     checks.append(block_count(main, options))
@@ -42,9 +52,12 @@ def all_checks(
 
 
 def sweep_checks(sweeps: Sequence[Sweep], late_shares: Sequence[float], *, baseline: str) -> tuple[Check, ...]:
-    """Of a run that only offered rates. Beyond the knee requests may fail: that is what a knee is.
+    """Return the checks of a sweep. Requests beyond the knee may fail, because the API is overloaded there.
 
-    `late_shares`: of each sweep, how late was sent beside how long was waited, in its calm stretches.
+    Args:
+        sweeps: the curves.
+        late_shares: for each sweep, the generator's p99 lateness divided by the p99 latency, well below the knee.
+        baseline: name of the first variant.
     """
     below = [
         (sweep, point)
@@ -53,9 +66,9 @@ def sweep_checks(sweeps: Sequence[Sweep], late_shares: Sequence[float], *, basel
         if sweep.knee_rate and point.offered_rate <= sweep.knee_rate
     ]
     failed = sum(point.errors for sweep, point in below if sweep.variant != baseline)
-    advice = "" if failed == 0 else "see the warnings for what they were"
+    advice = "" if failed == 0 else "the warnings list them"
     found = sum(sweep.knee_rate is not None for sweep in sweeps)
-    hint = "" if found == len(sweeps) else "the lowest rate was not held: use a longer --window"
+    hint = "" if found == len(sweeps) else "the lowest rate could not be sustained: use a longer --window"
     share = max(late_shares, default=0.0)
     return (
         Check("errors below the knee", failed, 0, "", failed == 0, advice),
@@ -65,20 +78,25 @@ def sweep_checks(sweeps: Sequence[Sweep], late_shares: Sequence[float], *, basel
 
 
 def growth_checks(growth: Sequence[Growth]) -> tuple[Check, ...]:
+    """Return the check of a growth run: enough sizes to fit an order."""
     least = min((len(own.sizes) for own in growth), default=0)
-    return (Check("sizes", least, 3, "", least >= 3, "" if least >= 3 else "an order needs three sizes: see --rows"),)
+    return (
+        Check(
+            "sizes", least, 3, "", least >= 3, "" if least >= 3 else "fitting an order needs three sizes: see --rows"
+        ),
+    )
 
 
 def errors(blocks: Iterable[Block], baseline: str) -> Check:
-    """The baseline may fail: that is a finding. A candidate that fails is not measured, it is broken."""
+    """Check that no candidate had errors. Errors of the baseline are a finding and do not make the run invalid."""
     failed = {f"{block.workload} {block.variant}" for block in blocks if block.errors and block.variant != baseline}
     count = sum(block.errors for block in blocks if block.variant != baseline)
-    advice = f"in {', '.join(sorted(failed))}: see the warnings for what they were" if failed else ""
+    advice = f"in {', '.join(sorted(failed))}: the warnings list them" if failed else ""
     return Check("errors", count, 0, "", count == 0, advice)
 
 
 def stationary(blocks: Sequence[Block]) -> Check:
-    """The first and last third of the blocks tell the same, or the figures depend on how long one waits."""
+    """Check that latency did not drift between the first and last third of the blocks."""
     found = [percentiles.stationarity(medians) for medians in _medians(blocks).values()]
     drift = max((abs(each.drift) for each in found), default=0.0)
     passed = all(each.stationary for each in found)
@@ -87,9 +105,10 @@ def stationary(blocks: Sequence[Block]) -> Check:
 
 
 def spins(blocks: Sequence[Block]) -> Check:
-    """A machine with two speeds is common, and interleaving shares them out; a variant that had the slow one is not fair.
+    """Check that the machine ran equally fast for all variants.
 
-    A spin that met a stall of some milliseconds tells how long that was, and no speed: it counts as slow and no more.
+    A machine with two speeds is common. Interleaved blocks share both speeds among the variants; a variant that got mostly
+    the slow one was measured unfairly. A spin during a stall measures the stall instead of the speed, so it is capped.
     """
     most = STALLED_SPIN * min((block.spin_ms for block in blocks), default=0.0)
     speeds = [fmean(min(block.spin_ms, most) for block in own) for own in _by_variant(blocks).values()]
@@ -100,18 +119,24 @@ def spins(blocks: Sequence[Block]) -> Check:
 
 
 def is_stalled(block: Block) -> bool:
+    """Tell whether the machine stalled during too large a share of the block."""
     return block.stalled is not None and block.stalled > STALLED
 
 
 def stalls(blocks: Sequence[Block]) -> Check:
-    """What remains after stalled blocks were measured again: where a machine stalls all the time, its tail is in all."""
+    """Check how many stalled blocks remain after re-runs. On a machine that stalls constantly every block's tail shows it."""
     share = sum(map(is_stalled, blocks)) / len(blocks) if blocks else 0.0
     passed = share <= STALLED_BLOCKS
-    advice = "" if passed else "something outside slows this machine again and again; use another, or come back later"
+    advice = (
+        ""
+        if passed
+        else "something outside this machine keeps slowing it down; use another machine, or run again later"
+    )
     return Check("stalled blocks", round(share, 4), STALLED_BLOCKS, "of blocks", passed, advice)
 
 
 def rerun_warnings(blocks: Sequence[Block]) -> list[str]:
+    """Return a warning that lists the blocks that were re-run, if any."""
     if not blocks:
         return []
     counts = Counter(f"{block.workload} {block.variant}" for block in blocks)
@@ -123,6 +148,7 @@ def rerun_warnings(blocks: Sequence[Block]) -> list[str]:
 
 
 def slow_share(blocks: Sequence[Block]) -> float:
+    """Return the share of blocks during which the machine was slow."""
     slow = percentiles.slow_spins([block.spin_ms for block in blocks], SLOW_SPIN)
     return sum(slow) / len(slow) if slow else 0.0
 
@@ -135,14 +161,14 @@ def block_count(blocks: Sequence[Block], options: BenchOptions) -> Check:
 
 
 def environments(blocks: Iterable[Block], workers: int) -> Check:
-    """A closed loop of N workers makes N environments; other numbers mean that cold starts ran inside the blocks."""
+    """Check that N workers had N environments; another number means that cold starts happened inside the blocks."""
     off = max((abs(block.environments - workers) for block in blocks if block.environments is not None), default=0)
     advice = "" if off == 0 else "raise the function's concurrency, or lower --workers"
     return Check("environments beside workers", off, 0, "", off == 0, advice)
 
 
 def lateness(blocks: Sequence[Block], late_ns: Sequence[int]) -> Check:
-    """What the generator sent late by its own fault is in the latencies: it must be small beside them."""
+    """Check that the generator's own lateness, which latencies include, is small compared with them."""
     if not late_ns or not blocks:
         return Check("lateness", 0.0, LATENESS_SHARE, "of p99", True)
     late_us = percentiles.percentile(late_ns, 0.99) / 1000

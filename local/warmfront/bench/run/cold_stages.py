@@ -1,7 +1,7 @@
-"""Splits a cold start into stages that follow each other, from milestones recorded by three processes.
+"""Splits a cold start into consecutive stages, from milestones recorded by three processes.
 
 Milestones are CLOCK_MONOTONIC nanoseconds of the emulator (spawned, ready, first invoke and response), of the environment
-itself (bootstrap, client, imports done, spans) and of the caller (sent, first byte). A stage is what lies between two of them.
+itself (bootstrap, client, imports done, spans) and of the caller (sent, first byte). A stage is the time between two of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,13 @@ SNAP_START = (
 
 
 def stages_of(init: Mapping[str, Any], *, first_byte_ns: int, ahead: bool = False) -> dict[str, float]:
-    """Milliseconds by stage, and their whole as `spawn_to_first_byte`. `ahead`: nobody waited for the init, so the whole
-    begins when the event was handed over."""
+    """Return the milliseconds of each stage, and of the whole as `spawn_to_first_byte`.
+
+    Args:
+        init: the milestones of one environment, as the control surface reports them.
+        first_byte_ns: when the caller received the response.
+        ahead: the environment was started before the request (provisioned), so the whole begins with the invocation.
+    """
     found = init_stages(init)
     whole = first_byte_ns - (init["first_invoke_ns"] if ahead else init["spawned_ns"])
     if not ahead:
@@ -40,7 +45,7 @@ def stages_of(init: Mapping[str, Any], *, first_byte_ns: int, ahead: bool = Fals
 
 
 def init_stages(init: Mapping[str, Any]) -> dict[str, float]:
-    """From the spawn to the first `/next`. Milestones may be missing (a runtime of the function's own): init is then one stage."""
+    """Return the stages from the spawn to the first `/next`, in ms. A custom runtime records no milestones: one stage `init`."""
     order = SNAP_START if "forked_ns" in init else ON_DEMAND
     if any(name not in init for name, _ in order):
         return {"init": (init["ready_ns"] - init["spawned_ns"]) / 1e6}
@@ -52,7 +57,7 @@ def init_stages(init: Mapping[str, Any]) -> dict[str, float]:
 
 
 def invoke_stages(init: Mapping[str, Any]) -> dict[str, float]:
-    """The first invocation: the spans its process noted, and what is left for the handler."""
+    """Return the stages of the first invocation in ms: the spans that its process recorded, and the rest as `handler`."""
     spans = {
         span["name"]: span
         for span in reversed(init.get("spans", ()))
@@ -82,12 +87,16 @@ def _inside(inner: Mapping[str, Any] | None, outer: Mapping[str, Any]) -> bool:
 
 
 def ready_ms(init: Mapping[str, Any]) -> float:
-    """From the spawn (or the order to restore) to the client's first `/next`."""
+    """Return the milliseconds from the spawn (or the start of a restore) to the client's first `/next`."""
     return float(init["ready_ns"] - init["spawned_ns"]) / 1e6
 
 
 def unaccounted(samples: Sequence[tuple[Mapping[str, float], float]]) -> float:
-    """The share by which the stages of a sample miss what its caller measured, in the median: (stages, caller's latency)."""
+    """Return the median share of the caller's latency that the stages do not add up to.
+
+    Args:
+        samples: (stages in ms, the caller's latency in ms) of each cold start.
+    """
     return median(
         abs(sum(value for name, value in stages.items() if name != WHOLE) - latency_ms) / latency_ms
         for stages, latency_ms in samples

@@ -1,4 +1,4 @@
-"""First requests of fresh environments, and the requests that the same caller sends next, by way to start."""
+"""Measures the first request of fresh environments and the next requests of the same caller, for each way to start."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from .plans import Plans
 from .progress import Progress
 
 SETTLING = 5
-"""Requests after the first one that are not counted: the interpreter still specialises the code they run."""
+"""Requests after the first that are not counted, because the interpreter still specialises the code that they run."""
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class ColdStarts:
-    """`count` cold starts of each variant and way, each followed by `next_requests` of a single caller."""
+    """Measures `count` cold starts of each variant and way, each followed by `next_requests` requests of one caller."""
 
     meter: Meter
     plans: Plans
@@ -35,7 +35,17 @@ class ColdStarts:
     def measure(
         self, sites: Mapping[str, Site], workload: Workload, variants: Sequence[Variant], order: random.Random
     ) -> list[Cold]:
-        """`sites`: way to start -> the emulator that starts so. Ways and variants take turns in random order."""
+        """Measure all cold starts, interleaving ways and variants in random order.
+
+        Args:
+            sites: way to start ("on-demand", "snap-start") -> the emulator that uses it.
+            workload: the request to send.
+            variants: the variants to measure.
+            order: draws the order.
+
+        Raises:
+            LoadError: a request failed.
+        """
         pairs = [(way, variant) for way in sites for variant in variants]
         found = {(way, variant.name): _Found() for way, variant in pairs}
         self.progress.phase(f"{self.count} cold starts of {len(pairs)} kinds")

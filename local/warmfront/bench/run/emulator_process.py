@@ -27,16 +27,16 @@ READY = "Warmfront ready on "
 START_TIMEOUT_S = 120.0
 INVOKE_TIMEOUT_S = 900.0  # Lambda's own limit
 STOP_S = 20.0
-IDLE_S = 24 * 3600.0  # environments wait for their next block however long the others take
+IDLE_S = 24 * 3600.0  # environments must survive while the other variants are measured
 
 
 class EmulatorError(Exception):
-    """The emulator did not start, or refused what the benchmark needs of it."""
+    """The emulator did not start, or rejected a request of the benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionState:
-    """One function's execution environments and counters, as the control surface tells."""
+    """One function's execution environments and counters, as the control surface reports them."""
 
     pids: tuple[int, ...] = ()
     cold_starts: int = 0
@@ -48,20 +48,27 @@ class FunctionState:
 
 @dataclass(frozen=True, slots=True)
 class State:
+    """The emulator's state: process ids of its parts, backing services and functions."""
+
     parts: Parts
     backing: dict[str, Any]
     functions: dict[str, FunctionState]
 
     @property
     def environments(self) -> Environments:
-        """Those of all functions: what a request sets off elsewhere belongs to its bill as well."""
+        """Environments of all functions, because a request's cost includes the functions that it invokes."""
         pids = tuple(pid for function in self.functions.values() for pid in function.pids)
         return Environments(pids, sum(function.exited_cpu_s for function in self.functions.values()))
 
     @classmethod
-    def read(cls, document: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> Self:
-        """`own`: backing services that the bench started itself; the emulator knows only their addresses."""
-        backing = {**(document.get("backing") or {}), **(own or {})}
+    def read(cls, document: Mapping[str, Any], bench_servers: Mapping[str, Any] | None = None) -> Self:
+        """Read the control surface's JSON.
+
+        Args:
+            document: the decoded response.
+            bench_servers: backing services that the bench started itself, of which the emulator knows only the addresses.
+        """
+        backing = {**(document.get("backing") or {}), **(bench_servers or {})}
         parts = Parts(
             emulator=document["emulator"]["pid"],
             postgres=(backing.get("postgres") or {}).get("pid"),
@@ -83,45 +90,55 @@ def _function(about: Mapping[str, Any]) -> FunctionState:
 
 
 class Control:
-    """The control surface and the Invoke API of an emulator that answers at an address."""
+    """Client of a running emulator's control surface and Invoke API.
 
-    def __init__(self, url: str, token: str, own: Mapping[str, Any] | None = None) -> None:
+    Every call raises EmulatorError if the emulator does not respond or responds with an error.
+
+    Args:
+        url: address of the emulator.
+        token: its WARMFRONT_TOKEN.
+        bench_servers: see State.read.
+    """
+
+    def __init__(self, url: str, token: str, bench_servers: Mapping[str, Any] | None = None) -> None:
         parts = urlsplit(url)
         if parts.hostname is None or parts.port is None:
-            raise EmulatorError(f"{url!r} is no address of an emulator")
+            raise EmulatorError(f"{url!r} is not the address of an emulator: it needs a host and a port")
         self.target = Target(parts.hostname, parts.port)
         self._token = token
-        self._own = own
+        self._bench_servers = bench_servers
 
     def state(self) -> State:
-        return State.read(self._ask("GET", "/_warmfront/state"), self._own)
+        """Return the emulator's state."""
+        return State.read(self._ask("GET", "/_warmfront/state"), self._bench_servers)
 
     def retire(self, function: str) -> int:
-        """Shuts the function's environments down: its next invocation is a cold start."""
+        """Shut the function's environments down, so that its next invocation is a cold start; returns their number."""
         answer = self._ask(
             "POST", f"/_warmfront/functions/{quote(function)}/retire", {"X-Warmfront-Token": self._token}
         )
         return int(answer["retired"])
 
     def describe(self) -> dict[str, Any]:
-        """The state as the emulator tells it, with every environment by itself."""
+        """Return the state as decoded JSON, with the details of every environment."""
         return self._ask("GET", "/_warmfront/state")
 
     def start(self, function: str, count: int) -> dict[str, Any]:
-        """Starts environments without an invocation, all at once, and waits until they are ready."""
+        """Start environments at once, without invocations, and wait until they are ready."""
         path = f"/_warmfront/functions/{quote(function)}/start"
         return self._ask("POST", path, {"X-Warmfront-Token": self._token}, json.dumps({"count": count}))
 
     def observe(self, *, on: bool) -> None:
-        """Turns metrics, traces and the access log on or off."""
+        """Turn metrics, traces and the access log on or off."""
         self._ask("PUT", "/_warmfront/observe", {"X-Warmfront-Token": self._token}, json.dumps({"on": on}))
 
     def inits(self, function: str) -> list[dict[str, Any]]:
-        """The milestones of its cold starts, newest last."""
+        """Return the milestones of the function's cold starts, newest last."""
         answer = self._ask("GET", f"/_warmfront/functions/{quote(function)}/inits")
         return list(answer["inits"])
 
     def invoke(self, function: str, event: Mapping[str, Any]) -> Any:
+        """Invoke a function and return its decoded response."""
         path = f"/2015-03-31/functions/{quote(function)}/invocations"
         status, headers, body = self._request("POST", path, {"Content-Type": "application/json"}, json.dumps(event))
         if status >= 300 or headers.get("x-amz-function-error"):
@@ -152,7 +169,7 @@ class Control:
 
 
 class EmulatorProcess:
-    """`warmfront serve` as a child in a process group of its own; it ends with this process, however that ends."""
+    """`warmfront serve` as a child in its own process group. It is ended with this process, even if this one is killed."""
 
     def __init__(self, process: subprocess.Popen[str], control: Control, log: Path) -> None:
         self._process = process
@@ -167,10 +184,22 @@ class EmulatorProcess:
         max_connections: int = 200,
         arguments: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
-        own: Mapping[str, Any] | None = None,
+        bench_servers: Mapping[str, Any] | None = None,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
-        """`variables`: for the emulator itself, over those of this process; `own`: of backing services started elsewhere."""
+        """Start the emulator and wait until it is ready.
+
+        Args:
+            template: the template to serve.
+            max_connections: of its Postgres.
+            arguments: more options of `warmfront serve`.
+            variables: environment variables of the emulator, in addition to those of this process.
+            bench_servers: see State.read.
+            timeout_s: how long to wait.
+
+        Raises:
+            EmulatorError: it ended or was not ready in time; the message has what it printed.
+        """
         token = secrets.token_urlsafe(18)
         log = Path(tempfile.mkdtemp(prefix="warmfront-bench-")) / "functions.log"
         get_watcher().remove_on_exit(log.parent)
@@ -184,9 +213,9 @@ class EmulatorProcess:
             str(IDLE_S),
             "--ephemeral",
             "--no-built",
-            "--no-setup",  # the workload names its own
-            "--no-event-sources",  # nothing may run in a timed block that no request set off
-            "--no-observe",  # what is measured is the handlers; `make bench-observe` takes it back and measures observation
+            "--no-setup",  # the workload file defines the set-up
+            "--no-event-sources",  # only requests may cause work in a timed block
+            "--no-observe",  # handlers are measured here; `make bench-observe` measures the cost of observation
             *arguments,
         ]
         process = subprocess.Popen(
@@ -200,7 +229,7 @@ class EmulatorProcess:
         )
         get_watcher().register(process.pid, first_signal=signal.SIGTERM)
         try:
-            return cls(process, Control(_Output(process).ready(timeout_s), token, own), log)
+            return cls(process, Control(_Output(process).ready(timeout_s), token, bench_servers), log)
         except EmulatorError:
             _stop(process, log)
             raise
@@ -210,16 +239,16 @@ class EmulatorProcess:
         return self._process.pid
 
     def last_log_lines(self, count: int = 20) -> list[str]:
-        """What the functions logged last."""
+        """Return the last lines of the functions' log."""
         return self._log.read_text(errors="replace").splitlines()[-count:] if self._log.exists() else []
 
     @property
     def log_bytes(self) -> int:
-        """How much the functions have logged: a place to read on from."""
+        """Size of the functions' log, as an offset for `reports`."""
         return self._log.stat().st_size if self._log.exists() else 0
 
     def reports(self, offset: int = 0) -> list[Report]:
-        """The REPORT lines logged behind that place; those of the last quarter of a second may not be there yet."""
+        """Return the REPORT lines logged after an offset in bytes; those of the last quarter of a second may still be missing."""
         return read_reports(self._log, offset) if self._log.exists() else []
 
     def close(self) -> None:
@@ -237,7 +266,7 @@ def _environment(token: str) -> dict[str, str]:
 
 
 class _Output:
-    """Reads what the child prints, to its end, so that it never waits for us; knows when it said it is ready."""
+    """Reads the child's output until it ends, so that the child never blocks on a full pipe, and detects its ready line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -257,7 +286,7 @@ class _Output:
         self._known.set()
 
     def ready(self, timeout_s: float) -> str:
-        """The address it answers on. Raises with what it printed when it ended or took too long."""
+        """Wait for the ready line and return the address in it; EmulatorError if the child ended or took too long."""
         in_time = self._known.wait(timeout_s)
         if self._url is not None:
             return self._url

@@ -1,4 +1,4 @@
-"""Measures the same reads over more rows and beside more environments, and fits how each figure grows."""
+"""Measures how reads slow down with more rows and with more environments, and fits the order of growth."""
 
 import random
 import tempfile
@@ -18,15 +18,15 @@ from warmfront.results import Growth
 
 from .blocks import Meter, Site
 
-READERS = 4  # enough to keep both cores at it, too few to measure a queue
+READERS = 4  # enough to keep two cores busy, too few to measure a queue
 REQUESTS = 240  # of each read at each size, in turns
 TURNS = 4
-FLAT = 1.3  # a figure that stays within this over all sizes has not grown: a shared machine moves as much by itself
+FLAT = 1.3  # a figure within this ratio over all sizes has not grown: a shared machine alone varies as much
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Milliseconds of one read at one size."""
+    """Latencies of one read at one size."""
 
     size: int
     samples_us: tuple[int, ...]
@@ -37,6 +37,7 @@ class Point:
 
 
 def growth_of(name: str, variant: str, size_name: str, points: Sequence[Point]) -> Growth:
+    """Return the medians (ms) of the points with their intervals, and the fitted order of growth."""
     around = [point.interval for point in points]
     sizes = tuple(float(point.size) for point in points)
     values = tuple(own.value / 1000.0 for own in around)
@@ -45,7 +46,10 @@ def growth_of(name: str, variant: str, size_name: str, points: Sequence[Point]) 
 
 
 def fitted_order(sizes: Sequence[float], values: Sequence[float]) -> str:
-    """O(1), O(log N) or O(N): the curve a + b f(N), b >= 0, with the smallest relative error; flat figures are O(1)."""
+    """Return "O(1)", "O(log N)" or "O(N)": the curve a + b f(N), b >= 0, with the smallest relative error.
+
+    Figures within a ratio of FLAT are O(1); fewer than three sizes give "".
+    """
     if len(sizes) < 3 or max(values) <= FLAT * min(values):
         return "O(1)" if len(sizes) >= 3 else ""
     n, y = np.asarray(sizes, dtype=np.float64), np.asarray(values, dtype=np.float64)
@@ -55,13 +59,13 @@ def fitted_order(sizes: Sequence[float], values: Sequence[float]) -> str:
         found, *_ = np.linalg.lstsq(columns, np.ones_like(n), rcond=None)
         errors[order] = float(((columns @ found - 1.0) ** 2).sum()) if found[1] > 0 else np.inf
     if min(errors.values()) == np.inf:
-        return "O(1)"  # it fell
+        return "O(1)"  # the figures fell with size
     return min(errors, key=lambda order: errors[order])
 
 
 @contextmanager
 def sized_workloads(source: Path, rows: int) -> Iterator[WorkloadFile]:
-    """The file with its $rows filled in. It has to be one on disk: the load generator reads it as well."""
+    """Write a copy of a workload file with its $rows filled in, and load it. The load generator reads the copy too."""
     tenth = rows // 10
     text = Template(source.read_text(encoding="utf-8")).safe_substitute(
         rows=rows, tenth=tenth, depth=max(100, tenth - tenth // 10)
@@ -74,7 +78,7 @@ def sized_workloads(source: Path, rows: int) -> Iterator[WorkloadFile]:
 
 @dataclass(slots=True)
 class GrowthRun:
-    """Measures against one emulator; `step` tells a person how far it is."""
+    """Runs the growth measurements against one emulator; `step` shows progress."""
 
     meter: Meter
     site: Site
@@ -84,7 +88,14 @@ class GrowthRun:
     taken: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
 
     def at_rows(self, file: WorkloadFile, rows: int, variants: Sequence[str], workloads: Sequence[str] = ()) -> None:
-        """Every read of every variant at this size, in turns of random order."""
+        """Set up a number of rows and measure every read of every variant, interleaved in random order.
+
+        Args:
+            file: the workload file for this number of rows.
+            rows: the number of rows.
+            variants: names of the variants.
+            workloads: names of the reads; empty: all.
+        """
         site = Site(file, self.site.target, self.site.control)
         assert site.control is not None
         for call in file.setup_for(tuple(variants)):
@@ -108,10 +119,11 @@ class GrowthRun:
             self.taken.setdefault(key, []).append(Point(rows, tuple(samples)))
 
     def by_rows(self) -> list[Growth]:
+        """Return the growth of every read over the row counts measured so far."""
         return [growth_of(f"{workload}, p50", variant, "rows", own) for (workload, variant), own in self.taken.items()]
 
     def by_environments(self, workload: Workload, variant: Variant, sizes: Sequence[int]) -> list[Growth]:
-        """The hot path with so many environments alive, and how long it took until they were."""
+        """Measure single requests with each number of live environments, and the time to start that many."""
         control = self.site.control
         assert control is not None
         control.retire(variant.function)

@@ -1,4 +1,4 @@
-"""What a run has measured so far, before it becomes a result."""
+"""Collects a run's measurements until they become a result."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from .servers import Distance
 
 @dataclass(slots=True)
 class Measured:
-    """Filled while a session runs; `rerun` were hit by a machine stall and measured again."""
+    """Measurements of a running session. `rerun`: blocks discarded because of a machine stall and measured again."""
 
     blocks: list[Block] = field(default_factory=list)
     floor_blocks: list[Block] = field(default_factory=list)

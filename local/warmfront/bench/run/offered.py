@@ -1,4 +1,4 @@
-"""Evaluates load at an offered rate: one point of a curve, the knee, and the models' curves."""
+"""Evaluates load at an offered rate: points of a curve, the knee (highest sustained rate), and the curves of models."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ from warmfront.bench.sizing.queueing import (
 from warmfront.bench.statistics import percentiles
 from warmfront.results import LoadPoint, Prediction
 
-HELD = 0.95  # of what was asked in a window, answered within it: less, and the line of those who wait grows
-STEPS = (0.15, 0.3, 0.5, 0.7, 0.85, 1.0, 1.15, 1.35, 1.6, 2.0)  # of what a closed loop answered
-LOWER = 4  # halvings below the first step before a service is called unable to hold any rate
+HELD = 0.95  # a rate is sustained if this share of a window's requests is answered within it; else the queue grows
+STEPS = (0.15, 0.3, 0.5, 0.7, 0.85, 1.0, 1.15, 1.35, 1.6, 2.0)  # times the throughput of a closed loop
+LOWER = 4  # halvings below the first step before giving up on finding a sustained rate
 CURVE_POINTS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """One stretch of open load: what was recorded, how long was sent for, and the CPU of every part."""
+    """One window of open load: its samples, its length in seconds, and the CPU seconds of every part."""
 
     recording: Recording
     window_s: float
@@ -35,7 +35,7 @@ class Offered:
 
     @property
     def rate(self) -> float:
-        """As it came out: a Poisson stretch of two seconds is several percent off the rate it was drawn with."""
+        """The actual rate: a Poisson window of two seconds is several percent off the rate it was drawn with."""
         return len(self.recording) / self.window_s
 
     @property
@@ -45,8 +45,8 @@ class Offered:
 
     @property
     def held(self) -> bool:
-        """Answered as fast as asked. What is under way when the window ends was not answered in it, nor late: one typical
-        answer's time is granted."""
+        """Whether the rate was sustained. Requests in flight at the end of the window are not late, so the last median
+        response time of the window is not judged."""
         if not len(self.recording):
             return True
         typical_ns = int(np.median(self._service_ns()))
@@ -56,7 +56,7 @@ class Offered:
 
     @property
     def late_share(self) -> float:
-        """What was sent late by the generator's own fault, beside what was waited for: both at their p99."""
+        """The generator's own p99 lateness divided by the p99 latency."""
         latency_us = self.recording.latency_us()
         if not latency_us or not self.recording.late_ns:
             return 0.0
@@ -75,7 +75,7 @@ class Offered:
 
     @property
     def concurrency(self) -> tuple[float, int]:
-        """Mean and peak of how many were under way at once: the environments that so much load takes."""
+        """Mean and peak number of requests in flight, i.e. of environments that this load needs."""
         sent, done = self.recording.sent_ns, self.recording.done_ns
         under_way = peak = 0
         for _, step in sorted([(at, 1) for at in sent] + [(at, -1) for at in done]):
@@ -84,6 +84,7 @@ class Offered:
         return float(self._service_ns().sum()) / 1e9 / self.window_s, peak
 
     def point(self) -> LoadPoint:
+        """Return this window as a point of a curve."""
         latency_us = self.recording.latency_us()
         count = len(self.recording)
         return LoadPoint(
@@ -99,12 +100,12 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """The stretches of a climb in order of their rates, and the highest rate that was held."""
+    """The windows of a climb in order of their rates, and the highest sustained rate."""
 
     stretches: tuple[Offered, ...]
     knee_rate: float
-    hurried: bool = False
-    """There was no time left for more: the knee lies at this rate or above it."""
+    out_of_time: bool = False
+    """The time ran out before the search was complete: the knee is at this rate or above it."""
 
     @property
     def points(self) -> tuple[LoadPoint, ...]:
@@ -117,31 +118,37 @@ def climb(
     *,
     steps: Sequence[float] = STEPS,
     refinements: int = 2,
-    spare: Callable[[], bool] = lambda: True,
+    has_time_left: Callable[[], bool] = lambda: True,
 ) -> Climb:
-    """Rates in steps up to the first that is not held, then halfway between the last two, a few times.
+    """Raise the rate in steps until it is not sustained, then bisect between the last two rates.
 
-    A rate counts as not held when it failed twice, or once when there is no time for a second: one slow second of the
-    machine is no knee. Once there is no time to `spare`, the highest rate that was held by then is the knee; until one
-    was held it goes on.
+    A rate counts as not sustained after two failures (one if time has run out), because a single slow second of the machine
+    is not a knee. When time runs out, the highest rate sustained so far is the knee; without one the search continues.
+
+    Args:
+        measure: offers a rate (1/s) and returns the window.
+        capacity: throughput of a closed loop (1/s), the scale of the steps.
+        steps: multiples of the capacity, ascending.
+        refinements: number of bisections.
+        has_time_left: whether the search may continue.
     """
     found: list[Offered] = []
-    hurried = False
+    out_of_time = False
 
-    def going_on() -> bool:
-        nonlocal hurried
-        hurried = hurried or not spare()
-        return not hurried
+    def may_continue() -> bool:
+        nonlocal out_of_time
+        out_of_time = out_of_time or not has_time_left()
+        return not out_of_time
 
     def holds(rate: float) -> bool:
         found.append(measure(rate))
-        if not found[-1].held and going_on():
+        if not found[-1].held and may_continue():
             found.append(measure(rate))
         return found[-1].held
 
     held, broken = 0.0, math.inf
     for step in steps:
-        if held and not going_on():
+        if held and not may_continue():
             break
         if not holds(step * capacity):
             broken = step * capacity
@@ -152,18 +159,18 @@ def climb(
             break
         held, broken = (broken / 2, broken) if holds(broken / 2) else (0.0, broken / 2)
     for _ in range(refinements if held and broken < math.inf else 0):
-        if not going_on():
+        if not may_continue():
             break
         middle = math.sqrt(held * broken)
         held, broken = (middle, broken) if holds(middle) else (held, middle)
-    return Climb(tuple(sorted(found, key=lambda own: own.rate)), held, hurried)
+    return Climb(tuple(sorted(found, key=lambda own: own.rate)), held, out_of_time)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The measured service below the bottleneck, and the line before it: so many servers, so much at most."""
+    """A queueing model of the API: measured service times without queueing, number of servers and capacity (1/s)."""
 
-    base: Service  # of an unhurried request, whole
+    base: Service  # of a whole request at the lowest rate
     servers: int
     capacity: float
 
@@ -178,10 +185,18 @@ class Model:
 
 
 def model_of(found: Climb, servers: int) -> Model:
-    """`servers`: cores of the machine. The base is the slowest rate's service; the most answered is the capacity."""
+    """Derive the model from a climb: service times at the lowest rate, capacity from the highest throughput.
+
+    Args:
+        found: the climb.
+        servers: cores of the machine.
+
+    Raises:
+        SizingError: the lowest rates had too few requests.
+    """
     calm = next((own for own in found.stretches if len(own.recording) >= 20), None)
     if calm is None:
-        raise SizingError("too few requests at the lowest rates to model from: longer stretches are needed")
+        raise SizingError("too few requests at the lowest rates for a model: use a longer --window")
     base = measured_service([us / 1e6 for us in calm.recording.service_us()], "the lowest rate")
     capacity = max(max(own.answered / own.window_s for own in found.stretches), found.knee_rate)
     return Model(base, servers, capacity)
@@ -191,7 +206,10 @@ FORMULAS = {"M/M/c": True, "G/G/c": False}
 
 
 def predictions(found: Climb, servers: int) -> tuple[Prediction, ...]:
-    """M/M/c and G/G/c for the p99, the universal scalability law for the throughput; none where there is too little."""
+    """Return the curves of M/M/c and G/G/c for the p99, and of the universal scalability law for the throughput.
+
+    Empty where the climb has too few requests.
+    """
     try:
         model = model_of(found, servers)
     except SizingError:
@@ -214,7 +232,7 @@ def predictions(found: Climb, servers: int) -> tuple[Prediction, ...]:
 
 
 def _scalability(found: Climb, rates: Sequence[float]) -> tuple[Prediction, ...]:
-    """Gunther's law over how many were under way (Little: throughput times time in service)."""
+    """Gunther's law over the number of requests in flight (Little's law: throughput times time in service)."""
     at = [(own.concurrency[0], own.answered / own.window_s) for own in found.stretches if own.answered]
     try:
         law = fit_scalability([n for n, _ in at], [x for _, x in at])

@@ -18,25 +18,28 @@ WORKERS = 50
 REQUESTS = 10_000
 BOX_S = 30.0
 BOX_BLOCKS = 10
-MEMORY_S = 0.8  # of load, beside the blocks, under which memory is sampled
+MEMORY_S = 0.8  # of untimed load during which memory is sampled
 MEMORY_ROUNDS = 3
 EQUAL_ROUNDS = 6
-WINDOW_S = 2.0  # of each stretch of offered load
+WINDOW_S = 2.0  # length of each window of offered load
 SWEEP_WINDOW_S = 3.0
-SWEEP_EQUAL_ROUNDS = 3  # the interval of memory at equal load is the whole benchmark's to give
+SWEEP_EQUAL_ROUNDS = 3  # few: a precise interval of memory at equal load comes from the whole benchmark
 SWEEP_BUDGET_S = 240.0
 GROWTH_ROWS = (10_000, 100_000, 1_000_000)
 GROWTH_ENVIRONMENTS = (1, 10, 50, 100, 200)
-WARM_S = 6.0  # each closed block has a lead of its own; what has not settled by then fails the stationarity check
+WARM_S = 6.0  # short, because each closed block has a lead; a variant still settling fails the stationarity check
 
 
 class OptionError(Exception):
-    """Options that contradict each other; the message names them and what to do."""
+    """Options contradict each other or name something missing; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """`counted` workloads get `requests` per variant in `blocks` blocks; the others share `box_s` among their variants."""
+    """Options of a run. Names ending in `_s` are seconds; `rate` is requests per second.
+
+    `counted` workloads get `requests` per variant in `blocks` blocks; the others run for `box_s`, shared by the variants.
+    """
 
     workload: Path = SHOP_WORKLOADS
     template: Path = Path("template.yaml")
@@ -52,9 +55,9 @@ class BenchOptions:
     next_requests: int = NEXT_REQUESTS
     """Requests of a single caller after each cold start: the warm side of cold against warm."""
     snap_start: bool = True
-    """Cold starts by SnapStart as well, in an emulator of their own on the same servers."""
+    """Measure cold starts with SnapStart too, in a second emulator on the same servers."""
     needs: Needs = NO_SERVERS
-    """Servers that the bench starts itself and all its emulators share; without any, each emulator starts its own."""
+    """Backing services that the bench starts and all its emulators share; with none, each emulator starts its own."""
     memory_s: float = MEMORY_S
     memory_rounds: int = MEMORY_ROUNDS
     warm_s: float = WARM_S
@@ -86,27 +89,33 @@ class BenchOptions:
 
     @property
     def connections(self) -> int:
-        """An open loop must not be held back by its connections as a closed one is by its workers."""
+        """Number of connections. An open loop gets more, because its rate must not be limited by free connections."""
         return self.workers if self.rate is None else max(self.workers, min(1000, int(self.rate)))
 
     @property
     def lead(self) -> int:
-        """Of a closed block: one request of each worker, from their common start until the loop is under way."""
+        """Requests at the start of a closed block that are not counted: one for each worker."""
         return self.workers
 
     @property
     def equal_window_s(self) -> float:
-        """What a knee needs is more than equal load does."""
+        """Window at equal load: finding a knee needs longer windows than comparing at a given rate."""
         return min(self.window_s, WINDOW_S) if self.sweep else self.window_s
 
     @property
     def remote(self) -> Target | None:
-        """The API that runs already, if one was named."""
+        """Address of the running API from `--url`; None: start an emulator.
+
+        Raises:
+            OptionError: the URL is invalid.
+        """
         if self.url is None:
             return None
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OptionError(f"--url {self.url}: an address such as https://abc.execute-api.eu-west-1.amazonaws.com")
+            raise OptionError(
+                f"--url {self.url}: give an address such as https://abc.execute-api.eu-west-1.amazonaws.com"
+            )
         tls = parts.scheme == "https"
         return Target(parts.hostname, parts.port or (443 if tls else 80), tls)
 

@@ -1,4 +1,4 @@
-"""Turns what a session measured into a result: summaries, comparisons, checks, settings."""
+"""Builds a run's result from its measurements: summaries, comparisons, checks and settings."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -22,7 +22,15 @@ def result_of(
     workloads: Sequence[Workload],
     variants: Sequence[Variant],
 ) -> Result:
-    """The result of a run that has ended: summaries, comparisons, checks and warnings of what was measured."""
+    """Build the result of a finished run.
+
+    Args:
+        options: of the run.
+        measured: its measurements; warnings are added to it.
+        meter: counted the load generator's failures and CPU.
+        workloads: the workloads that were run.
+        variants: the variants; the first is the baseline.
+    """
     floor = _floor(measured)
     names = [variant.name for variant in variants]
     summaries, comparisons = summary.summarise(measured.blocks, names, floor=floor, seed=options.seed)
@@ -35,8 +43,10 @@ def result_of(
     measured.warnings += _failures(meter)
     measured.warnings += checks.rerun_warnings(measured.rerun)
     if (slow := checks.slow_share(measured.blocks)) > 0:
-        told = f"{slow:.0%} of the blocks ran while the machine was {checks.SLOW_SPIN} times slower than at its best"
-        measured.warnings.append(f"{told}: ratios hold, absolute figures are worse than they need be")
+        slow_blocks = (
+            f"{slow:.0%} of the blocks ran while the machine was {checks.SLOW_SPIN} times slower than at its best"
+        )
+        measured.warnings.append(f"{slow_blocks}: ratios hold, absolute figures are worse than they need be")
     if options.quick:
         measured.warnings.append("--quick: few samples and wide intervals; leave it out for figures to quote")
     return Result(
@@ -96,8 +106,8 @@ def _checks(
 
 
 def _floor(measured: Measured) -> dict[str, float]:
-    """What the emulator alone costs. From latencies its typical time is taken off, also from the tail: the floor's
-    own tail is no cost that every slow request paid."""
+    """Cost of the emulator alone, by metric. Its median time is subtracted from every latency percentile, the tail too,
+    because not every slow request also met the emulator's own tail."""
     if not measured.floor_blocks:
         return {}
     typical_ms = median(us for block in measured.floor_blocks for us in block.latency_us) / 1000
@@ -133,12 +143,14 @@ def _settings(options: BenchOptions, measured: Measured, meter: Meter, floor: di
 
 
 def _reported(options: BenchOptions, measured: Measured, workload: Workload, variants: Sequence[str]) -> list[Summary]:
-    """Of an address: the most memory that its REPORT lines tell, and what a request was billed for, over the whole run."""
+    """Peak memory and mean billed duration from the REPORT lines of a deployed API (`--reports`)."""
     rows = []
     for variant, path in options.reports:
         found = read_reports(path) if path.is_file() else []
         if variant not in variants or not found:
-            measured.warnings.append(f"--reports {variant}={path}: no REPORT line of a variant of this run")
+            measured.warnings.append(
+                f"--reports {variant}={path}: no REPORT line found, or the variant is not part of this run"
+            )
             continue
         most, n = max(own.max_memory_mb for own in found), len(found)
         rows.append(Summary(workload.name, variant, "memory_peak", "MB", most, n=n))
@@ -148,7 +160,7 @@ def _reported(options: BenchOptions, measured: Measured, workload: Workload, var
 
 
 def _rtt(options: BenchOptions, measured: Measured, meter: Meter) -> dict[str, float] | None:
-    """What was asked for, what it came to, and what the relay cost: that is in no variant's CPU."""
+    """The requested and the measured round trip, and the relay's CPU, which no variant's CPU includes."""
     if measured.distance is None:
         return None
     return {

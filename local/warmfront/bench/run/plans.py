@@ -1,4 +1,4 @@
-"""How much load each block gets: requests or seconds, seeds and connections, from the options of a run."""
+"""Derives the plan of each block from the options of a run: requests or seconds, seeds and connections."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from .options import BenchOptions
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """Makes the plan of each stretch of load."""
+    """Makes the plans of blocks and of untimed load."""
 
     options: BenchOptions
 
@@ -18,7 +18,7 @@ class Plans:
         return self.options.blocks if workload.counted else self.options.box_blocks
 
     def block(self, workload: Workload, index: int, count: int, variants: int) -> Plan:
-        seed = f"{workload.name} {index}"  # the same for every variant: they are asked the same
+        seed = f"{workload.name} {index}"  # the same for every variant, so all get the same requests
         if self.options.for_s is not None:
             return self._block_of(seed, self.options.for_s / count)
         if not workload.counted:

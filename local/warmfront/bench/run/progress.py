@@ -1,4 +1,4 @@
-"""Progress of a run on standard error: a bar on a terminal, elsewhere a line for each phase."""
+"""Shows a run's progress on standard error: a bar on a terminal, otherwise one line for each phase."""
 
 import math
 from typing import TextIO
@@ -11,7 +11,7 @@ from .budget import Budget, budget_of
 
 
 class Progress:
-    """Shows the phase, how far it is, and how long is left where that is known.
+    """Shows the current phase, its progress, and an estimate of the time left.
 
     On a terminal the bar is drawn only when a step begins: a thread that redraws it would use CPU in timed blocks.
     """
@@ -26,7 +26,7 @@ class Progress:
         self._phase = ""
 
     def phase(self, text: str) -> None:
-        """A phase begins; `text` names it."""
+        """Start a phase named `text`."""
         self._phase = text
         self._phase_began = self._clock()
         if self._bars is None:
@@ -39,20 +39,20 @@ class Progress:
         self._task = self._bars.add_task(f"{self._stamp()} {text}", total=None, left="")
         self._bars.refresh()
 
-    def step(self, done: int, of: int, detail: str = "") -> None:
-        """Step number `done` of `of` begins: what is left of the phase follows from how long the steps before it took."""
+    def step(self, number: int, total: int, detail: str = "") -> None:
+        """Start step `number` of `total`; the time left is estimated from the steps before it."""
         if self._bars is None or self._task is None:
             return
         left = ""
-        if 1 < done <= of:
-            each_s = (self._clock() - self._phase_began) / (done - 1)
-            left = f"{_minutes(each_s * (of - done + 1))} left"
+        if 1 < number <= total:
+            each_s = (self._clock() - self._phase_began) / (number - 1)
+            left = f"{_minutes(each_s * (total - number + 1))} left"
         text = f"{self._stamp()} {self._phase}{f', {detail}' if detail else ''}"
-        self._bars.update(self._task, description=text, completed=done, total=of, left=left)
+        self._bars.update(self._task, description=text, completed=number, total=total, left=left)
         self._bars.refresh()
 
     def end(self) -> None:
-        """The run is over: the bar disappears."""
+        """Remove the bar at the end of the run."""
         if self._bars is not None:
             self._bars.stop()
 

@@ -1,9 +1,9 @@
 """Detects machine stalls by a CPU heartbeat: one small computation repeated on every processor during a block.
 
-A hypervisor that takes processors away, or lets them run at a tenth of their speed, need not tell its guest: steal in
-/proc/stat is a courtesy. It shows in the processor time that a computation takes which is always the same. Waiting for
-its turn among other threads is not in that time, so load on this machine hardly changes it (by half, through caches,
-where a stall makes it ten times as long). What a pulse cannot see: a processor that is gone altogether between beats.
+A hypervisor may take processors away or slow them to a tenth of their speed without reporting it (steal time in /proc/stat is
+optional). The CPU time of a fixed computation reveals it. CPU time excludes waiting for other threads, so load on this machine
+changes it little (by half, through caches, while a stall makes it ten times as long). A processor that is entirely gone
+between two beats is not detected.
 """
 
 import contextlib
@@ -18,13 +18,11 @@ from typing import Self
 import numpy as np
 
 EVERY_S = 0.005
-PROCESSORS = 16  # at most: each costs a thread
-SLOW = 3.0  # times the usual: beyond what caches, clock speeds and a second thread of a core's own do
-USUAL = (
-    0.1  # the quantile of all beats that is called usual: a run on a machine that is slow half the time still has it
-)
-STALLED = 0.1  # more slow beats than this share, and what was measured meanwhile is the machine's
-FEWEST = 10  # beats, below which nothing is said
+PROCESSORS = 16  # at most, because each needs a thread
+SLOW = 3.0  # times the usual duration: more than caches, clock speeds and hyper-threading explain
+USUAL = 0.1  # quantile of all beats that counts as usual; low, so that it holds on a machine that is slow half the time
+STALLED = 0.1  # with a larger share of slow beats, a block measures the machine rather than the variant
+FEWEST = 10  # beats needed to judge a block
 
 _MODULUS = (1 << 255) - 19
 _BASE = 3**150
@@ -33,7 +31,7 @@ _POWER = (1 << 32) - 1  # some twenty microseconds
 
 @dataclass(slots=True)
 class Pulse:
-    """Beats while it is entered, from a thread on each processor that this process may use."""
+    """Context manager that runs the heartbeat, from one thread on each processor that this process may use."""
 
     every_s: float = EVERY_S
     _beats: list[array[int]] = field(default_factory=list)  # of each thread: instant, duration, instant, ...
@@ -55,7 +53,7 @@ class Pulse:
             thread.join()
 
     def between(self, first_ns: int, last_ns: int) -> list[int]:
-        """Nanoseconds of processor time of each beat that began between two instants of CLOCK_MONOTONIC."""
+        """Return the CPU nanoseconds of each beat that began between two times of CLOCK_MONOTONIC (nanoseconds)."""
         return [
             took
             for own in self._beats
@@ -64,23 +62,26 @@ class Pulse:
         ]
 
     def _beat(self, processor: int, own: array[int]) -> None:
-        with contextlib.suppress(OSError):  # a processor that was just taken away: the beat goes where it may
+        with contextlib.suppress(OSError):  # the processor was just taken away: the thread then runs on any other
             os.sched_setaffinity(0, {processor})  # of this thread
         while not self._done.wait(self.every_s):
-            pow(_BASE, 5, _MODULUS)  # fetches what the work touches
+            pow(_BASE, 5, _MODULUS)  # warms the caches
             at, before = time.monotonic_ns(), time.thread_time_ns()
             pow(_BASE, _POWER, _MODULUS)
             own.extend((at, time.thread_time_ns() - before))
 
 
 @dataclass(slots=True)
-class Usual:
-    """What a beat usually takes, from all that this machine showed so far; by it each stretch is judged."""
+class BeatHistory:
+    """All beats of a run so far, by which the beats of each block are judged."""
 
     _all: array[int] = field(default_factory=lambda: array("q"))
 
     def stalled(self, beats: Sequence[int]) -> float | None:
-        """The share of these beats that took more than SLOW times the usual; None where too few are known."""
+        """Add a block's beats (CPU nanoseconds) and return the share that took more than SLOW times the usual.
+
+        None with fewer than FEWEST beats.
+        """
         if len(beats) < FEWEST:
             return None
         self._all.extend(beats)

@@ -1,6 +1,6 @@
-"""Adds a network round trip between handlers and backing services, without root: a process holds bytes back.
+"""Adds a network round trip between handlers and backing services, without root: a TCP relay process delays the bytes.
 
-It has a loop of its own on epoll and a timerfd: event loops round their timers to whole milliseconds, more than the round trip itself.
+The relay uses epoll and a timerfd directly, because event loops round timers to whole milliseconds, more than the round trip.
 """
 
 import contextlib
@@ -37,7 +37,10 @@ class RelayError(Exception):
 
 
 class Relay:
-    """The handle on the relay's process. It ends when its stdin does, so it cannot outlive the bench."""
+    """Controls a relay process. It exits when its stdin closes, so it cannot outlive the bench.
+
+    `ports`: name of a target -> local port that leads to it.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], rtt_s: float, ports: Mapping[str, int]) -> None:
         self._process = process
@@ -46,7 +49,15 @@ class Relay:
 
     @classmethod
     def start(cls, rtt_s: float, targets: Mapping[str, tuple[str, int]]) -> Self:
-        """`targets`: name -> the address that stands behind it."""
+        """Start a relay.
+
+        Args:
+            rtt_s: the round trip to add, in seconds.
+            targets: name -> (host, port) to forward to.
+
+        Raises:
+            RelayError: the process ended.
+        """
         process = subprocess.Popen(
             [sys.executable, "-m", "warmfront.bench.run.relay"],
             stdin=subprocess.PIPE,
@@ -60,7 +71,7 @@ class Relay:
         process.stdin.flush()
         line = process.stdout.readline()
         if not line:
-            raise RelayError(f"the relay ended with status {process.wait(START_S)}; what it said is above")
+            raise RelayError(f"the relay exited with status {process.wait(START_S)}; its output is above")
         return cls(process, rtt_s, dict(zip(targets, json.loads(line), strict=True)))
 
     @property
@@ -87,14 +98,14 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a relay adds in truth: `round_trip_s` beyond a direct one, and its CPU for each."""
+    """The measured delay of a relay: seconds added to a direct round trip, and its CPU seconds for each."""
 
     round_trip_s: float
     cpu_s: float
 
 
 def calibrate(rtt_s: float) -> Calibration:
-    """Small messages there and back, directly and through a relay of this delay; the difference is the relay's."""
+    """Measure what a relay with this round trip (seconds) adds, by pings directly and through it."""
     with _echo() as port, Relay.start(rtt_s, {"echo": (LOOPBACK, port)}) as relay:
         direct = _ping_s(port)
         used = relay.cpu_s
@@ -116,7 +127,7 @@ def _ping_s(port: int) -> float:
 
 @contextlib.contextmanager
 def _echo() -> Iterator[int]:
-    """A server that says back what it hears, to one client after the other."""
+    """Run an echo server for one client at a time."""
 
     def serve() -> None:
         with contextlib.suppress(OSError):
@@ -140,15 +151,15 @@ def _echo() -> Iterator[int]:
 
 @dataclass(slots=True)
 class _End:
-    """One socket. What it hears goes to `other`, a while later."""
+    """One socket of a relayed connection. Bytes received on it are sent to `other` after the delay."""
 
     socket: socket.socket
     other: "_End" = None  # type: ignore[assignment]  # set when its pair exists
-    not_before_ns: int = 0  # nothing that it said may arrive earlier
-    waiting: bytearray = field(default_factory=bytearray)  # what the kernel did not take yet
-    ended: bool = False  # it has said its last
-    gone: bool = False
-    finished: bool = False  # and so has been told all that the other said
+    not_before_ns: int = 0  # bytes received on it are delivered no earlier
+    waiting: bytearray = field(default_factory=bytearray)  # bytes to send that the kernel has not accepted yet
+    ended: bool = False  # its peer has closed its sending side
+    gone: bool = False  # no longer registered with epoll
+    finished: bool = False  # all bytes of `other` were delivered to it
 
 
 class _Loop:
@@ -178,7 +189,7 @@ class _Loop:
         while True:
             for fd, events in self._epoll.poll(self._timeout_s()):
                 if fd == 0:
-                    return  # the bench is done, or gone
+                    return  # stdin closed: the bench has ended
                 if fd == self._timer:
                     with contextlib.suppress(BlockingIOError):
                         os.read(fd, 8)
@@ -188,13 +199,13 @@ class _Loop:
                     if events & select.EPOLLOUT:
                         self._flush(end)
                     if not end.ended:
-                        self._hear(end)
+                        self._receive(end)
                     elif events & (select.EPOLLHUP | select.EPOLLERR):
-                        self._forget(end)  # gone for good, and the kernel would say so again and again
+                        self._forget(end)  # closed: epoll would report it again at every poll
             self._deliver()
 
     def _timeout_s(self) -> float | None:
-        """None: the timer wakes us. Without one, poll's own milliseconds have to do."""
+        """Timeout for poll. None: the timerfd wakes it; before Python 3.13 poll's own timeout in milliseconds is used."""
         if not self._due:
             return None
         if sys.version_info >= (3, 13):
@@ -209,7 +220,7 @@ class _Loop:
         except OSError:
             near.close()
             return
-        # The client believes it is connected; over a network it would know that a round trip later.
+        # The kernel has already accepted the client; over a network the handshake would take one more round trip.
         ends = (_End(near, not_before_ns=time.monotonic_ns() + self._rtt_ns + self._one_way_ns), _End(far))
         ends[0].other, ends[1].other = ends[1], ends[0]
         for end in ends:
@@ -218,26 +229,26 @@ class _Loop:
             self._ends[end.socket.fileno()] = end
             self._epoll.register(end.socket.fileno(), select.EPOLLIN)
 
-    def _hear(self, end: _End) -> None:
+    def _receive(self, end: _End) -> None:
         try:
-            said = end.socket.recv(CHUNK)
+            received = end.socket.recv(CHUNK)
         except BlockingIOError:
             return
         except OSError:
-            said = b""
-        if not said:
+            received = b""
+        if not received:
             end.ended = True
             self._watch(end)
         end.not_before_ns = max(end.not_before_ns, time.monotonic_ns() + self._one_way_ns)
         self._count += 1
-        heapq.heappush(self._due, (end.not_before_ns, self._count, end.other, said))
+        heapq.heappush(self._due, (end.not_before_ns, self._count, end.other, received))
 
     def _deliver(self) -> None:
         now = time.monotonic_ns()
         while self._due and self._due[0][0] <= now:
-            _, _, end, said = heapq.heappop(self._due)
-            if said:
-                end.waiting += said
+            _, _, end, received = heapq.heappop(self._due)
+            if received:
+                end.waiting += received
             else:
                 end.finished = True
             self._flush(end)
@@ -261,11 +272,11 @@ class _Loop:
 
     def _watch(self, end: _End) -> None:
         if self._ends.get(end.socket.fileno()) is end and not end.gone:
-            hears = 0 if end.ended else select.EPOLLIN
-            self._epoll.modify(end.socket.fileno(), hears | (select.EPOLLOUT if end.waiting else 0))
+            readable = 0 if end.ended else select.EPOLLIN
+            self._epoll.modify(end.socket.fileno(), readable | (select.EPOLLOUT if end.waiting else 0))
 
     def _close(self, end: _End) -> None:
-        """Both have said their last and heard it."""
+        """Close both sockets, after both sides have ended and all bytes were delivered."""
         for one in (end, end.other):
             self._forget(one)
             self._ends.pop(one.socket.fileno(), None)

@@ -1,4 +1,4 @@
-"""Reads Lambda's REPORT lines, as text or JSON, from a log of CloudWatch or of the emulator."""
+"""Parses Lambda's REPORT lines, as text or JSON, in logs of CloudWatch or of the emulator."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One invocation as Lambda bills it."""
+    """The figures of one invocation in its REPORT line. `init_ms`: None for a warm start."""
 
     duration_ms: float
     billed_ms: float
@@ -27,7 +27,7 @@ class Report:
 
 
 def reports(lines: Iterable[str]) -> Iterator[Report]:
-    """Those of all lines that are reports. Whatever stands before one (a time, a stream's name) is passed over."""
+    """Yield the reports among log lines. A prefix such as a time or a stream's name is ignored."""
     for line in lines:
         if "platform.report" in line:
             found = _from_json(line)
@@ -40,7 +40,7 @@ def reports(lines: Iterable[str]) -> Iterator[Report]:
 
 
 def read_reports(path: Path, offset: int = 0) -> list[Report]:
-    """From a file, or from that place in it on."""
+    """Return the reports in a file, from an offset in bytes."""
     with path.open("rb") as file:
         file.seek(offset)
         return list(reports(line.decode(errors="replace") for line in file))
@@ -56,7 +56,7 @@ def _from_json(line: str) -> Report | None:
             metrics["maxMemoryUsedMB"],
             metrics.get("initDurationMs"),
         )
-    except (ValueError, KeyError, TypeError):  # a line that only speaks of reports
+    except (ValueError, KeyError, TypeError):  # a line that mentions reports but is none
         return None
 
 

@@ -1,4 +1,4 @@
-"""Postgres and Redis of the bench's own, shared by all emulators of a run, as near or as far as the run asks for."""
+"""Starts the Postgres and Redis that all emulators of a run share, optionally behind a relay that adds a round trip."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from .relay import LOOPBACK, Calibration, Relay, calibrate
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Which servers the template's functions ask for."""
+    """Which backing services the template's functions need."""
 
     postgres: bool = False
     redis: bool = False
@@ -29,21 +29,22 @@ NO_SERVERS = Needs()
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """The relay that makes a round trip longer, and what it was measured to take."""
+    """The relay that adds a round trip, and its measured delay."""
 
     relay: Relay
     calibration: Calibration
 
     @property
     def described(self) -> dict[str, object]:
-        """As a backing service is described, for the head of a report."""
-        told = f"{1000 * self.relay.rtt_s:g} ms round trip, measured {1000 * self.calibration.round_trip_s:.2f} ms"
-        return {"version": f"{told} and {1e6 * self.calibration.cpu_s:.0f} us CPU of its own each", "origin": ""}
+        """A description like that of a backing service, for the head of a report."""
+        delay = f"{1000 * self.relay.rtt_s:g} ms round trip, measured {1000 * self.calibration.round_trip_s:.2f} ms"
+        return {"version": f"{delay} and {1e6 * self.calibration.cpu_s:.0f} us CPU of its own each", "origin": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """`variables`: the addresses that an emulator is told; `about`: server name -> pid, version, origin, port."""
+    """Running servers. `variables`: their addresses as environment variables of an emulator; `about`: server name -> pid,
+    version, origin, port."""
 
     variables: Mapping[str, str]
     about: Mapping[str, dict[str, object]]
@@ -52,7 +53,17 @@ class Servers:
 
 @contextmanager
 def servers(needs: Needs, *, rtt_s: float, max_connections: int) -> Iterator[Servers]:
-    """Start what is needed, behind a relay where `rtt_s` is above 0, and stop it all at the end."""
+    """Start the needed servers, and stop them at the end.
+
+    Args:
+        needs: which servers.
+        rtt_s: round trip in seconds to add by a relay; 0 for none.
+        max_connections: of Postgres.
+
+    Raises:
+        BackingError: a server did not start.
+        RelayError: the relay did not start.
+    """
     origin = backing_of_shell(os.environ)
     calibration = calibrate(rtt_s) if rtt_s else None
     urls: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Runs a whole benchmark in its order: set-up, cold starts, warm-up, interleaved blocks, equal load."""
+"""Runs a whole benchmark: set-up, cold starts, warm-up, interleaved blocks, then equal load."""
 
 import itertools
 import random
@@ -34,14 +34,27 @@ from .servers import Needs, Servers, servers
 
 FLOOR = Path(__file__).with_name("floor")
 BENCH_SERVERS = ("--backing", "url")  # the servers that the bench started, on loopback
-RESERVE_CONNECTIONS = 20  # of Postgres, beside one for each environment of each variant
-WARM_ROUNDS = 4  # requests of each worker in one round of a warm-up; half of it where nothing had to be started
+RESERVE_CONNECTIONS = 20  # of Postgres, in addition to one for each environment of each variant
+WARM_ROUNDS = 4  # requests of each worker in one round of a warm-up; half as many where all environments exist already
 
 
 def run_bench(options: BenchOptions, *, stream: TextIO | None = None) -> Result:
-    """Runs it all; nothing that was started is left behind, however this ends."""
+    """Run a benchmark. Every process that it starts is stopped, also after an error.
+
+    Args:
+        options: what to measure.
+        stream: where progress goes; standard error by default.
+
+    Raises:
+        OptionError: options contradict each other or name something missing.
+        WorkloadError: the workload file is invalid.
+        PriceError: the price file is invalid.
+        EmulatorError: the emulator did not start or rejected a request.
+        LoadError: the load generator failed.
+        BackingError: a backing service did not start.
+    """
     with ExitStack() as stack:
-        if options.growth:  # a workload with a size in it, the smallest until another is asked for
+        if options.growth:  # a workload file with a size in it; begin with the smallest
             file = stack.enter_context(sized_workloads(options.workload, min(options.rows)))
         else:
             file = load_workloads(options.workload)
@@ -51,6 +64,8 @@ def run_bench(options: BenchOptions, *, stream: TextIO | None = None) -> Result:
 
 @dataclass(slots=True)
 class Session:
+    """The state of one run."""
+
     options: BenchOptions
     file: WorkloadFile
     progress: Progress
@@ -97,7 +112,7 @@ class Session:
         self.progress.end()
         return result_of(self.options, self.measured, meter, workloads, variants)
 
-    # Where
+    # The API to measure
 
     def _chosen[T: (Variant, Workload)](self, things: Sequence[T], names: Sequence[str], option: str) -> tuple[T, ...]:
         known = {thing.name: thing for thing in things}
@@ -110,11 +125,11 @@ class Session:
         remote = self.options.remote
         if remote is not None:
             absent = "no cold starts and no CPU" if self.options.reports else "no cold starts, CPU or memory"
-            self.measured.warnings.append(f"an address was measured: {absent}, and its data is as it was")
+            self.measured.warnings.append(f"a deployed API was measured: {absent}, and its data was not reset")
             return Site(self.file, remote, base_path=self.options.base_path)
         if not self.options.template.is_file():
             raise OptionError(
-                f"--template {self.options.template} is not there; run from the project, or name a template"
+                f"--template {self.options.template} does not exist; run in the project's folder or give the path of a template"
             )
         most = max(self.options.environments) if self.options.growth else self.options.connections
         connections = len(variants) * most + RESERVE_CONNECTIONS
@@ -150,7 +165,7 @@ class Session:
             max_connections=connections,
             arguments=(*BENCH_SERVERS, *arguments),
             variables=own.variables,
-            own=own.about,
+            bench_servers=own.about,
         )
 
     def _floor_site(self) -> Site | None:
@@ -217,15 +232,18 @@ class Session:
         entry.blocks.append(block if memory is None else _with_memory(block, memory))
 
     def _calm_block(self, meter: Meter, entry: "_Entry", plan: Plan, index: int, count: int) -> Block:
-        """Measured again where the machine stalled in it: what a hypervisor did is no variant's, and is not shared out.
+        """Run a block, and again if the machine stalled during it, because a stall says nothing about the variant.
 
-        Its pulse decides, never a latency; for all variants alike, and for half as many blocks as there are at most.
+        The CPU heartbeat decides, never a latency, and by the same rule for all variants. At most half as many blocks are
+        re-run as the variant has.
         """
         expected = self._expected(entry)
         block = meter.block(entry.site, entry.workload, entry.variant, plan, index=index, expected=expected)
         while checks.is_stalled(block) and sum(map(entry.names, self.measured.rerun)) < count // 2:
             self.measured.rerun.append(block)
-            plan = replace(plan, seed=f"{plan.seed} again")  # what was written once is not written anew
+            plan = replace(
+                plan, seed=f"{plan.seed} again"
+            )  # a new seed: the same writes would meet the rows of the first attempt
             block = meter.block(entry.site, entry.workload, entry.variant, plan, index=index, expected=expected)
         return block
 
@@ -237,7 +255,7 @@ class Session:
         self._warm_up(meter, entry)
 
     def _warm_up(self, meter: Meter, entry: "_Entry") -> None:
-        """Until there is an environment for every worker and the medians of two rounds are alike."""
+        """Send load until every worker has an environment and the medians of two rounds agree, or the time is over."""
         workers = self.options.workers
         share = 0.5
         if entry.site.control is not None and self._environments(entry) < workers:
@@ -259,7 +277,7 @@ class Session:
         return self.options.workers if control is None else len(control.state().functions[entry.variant.function].pids)
 
     def _expected(self, entry: "_Entry") -> int:
-        """How many requests to render for a timed block, from what the last one took."""
+        """How many requests to render for a timed block, estimated from the last one."""
         own = [block for block in entry.blocks if entry.names(block)]
         return int(own[-1].requests * 1.2) if own else 4 * self.options.workers
 
@@ -319,7 +337,7 @@ class Session:
         order: random.Random,
         prices: Prices,
     ) -> None:
-        """At the end: it ends the environments that blocks need. The baseline's knee is the scale, whoever else could do more."""
+        """Compare at equal load, at shares of the baseline's knee. Runs last, because it ends the environments of the blocks."""
         if not self._equal_is_due(site):
             return
         rates = self._rates(meter, site, workload, self.options.equal_window_s)
@@ -332,7 +350,9 @@ class Session:
             knee = found.knee_rate
             self.measured.sweeps.append(Sweep(workload.name, variants[0].name, found.points, knee or None))
         if not knee:
-            self.measured.warnings.append(f"{variants[0].name} held no rate at all: no memory at equal load")
+            self.measured.warnings.append(
+                f"{variants[0].name} sustained no rate, so memory at equal load was not measured"
+            )
             return
         self.progress.phase(f"{workload.name}: memory and cost at the same offered rate")
         rounds = rates.rounds_within(self.budget, len(variants), self.options.equal_rounds)
@@ -344,7 +364,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One variant in the draw of a round, and where its blocks go."""
+    """One variant (or the floor) that takes turns in a round, and the list that collects its blocks."""
 
     site: Site
     workload: Workload
@@ -356,7 +376,7 @@ class _Entry:
 
 
 def _with_memory(block: Block, memory: dict[str, int]) -> Block:
-    """Memory is sampled under the same load just before, untimed: looking at a hundred processes is felt by a request."""
+    """Add memory that was sampled just before under the same load, untimed, because sampling slows requests."""
     from msgspec.structs import replace as replaced
 
     return replaced(block, memory_pss_bytes=memory)
