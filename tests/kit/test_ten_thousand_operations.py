@@ -36,6 +36,7 @@ from tests.shared.tcp_proxy import TcpProxy
 ENVIRONMENTS = 20
 PRODUCTS = 6
 STOCK = 1_000_000
+ORDERS_PER_FAULT = 20
 LOCK_S = 0.15  # longer than an order waits for a row
 LIMITS: dict[str, Any] = {
     "statement_timeout_s": 1.0,
@@ -61,6 +62,7 @@ class Scene:
     databases: list[Database]
     did: Counter[str] = field(default_factory=Counter)
     told: Counter[str] = field(default_factory=Counter)
+    placed: int = 0
 
     async def place(self, database: Database, post: Post) -> None:
         """Until it is placed, as a client with the key would."""
@@ -79,6 +81,7 @@ class Scene:
                 post.told.append(Told(problem.status))
                 continue
             post.told.append(Told(PLACED, int(answer.resource), answer.replayed))
+            self.placed += 1
 
     async def lock_rows(self) -> None:
         """Somebody who holds a row for longer than an order waits for it."""
@@ -102,16 +105,22 @@ class Scene:
                         await asyncio.sleep(0.001)
             await asyncio.sleep(0.05)
 
+    async def progress(self) -> None:
+        """Waits for some orders to be placed: faults by the clock would leave a slow machine no time to place any."""
+        placed = self.placed
+        while self.placed < placed + ORDERS_PER_FAULT:  # noqa: ASYNC110 - the clients make it true
+            await asyncio.sleep(0.01)
+
     async def kill(self) -> None:
         while True:
-            await asyncio.sleep(0.05)
+            await self.progress()
             sql = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                       WHERE datname = 'shop' AND usename = 'app' ORDER BY random() LIMIT 1"""
             self.did["killed"] += len(await self.admin.fetch(sql))
 
     async def lose_answers(self) -> None:
         while True:
-            await asyncio.sleep(0.05)
+            await self.progress()
             self.proxy.drop_answers(b"idempotency_keys", 2)
 
 
