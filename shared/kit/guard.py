@@ -3,7 +3,8 @@
 from asyncio import timeout
 from collections.abc import Awaitable, Callable
 
-from shared.kit.breaker import CircuitBreaker, Outcome, Permit
+from shared.kit.breaker import CircuitBreaker, Permit
+from shared.kit.circuit import Outcome
 
 type ExceptionTypes = type[Exception] | tuple[type[Exception], ...]
 

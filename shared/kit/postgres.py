@@ -17,16 +17,8 @@ from typing import Any
 from asyncpg import exceptions as pg
 
 from shared.kit import telemetry
-from shared.kit.breaker import (
-    CircuitBreaker,
-    CircuitOpen,
-    Event,
-    FreezeSafeClock,
-    Outcome,
-    Permit,
-    Rejected,
-    Transition,
-)
+from shared.kit.breaker import CircuitBreaker, FreezeSafeClock, Permit
+from shared.kit.circuit import CircuitOpen, Event, Outcome, Rejected, Transition
 from shared.kit.deadline import Deadline
 from shared.kit.pool import Connection, Measure, Member, Pool
 from shared.kit.postgres_connect import connect, logins_for, session_settings

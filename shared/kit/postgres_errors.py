@@ -24,7 +24,7 @@ from enum import Enum
 
 from asyncpg import exceptions as pg
 
-from shared.kit.breaker import Outcome
+from shared.kit.circuit import Outcome
 from shared.kit.problems import MISSING
 
 

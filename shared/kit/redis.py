@@ -14,7 +14,8 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from shared.kit import telemetry
-from shared.kit.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Event, FreezeSafeClock, Outcome, Transition
+from shared.kit.breaker import BreakerSettings, CircuitBreaker, FreezeSafeClock
+from shared.kit.circuit import CircuitOpen, Event, Outcome, Transition
 from shared.kit.redis_settings import Command, RedisSettings, Word
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from shared.kit import telemetry, tls
-from shared.kit.breaker import BreakerSettings, Mode
+from shared.kit.breaker import BreakerSettings
+from shared.kit.circuit import Mode
 from shared.kit.redis_settings import RedisSettings
 from shared.kit.settings import BadSetting, CacheSettings, LimiterSettings, PostgresSettings
 

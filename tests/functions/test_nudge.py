@@ -10,7 +10,7 @@ from warmfront.backing.postgres import Postgres
 from warmfront.backing.redis import Redis
 
 from shared.kit import environment
-from shared.kit.breaker import State
+from shared.kit.circuit import State
 from tests.functions.conftest import Context, Function, distributed_environ, load, shop_environ
 from tests.functions.test_relay import AWS_ENVIRON, BODY, received
 

@@ -19,7 +19,8 @@ import pytest
 from warmfront.backing.postgres import Postgres
 
 from shared.kit import environment
-from shared.kit.breaker import BreakerSettings, State
+from shared.kit.breaker import BreakerSettings
+from shared.kit.circuit import State
 from shared.kit.deadline import Deadline
 from shared.kit.idempotency import Claim
 from shared.kit.postgres import Database

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from shared.kit.breaker import BreakerSettings, Mode, Outcome, State
+from shared.kit.breaker import BreakerSettings
+from shared.kit.circuit import Mode, Outcome, State
 
 
 @dataclass(eq=False)

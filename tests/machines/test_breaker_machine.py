@@ -13,19 +13,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from shared.kit.breaker import (
-    BreakerSettings,
-    CircuitBreaker,
-    CircuitOpen,
-    Dropped,
-    Event,
-    Mode,
-    Outcome,
-    Permit,
-    Rejected,
-    State,
-    Transition,
-)
+from shared.kit.breaker import BreakerSettings, CircuitBreaker, Permit
+from shared.kit.circuit import CircuitOpen, Dropped, Event, Mode, Outcome, Rejected, State, Transition
 from tests.machines.breaker_oracle import Oracle, Ticket
 
 type Pair = tuple[Permit, Ticket]

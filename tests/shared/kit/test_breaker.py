@@ -8,17 +8,13 @@ from typing import Any
 
 import pytest
 
-from shared.kit.breaker import (
-    EVENTS_MAX,
-    BreakerSettings,
-    CircuitBreaker,
+from shared.kit.breaker import EVENTS_MAX, BreakerSettings, CircuitBreaker, FreezeSafeClock, Permit
+from shared.kit.circuit import (
     CircuitOpen,
     Dropped,
     Event,
-    FreezeSafeClock,
     Mode,
     Outcome,
-    Permit,
     Rejected,
     SettledTwice,
     Snapshot,

@@ -10,8 +10,8 @@ import pytest
 from warmfront.backing.redis import Redis as Server
 
 from shared.kit import telemetry
-from shared.kit.breaker import State
 from shared.kit.cache import Cache, Outcome, RedisStore, forget
+from shared.kit.circuit import State
 from shared.kit.redis import Redis, Refused, Unreachable
 from shared.kit.redis_link import Single
 from shared.kit.settings import BadSetting, CacheSettings

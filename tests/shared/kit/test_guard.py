@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared.kit.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Mode, State
+from shared.kit.breaker import BreakerSettings, CircuitBreaker
+from shared.kit.circuit import CircuitOpen, Mode, State
 from shared.kit.guard import call
 
 BRIEF_S = 0.02

@@ -16,7 +16,7 @@ import pytest
 from warmfront.backing.postgres import Postgres
 
 from shared.kit import postgres_connect, telemetry
-from shared.kit.breaker import State
+from shared.kit.circuit import State
 from shared.kit.deadline import Deadline
 from shared.kit.pool import Connection, Pool
 from shared.kit.postgres import Database

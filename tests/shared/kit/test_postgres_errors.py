@@ -9,7 +9,8 @@ import pytest
 from asyncpg import exceptions as pg
 from warmfront.backing.postgres import Postgres
 
-from shared.kit.breaker import BreakerSettings, State
+from shared.kit.breaker import BreakerSettings
+from shared.kit.circuit import State
 from shared.kit.pool import Connection
 from shared.kit.postgres import Database
 from shared.kit.postgres_errors import Kind, kind_of

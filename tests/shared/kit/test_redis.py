@@ -22,7 +22,7 @@ from warmfront.backing.redis import find_program
 from warmfront.backing.watcher import get_watcher
 
 from shared.kit import telemetry
-from shared.kit.breaker import State
+from shared.kit.circuit import State
 from shared.kit.redis import UNAVAILABLE, Redis, Refused, Script, Unreachable
 from shared.kit.redis_link import Single, TlsSocket, link_to
 from shared.kit.redis_settings import BadRedisUrl, RedisSettings

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.kit.breaker import BreakerSettings, CircuitBreaker, CircuitOpen, Outcome, State
+from shared.kit.breaker import BreakerSettings, CircuitBreaker
+from shared.kit.circuit import CircuitOpen, Outcome, State
 from shared.kit.guard import call
 
 CALLERS = 50
