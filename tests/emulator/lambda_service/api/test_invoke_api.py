@@ -31,7 +31,7 @@ def served(notes: Path) -> Iterator[Served]:
     variables = {"Notes": {"NOTES": str(notes / "tried")}, "Remember": {"NOTES": str(notes / "remembered")}}
     (notes / "variables.json").write_text(json.dumps(variables))
     options = ("--env-vars", str(notes / "variables.json"), "--time-scale", "600")
-    with serve(TEMPLATES / "api.yaml", *options) as emulator:
+    with serve(TEMPLATES / "api.yaml", "--no-private-mounts", *options) as emulator:
         yield emulator
 
 
