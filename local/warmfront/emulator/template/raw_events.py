@@ -31,15 +31,15 @@ def with_raw_events(raw: RawResources) -> dict[str, tuple[Node, Node]]:
     for name, (resource, properties) in raw.resources.items():
         kind = resource.get("Type")
         if kind == "AWS::Lambda::Url":
-            _add_url(raw, changed, name, properties)
+            raw.resolver.attempt(_add_url, raw, changed, name, properties)
         elif kind == "AWS::Lambda::EventInvokeConfig":
-            _add_invoke_config(raw, changed, properties)
+            raw.resolver.attempt(_add_invoke_config, raw, changed, properties)
         elif kind == "AWS::Lambda::EventSourceMapping":
-            _add_mapping(raw, changed, name, properties)
+            raw.resolver.attempt(_add_mapping, raw, changed, name, properties)
         elif kind == "AWS::Events::Rule":
-            _add_rule(raw, changed, name, properties)
+            raw.resolver.attempt(_add_rule, raw, changed, name, properties)
         elif kind == "AWS::Scheduler::Schedule":
-            _add_schedule(raw, changed, name, properties)
+            raw.resolver.attempt(_add_schedule, raw, changed, name, properties)
     return {name: (resource, changed.get(name, own)) for name, (resource, own) in raw.resources.items()}
 
 

@@ -15,7 +15,9 @@ def http_apis(raw: RawResources) -> dict[str, tuple[Node, Node]]:
         if str(raw.resolver.resolve(properties.get("ProtocolType", "HTTP"))).upper() != "HTTP":
             raw.resolver.warn(f"{logical_id}: WebSocket APIs are not served", resource.line)
             continue
-        found[logical_id] = (resource, _properties(raw, logical_id, properties))
+        own = raw.resolver.attempt(_properties, raw, logical_id, properties)
+        if own is not None:
+            found[logical_id] = (resource, own)
     return found
 
 

@@ -26,10 +26,12 @@ _AUTHORIZER_KEYS = {
 
 def rest_apis(raw: RawResources) -> dict[str, tuple[Node, Node]]:
     """Logical id -> resource and properties of every REST API."""
-    return {
-        logical_id: (resource, _properties(raw, logical_id, properties))
-        for logical_id, (resource, properties) in raw.of_type("AWS::ApiGateway::RestApi")
-    }
+    found = {}
+    for logical_id, (resource, properties) in raw.of_type("AWS::ApiGateway::RestApi"):
+        own = raw.resolver.attempt(_properties, raw, logical_id, properties)
+        if own is not None:
+            found[logical_id] = (resource, own)
+    return found
 
 
 def _properties(raw: RawResources, logical_id: str, properties: Node) -> Node:
