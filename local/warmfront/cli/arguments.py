@@ -8,25 +8,30 @@ from pathlib import Path
 
 
 def names(text: str) -> tuple[str, ...]:
+    """Parse NAME,..."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def named_file(text: str) -> tuple[str, Path]:
+    """Parse VARIANT=FILE."""
     name, equals, path = text.partition("=")
     if not name or not equals or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is no VARIANT=FILE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form VARIANT=FILE")
     return name, Path(path)
 
 
 def numbers(text: str) -> tuple[int, ...]:
+    """Parse N,... into ascending whole numbers."""
     found = sorted({at_least(1)(part.strip()) for part in text.split(",")})
     return tuple(found)
 
 
 def at_least(least: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from `least`."""
+
     def number(text: str) -> int:
         if not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
         return int(text)
 
     return number
@@ -37,13 +42,15 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0}
 
 
 def seconds(text: str) -> float:
+    """Parse a time such as 30s, 500ms or 2m into seconds."""
     found = _TIME.fullmatch(text)
     if found is None or float(found[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 30s, 500ms or 2m")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30s, 500ms or 2m")
     return float(found[1]) * _UNITS_S[found[2] or "s"]
 
 
 def positive(text: str) -> float:
+    """Parse a finite number above 0."""
     value = not_negative(text)
     if value == 0:
         raise argparse.ArgumentTypeError("must be above 0")
@@ -51,6 +58,7 @@ def positive(text: str) -> float:
 
 
 def not_negative(text: str) -> float:
+    """Parse a finite number of at least 0."""
     try:
         value = float(text)
     except ValueError:
@@ -61,6 +69,7 @@ def not_negative(text: str) -> float:
 
 
 def percent(text: str) -> float:
+    """Parse a percentage such as 5% into a share from 0 to 1."""
     try:
         value = float(text.removesuffix("%")) / 100.0
     except ValueError:
@@ -71,7 +80,7 @@ def percent(text: str) -> float:
 
 
 def count_up_to(most: int) -> Callable[[str], int]:
-    """A whole number from 1 to `most`."""
+    """Return a parser of whole numbers from 1 to `most`."""
 
     def number(text: str) -> int:
         if not text.isdigit() or not 0 < int(text) <= most:

@@ -1,4 +1,4 @@
-"""`warmfront cold`: breaks cold starts down by way to start and by stage."""
+"""`warmfront cold`: measures cold starts by way to start and by stage."""
 
 import argparse
 import re
@@ -45,20 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-e",
         "--event",
         metavar="FILE|-",
-        help="what the functions are sent (default: a GET of each one's first such route, its path parameters 1)",
+        help="event to invoke the functions with (default: a GET of each function's first GET route, path parameters 1)",
     )
     parser.add_argument(
         "--workload",
         type=Path,
         default=SHOP_WORKLOADS,
         metavar="FILE",
-        help="its set-up runs first (default: the shop's)",
+        help="workload file whose set-up runs first (default: the shop's)",
     )
-    parser.add_argument("--no-setup", action="store_true", help="measure with whatever data there is")
+    parser.add_argument("--no-setup", action="store_true", help="run no set-up: measure with the existing data")
     parser.add_argument(
         "--backing",
         choices=("auto", "system", "wheel", "url"),
-        help="Postgres and Redis: the machine's, else the wheels' (auto), or the servers of DATABASE_URL and REDIS_URL (url)",
+        help="where Postgres and Redis come from: programs of this machine (system) or of the wheels (wheel), the first found"
+        " (auto), or servers already running at DATABASE_URL and REDIS_URL (url)",
     )
     parser.add_argument(
         "--crowd",
@@ -67,22 +68,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"environments started at once (default: {CROWD}; 0: none)",
     )
-    parser.add_argument("--no-anatomy", action="store_true", help="leave the tree of imports out")
-    parser.add_argument("--thaw", action="store_true", help="also the first invocation after pauses (three minutes)")
+    parser.add_argument("--no-anatomy", action="store_true", help="skip the import tree")
+    parser.add_argument(
+        "--thaw", action="store_true", help="also measure the first invocation after pauses (three minutes)"
+    )
     parser.add_argument(
         "--ramp",
         action="store_true",
-        help=f"also a jump from 0 to 50 callers, {RAMP_S:.0f} s for each function and way",
+        help=f"also measure a jump from 0 to 50 callers, {RAMP_S:.0f} s for each function and way",
     )
-    parser.add_argument("--ramp-s", type=float, default=RAMP_S, metavar="SECONDS", help="how long a ramp is followed")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the order of turns")
+    parser.add_argument("--ramp-s", type=float, default=RAMP_S, metavar="SECONDS", help="length of a ramp")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the result (default: results/cold-TIME.json)"
+        "--seed", type=int, default=1, metavar="N", help="seed of the order in which functions and ways take turns"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="result file (default: results/cold-TIME.json)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status: 0 measured (the table says whether it is valid), 1 could not measure, 2 the options are wrong."""
+    """Measure. Exit status: 0 measured (the table says if it is valid), 1 could not measure, 2 invalid options."""
     try:
         options = options_of(args)
     except (StartError, TemplateError, WorkloadError, ValueError) as error:
@@ -104,8 +109,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def options_of(args: argparse.Namespace) -> ColdOptions:
+    """Build the options of a run.
+
+    Raises:
+        ValueError: a function or number is invalid.
+        TemplateError: the template cannot be read.
+        StartError: the event cannot be read.
+        WorkloadError: the workload file is invalid.
+    """
     if args.n < 1 or args.crowd < 0:
-        raise ValueError("--n is at least 1, and --crowd at least 0")
+        raise ValueError("--n must be at least 1, and --crowd at least 0")
     template = read_template(EmulatorOptions(template=args.template))
     declared = {name for each in template.functions.values() if each.not_runnable is None for name in each.environment}
     event = None if args.event is None else read_event(args.event)
@@ -129,7 +142,7 @@ def options_of(args: argparse.Namespace) -> ColdOptions:
 
 
 def _setup(template: Template, path: Path) -> WorkloadFile | None:
-    """A workload of other functions than the template's has nothing to set up here."""
+    """The workload file whose set-up to run; None where the default one is for other functions than the template's."""
     file = load_workloads(path)
     needed = {call.function for call in file.setup} | {variant.function for variant in file.variants}
     if needed <= template.functions.keys():
@@ -161,7 +174,7 @@ def _subject(template: Template, name: str, event: bytes | None, source: str | N
 
 
 def first_event(api: Api, route: Route, path: str) -> bytes:
-    """What the gateway would hand over for a GET of `path`, with nothing in it that changes from run to run."""
+    """Return the event that the gateway would send for a GET of `path`, with constant ids and times."""
     headers = [(b"host", b"localhost"), (b"accept", b"*/*"), (b"user-agent", b"warmfront-cold")]
     request = Request("GET", path, "", headers, read_head(headers), b"", "127.0.0.1", 80)
     call = Call(

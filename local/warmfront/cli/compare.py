@@ -1,4 +1,4 @@
-"""`warmfront compare`: says row by row whether the second of two results is faster or slower."""
+"""`warmfront compare`: shows for each metric whether the second of two results is faster or slower."""
 
 import argparse
 import sys
@@ -20,21 +20,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=percent,
         default=percentiles.SMALLEST_CLAIM,
         metavar="PERCENT",
-        help="changes below this are never claimed (default: 2%%)",
+        help="report smaller changes as not significant (default: 2%%)",
     )
     parser.add_argument(
-        "--allow-invalid", action="store_true", help="compare runs that say themselves they are not valid"
+        "--allow-invalid", action="store_true", help="compare runs that failed their own validity checks"
     )
-    parser.add_argument("--json", action="store_true", help="the rows as JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON instead of a table")
     parser.epilog = "Exit status: 0 nothing is slower, 1 something is, 2 the results cannot be compared."
 
 
 def run(args: argparse.Namespace) -> int:
+    """Compare two results. Exit status as in the epilog."""
     try:
         before, after = (read_result(path) for path in (args.before, args.after))
         for path, result in ((args.before, before), (args.after, after)):
             if not result.validity.valid and not args.allow_invalid:
-                raise ResultError(f"{path} is not a valid run by its own checks; run it again, or say --allow-invalid")
+                raise ResultError(f"{path} failed its own validity checks; run it again, or use --allow-invalid")
         outcome = compare(before, after, smallest=args.smallest)
     except ResultError as error:
         print(f"warmfront compare: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ type Options = dict[str, tuple[str, tuple[str, ...], bool]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=SHELLS, help="whose completion to print")
+    parser.add_argument("shell", choices=SHELLS, help="the shell to complete in")
     parser.epilog = (
         "bash: source <(warmfront completion bash); zsh: the same with zsh, after compinit; "
         "fish: warmfront completion fish | source"
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def options_of(command: str) -> Options:
-    """The long options of a subcommand; none where the extra it needs is not installed."""
+    """Return the long options of a subcommand; none if the extra that it needs is not installed."""
     parser = argparse.ArgumentParser(add_help=False)
     try:
         command_module(command).add_arguments(parser)
@@ -43,7 +43,7 @@ def options_of(command: str) -> Options:
 
 
 def bash(commands: dict[str, Options]) -> str:
-    """A bash completion function; COMP_WORDS[1] is the subcommand."""
+    """Return a bash completion function; COMP_WORDS[1] is the subcommand."""
     cases = []
     values = []
     for name, options in commands.items():
@@ -74,12 +74,12 @@ complete -o filenames -F _warmfront warmfront"""
 
 
 def zsh(commands: dict[str, Options]) -> str:
-    """The bash function under zsh's bashcompinit, which every zsh brings."""
+    """Return the bash function wrapped in bashcompinit, which is part of zsh."""
     return f"autoload -U +X bashcompinit && bashcompinit\n{bash(commands)}"
 
 
 def fish(commands: dict[str, Options]) -> str:
-    """fish's complete commands: one for each subcommand and one for each option."""
+    """Return fish's complete commands: one for each subcommand and one for each option."""
     lines = ["complete -c warmfront -f -n __fish_use_subcommand"]
     lines += [
         f"complete -c warmfront -f -n __fish_use_subcommand -a {name} -d {_quoted(about)}"

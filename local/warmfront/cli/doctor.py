@@ -41,34 +41,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--section",
         default="local_start_api",
         metavar="COMMAND",
-        help="whose parameter_overrides are read, over `global`: deploy judges what would be deployed (default:"
-        " local_start_api)",
+        help="section of samconfig whose parameter_overrides are used, e.g. deploy to check what would be deployed"
+        " (default: local_start_api)",
     )
     parser.add_argument(
-        "--max-connections", type=int, default=limits.max_connections, metavar="N", help="of Postgres (default: 100)"
+        "--max-connections",
+        type=int,
+        default=limits.max_connections,
+        metavar="N",
+        help="max_connections of Postgres (default: 100)",
     )
     parser.add_argument(
         "--kept-connections",
         type=int,
         default=limits.kept_connections,
         metavar="N",
-        help="of these, for others (default: 10)",
+        help="connections reserved for others (default: 10)",
     )
     parser.add_argument(
         "--account-concurrency",
         type=int,
         default=limits.account_concurrency,
         metavar="N",
-        help="of the account (default: 1000)",
+        help="concurrency limit of the AWS account (default: 1000)",
     )
     parser.add_argument(
-        "--all", action="store_true", help="advice as well: what depends on things a template does not say"
+        "--all", action="store_true", help="also list advice, which depends on things that a template does not say"
     )
-    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.epilog = "Exit status: 0 nothing found, 1 mistakes found, 2 the template cannot be read."
 
 
 def run(args: argparse.Namespace) -> int:
+    """Examine a template. Exit status as in the epilog."""
     try:
         args.template = find_template(args.template)
         config = read_samconfig(args.template.parent, file=args.config_file, environment=args.config_env)
@@ -90,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _of_template(template: Template) -> list[Finding]:
-    """Mistakes of the template, and what of it the emulator does not serve."""
+    """Mistakes in the template, and parts of it that the emulator does not serve."""
     found = []
     for problem in template.problems:
         match = re.match(r".*?:(\d+): (?:([^:]+): )?(.*)", problem)

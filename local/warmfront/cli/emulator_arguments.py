@@ -1,4 +1,4 @@
-"""Arguments and start-up that `warmfront serve` and `warmfront invoke` share."""
+"""Arguments and start-up shared by `warmfront serve` and `warmfront invoke`."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from warmfront.emulator.options import EmulatorOptions, StartError
 from warmfront.emulator.template import TemplateError, parse_parameter_overrides
 
 DATA_FOLDER = ".warmfront"
-"""Beside the template: data of the backing services, kept from run to run."""
+"""Folder next to the template that keeps the backing services' data between runs."""
 
 
 def run_loop[T](main: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -29,6 +29,7 @@ def run_loop[T](main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that serve and invoke share."""
     parser.add_argument(
         "-t",
         "--template",
@@ -41,7 +42,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--built",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="run what `sam build` left in .aws-sam/build, or the sources (default: the build where it is newer)",
+        help="run the output of `sam build` in .aws-sam/build, or the sources (default: the build if it is newer)",
     )
     parser.add_argument(
         "--parameter-overrides",
@@ -56,13 +57,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-private-mounts",
         action="store_true",
-        help="let functions see this machine's folders in place of /var/task, /opt and a /tmp of their own",
+        help="run functions with this machine's folders, instead of their own /var/task, /opt and /tmp",
     )
     parser.add_argument("--no-freeze", action="store_true", help="let processes run between invocations")
     parser.add_argument(
         "--native-client",
         action="store_true",
-        help="let handlers' runtime client use its native transport, slower, instead of its equivalent here",
+        help="use the native transport of Lambda's runtime client (slower) instead of the emulator's equivalent",
     )
     parser.add_argument(
         "--node-client",
@@ -88,20 +89,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--region", help="AWS region (default: AWS_REGION, AWS_DEFAULT_REGION, the profile's, us-east-1)"
     )
-    parser.add_argument("--profile", help="AWS profile whose region is taken, and whose credentials with --aws real")
+    parser.add_argument("--profile", help="AWS profile whose region is used, and with --aws real its credentials")
     parser.add_argument(
         "--ephemeral", action="store_true", help="keep no data: start with an empty Postgres and Redis, and remove them"
     )
-    parser.add_argument(
-        "--reset", action="store_true", help="remove the data that earlier runs left in .warmfront/ and begin anew"
-    )
-    parser.add_argument(
-        "--no-setup", action="store_true", help="leave out the set-up invocations that the template names"
-    )
+    parser.add_argument("--reset", action="store_true", help="delete the data of earlier runs in .warmfront/ first")
+    parser.add_argument("--no-setup", action="store_true", help="skip the set-up invocations that the template names")
     parser.add_argument(
         "--no-install", action="store_true", help="install no requirements.txt or package.json of functions and layers"
     )
-    parser.add_argument("--max-connections", type=int, default=200, help="of the local Postgres (default: 200)")
+    parser.add_argument(
+        "--max-connections", type=int, default=200, help="max_connections of the local Postgres (default: 200)"
+    )
     parser.add_argument(
         "--aws",
         choices=("auto", "local", "real", "none"),
@@ -111,6 +110,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
+    """Build the emulator's options from the shared arguments and from `more` fields.
+
+    Raises:
+        TemplateError: no template was found, or the parameter overrides are invalid.
+    """
     template = find_template(args.template)
     return EmulatorOptions(
         template=template,
@@ -139,7 +143,11 @@ def options_of(args: argparse.Namespace, **more: Any) -> EmulatorOptions:
 
 
 def run_reported(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Known failures are one line on stderr and exit status 1 (2: the template or an option is wrong)."""
+    """Run `main`, and report known failures as one line on standard error.
+
+    Returns:
+        The exit status: that of `main`, 1 if a backing service failed, 2 for an invalid template or option.
+    """
     try:
         return run_loop(main)
     except (TemplateError, StartError) as error:
@@ -151,7 +159,11 @@ def run_reported(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 
 def read_event(source: str | None) -> bytes:
-    """The event's bytes. Raises StartError when they are not JSON."""
+    """Return the event in a file, or on standard input for "-"; `{}` for None.
+
+    Raises:
+        StartError: the file cannot be read or is not JSON.
+    """
     if source is None:
         return b"{}"
     try:

@@ -22,15 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status: 0 written, 2 the folder cannot be used."""
+    """Write the shop. Exit status: 0 written, 2 the folder cannot be used."""
     source = shop_folder()
     if source is None:
-        print("warmfront init: this installation does not hold the shop; install the wheel again", file=sys.stderr)
+        print("warmfront init: this installation does not contain the shop; reinstall warmfront", file=sys.stderr)
         return 2
     folder: Path = args.folder
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            print(f"warmfront init: {folder} is there and not empty: name a new folder", file=sys.stderr)
+            print(f"warmfront init: {folder} exists and is not empty: give a new folder", file=sys.stderr)
             return 2
         write_shop(source, folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`warmfront invoke`: runs one function once and prints its answer."""
+"""`warmfront invoke`: runs one function once and prints its response."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """One invocation: payload on stdout, logs on stderr; exit status 1 when the function failed."""
+    """Invoke once: response on standard output, logs on standard error. Exit status 1 if the function failed."""
 
     async def main() -> int:
         event = read_event(args.event)

@@ -1,4 +1,4 @@
-"""`warmfront lab`: lists experiments, runs them, prints the verdicts and writes them as a result."""
+"""`warmfront lab`: lists and runs experiments, prints their verdicts and writes a result."""
 
 import argparse
 import asyncio
@@ -22,35 +22,47 @@ from warmfront.lab.signals import cancelled_by_signals
 from warmfront.lab.stage import Stage
 from warmfront.lab.tcp_faults import FAULT_KINDS
 
-OVERHEAD_S = 7.0  # before subjects side by side can start: their emulators, data and environments
+OVERHEAD_S = 7.0  # to start the subjects' emulators, data and environments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|run")
-    listing = actions.add_parser("list", help="what there is, what it breaks and how long it takes")
-    listing.add_argument("--faults", action="store_true", help="the faults an experiment can use, with their settings")
+    listing = actions.add_parser("list", help="list the experiments, what they break and how long they take")
+    listing.add_argument(
+        "--faults", action="store_true", help="list the faults that an experiment can use, with their settings"
+    )
     running = actions.add_parser("run", help="run experiments by id or name")
     running.add_argument("names", nargs="*", metavar="NAME", help="such as B1 or slow-database")
-    running.add_argument("--all", action="store_true", help="every experiment, one after the other")
+    running.add_argument("--all", action="store_true", help="run every experiment, one after the other")
     running.add_argument(
-        "--variant", action="append", default=[], help="only this variant, and the control (repeatable)"
-    )
-    running.add_argument("--seed", type=int, default=1, help="the same seed breaks the same things (default: 1)")
-    running.add_argument(
-        "--repeat", type=_times, default=1, metavar="N", help="N times with the seed: are the verdicts the same?"
+        "--variant", action="append", default=[], help="run only this variant and the control (repeatable)"
     )
     running.add_argument(
-        "--in-turn", action="store_true", help="subjects one after the other on one Postgres, instead of side by side"
+        "--seed", type=int, default=1, help="seed of the faults; the same seed gives the same faults (default: 1)"
     )
-    running.add_argument("--operations", type=int, help="of each experiment that counts operations")
+    running.add_argument(
+        "--repeat",
+        type=_times,
+        default=1,
+        metavar="N",
+        help="run N times with the same seed, and check that the verdicts agree",
+    )
+    running.add_argument(
+        "--in-turn",
+        action="store_true",
+        help="run the subjects one after the other on one Postgres, instead of at the same time",
+    )
+    running.add_argument("--operations", type=int, help="number of operations in each experiment that counts them")
     running.add_argument("--output", type=Path, metavar="FILE", help="write the result as JSON")
     running.add_argument("-t", "--template", type=Path, default=Path("template.yaml"), help="SAM template under test")
     for each in (listing, running):
-        each.add_argument("--experiments", type=Path, default=OURS, metavar="FILE", help="a file of one's own")
+        each.add_argument(
+            "--experiments", type=Path, default=OURS, metavar="FILE", help="experiments file (default: the shop's)"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every control failed and the kit held, each time; 1: something did not; 2: it could not be run."""
+    """List or run experiments. Exit status: 0 every control failed and the kit held, 1 not so, 2 could not run."""
     try:
         suite = load_suite(args.experiments)
         if args.action == "list":
@@ -66,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 def _times(text: str) -> int:
     times = int(text)
     if times < 1:
-        raise argparse.ArgumentTypeError("a number from 1")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return times
 
 
@@ -80,6 +92,7 @@ def _chosen(suite: Suite, args: argparse.Namespace) -> list[Experiment]:
 
 
 def list_experiments(suite: Suite) -> list[str]:
+    """Return a table of the experiments as lines."""
     lines, total_s = [], 0.0
     for experiment in suite.experiment:
         subjects = 1 + len([name for name in experiment.variants if name != experiment.control.name])
@@ -98,6 +111,7 @@ def _broken(experiment: Experiment) -> Iterable[str]:
 
 
 def list_faults() -> list[str]:
+    """Return the faults and their settings as lines."""
     lines = ["On a connection (on = postgres or redis; direction = upstream, downstream or both; share):"]
     for name, kind in FAULT_KINDS.items():
         settings = ", ".join(f"{setting} = {value:g}" for setting, value in kind.settings.items())
@@ -106,7 +120,7 @@ def list_faults() -> list[str]:
 
 
 async def _run_until_signal(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namespace) -> int:
-    """As a shell tells it: 128 and the signal's number, once faults are off and everything that was started has ended."""
+    """Run; after a signal, remove all faults, end all processes and return 128 plus the signal's number, as shells do."""
     with cancelled_by_signals() as came:
         try:
             return await _run(suite, chosen, args)
@@ -146,12 +160,13 @@ async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namesp
 
 
 def lessons(report: ExperimentReport) -> list[str]:
+    """Return what broke, what held and where the code is, as lines."""
     learned = report.experiment.lessons
     return [f"  broke: {learned.broke}", f"  held:  {learned.held}", f"  where: {learned.file}"]
 
 
 def table(reports: Sequence[ExperimentReport]) -> list[str]:
-    """Control and variants side by side; below each experiment the figure that decided for each of them."""
+    """Return a table of verdicts as lines: control and variants, and below each experiment the figures that decided."""
     names = [each.subject for each in reports[0].variants] if reports else []
     head = f"{'experiment':<28}{'control':<12}" + "".join(f"{name:<14}" for name in names)
     lines = [head.rstrip(), "-" * len(head.rstrip())]
@@ -167,19 +182,19 @@ def table(reports: Sequence[ExperimentReport]) -> list[str]:
 
 
 def _verdict_text(report: SubjectReport) -> str:
-    """What is only there to be compared with need not break, and then it is said."""
-    spared = report.verdict.outcome == "pass" and not report.expected_to_hold
-    return f"did not break: {report.verdict.figure}" if spared else report.verdict.figure
+    """The deciding figure, with a note where a control passed although it may fail."""
+    unharmed = report.verdict.outcome == "pass" and not report.expected_to_hold
+    return f"did not break: {report.verdict.figure}" if unharmed else report.verdict.figure
 
 
 def subjects(report: ExperimentReport) -> list[SubjectReport]:
-    """The control and the variants that ran, each once."""
+    """Return the control and the variants that ran, each once."""
     ran = [each for each in report.variants if each.verdict.outcome != "n/a"]
     return ran if any(each.subject == report.control.subject for each in ran) else [report.control, *ran]
 
 
 def result_of(repeats: Sequence[Repeats], *, backing: dict[str, Any], seed: int) -> results.Result:
-    """Of each experiment its first run; of the others the verdicts."""
+    """Build the result: the first run of each experiment, and the verdicts of all runs."""
     reports = [each.reports[0] for each in repeats]
     return results.Result(
         kind="lab",
@@ -230,7 +245,7 @@ def _entry(report: ExperimentReport) -> results.Experiment:
 
 
 def _details(report: ExperimentReport) -> dict[str, Any]:
-    """What a reader needs to run it again and to look closer."""
+    """Settings, measures and examples, for running it again and for a closer look."""
     experiment = report.experiment
     learned = experiment.lessons
     return {

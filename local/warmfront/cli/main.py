@@ -17,9 +17,9 @@ COMMANDS = {
     "invoke": "invoke one function once",
     "init": "write the example shop into a folder, ready to serve, measure and deploy",
     "bench": "compare the variants of an API: latency, throughput, CPU, memory, cold starts",
-    "cold": "break first invocations down: ways to start, imports, what to improve first",
+    "cold": "measure cold starts by way to start, stage and import, and show what to improve first",
     "lab": "inject faults and see which variant withstands them",
-    "size": "reserved concurrency, pool size and timeouts from a rate and service times",
+    "size": "compute reserved concurrency, pool size and timeouts from a rate and service times",
     "doctor": "find dangerous defaults and contradictions in a template, each with its fix",
     "report": "show a saved result as a table, a page or pictures",
     "compare": "say whether the second of two results is faster, slower or not significantly different",
@@ -31,7 +31,11 @@ EXTRAS = dict.fromkeys(("bench", "cold", "lab", "size", "report", "compare", "ov
 
 
 def command_module(name: str) -> ModuleType:
-    """The module of a subcommand. Raises MissingExtra when a package that it needs is not installed."""
+    """Import the module of a subcommand.
+
+    Raises:
+        MissingExtra: a package that it needs is not installed.
+    """
     try:
         return importlib.import_module(f"warmfront.cli.{name}")
     except ModuleNotFoundError as error:
@@ -44,11 +48,11 @@ def command_module(name: str) -> ModuleType:
 
 
 class MissingExtra(Exception):
-    """A package that a command needs is not installed; the message names the extra that brings it."""
+    """A package that a command needs is not installed; the message names the extra to install."""
 
 
 def supported_platform() -> str | None:
-    """Why this machine cannot run the emulator, or None."""
+    """Return why this machine cannot run the emulator, or None if it can."""
     if sys.platform != "linux":
         return f"warmfront runs on Linux (WSL2 included), not on {sys.platform}: it freezes and kills process groups the way Lambda does"
     return None
@@ -76,9 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser_of(chosen: str | None, arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The command line, with the arguments of one subcommand: the others' modules are not imported.
+    """Build the parser with the arguments of one subcommand; modules of the others are not imported.
 
-    Raises TemplateError where samconfig, whose values are the defaults of serve and invoke, cannot be read.
+    Args:
+        chosen: the subcommand.
+        arguments: the whole command line, which may name the samconfig file with the defaults of serve and invoke.
+
+    Raises:
+        TemplateError: samconfig cannot be read.
+        MissingExtra: a package that the subcommand needs is not installed.
     """
     parser = argparse.ArgumentParser(prog="warmfront", description="A lab bench for API handlers on AWS Lambda.")
     parser.add_argument("--version", action="version", version=f"warmfront {metadata.version('warmfront')}")

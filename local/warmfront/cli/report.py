@@ -1,4 +1,4 @@
-"""`warmfront report`: shows a saved result on the terminal, as a page or as pictures."""
+"""`warmfront report`: shows a saved result in the terminal, or writes it as an HTML page or PNG pictures."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ RESULTS = Path("results")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "result", nargs="?", type=Path, metavar="FILE", help=f"a result; the newest in {RESULTS}/ if left out"
+        "result", nargs="?", type=Path, metavar="FILE", help=f"result file (default: the newest in {RESULTS}/)"
     )
     parser.add_argument(
         "--html",
@@ -22,21 +22,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         const=Path(),
         metavar="FILE",
-        help="write one self-contained page (beside the result if no name is given)",
+        help="write a self-contained HTML page (default: next to the result)",
     )
-    parser.add_argument("--details", action="store_true", help="all tables of a benchmark, not only its verdict")
+    parser.add_argument("--details", action="store_true", help="print all tables of a benchmark instead of its verdict")
     parser.add_argument("--png", type=Path, metavar="FOLDER", help="write every picture as PNG")
     parser.add_argument(
-        "--pictures", default="", metavar="NAME,...", help="only these of the PNGs, as knee or percentiles-product"
+        "--pictures", default="", metavar="NAME,...", help="write only these PNGs, such as knee or percentiles-product"
     )
-    parser.add_argument("--dpi", type=int, default=200, help="of the PNGs (default: 200)")
+    parser.add_argument("--dpi", type=int, default=200, help="resolution of the PNGs (default: 200)")
     parser.add_argument(
-        "--dark", action="store_true", help="PNG on a dark ground (the page follows its reader's setting)"
+        "--dark", action="store_true", help="PNGs with a dark background (the page follows the browser's setting)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status: 0 shown, 2 no usable result."""
+    """Show or write a result. Exit status: 0 done, 2 no usable result."""
     try:
         path = args.result or newest(RESULTS)
         result = read_result(path)
@@ -57,9 +57,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def newest(folder: Path) -> Path:
+    """Return the newest result in a folder.
+
+    Raises:
+        ResultError: there is none.
+    """
     found = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ResultError(f"no result in {folder}/; name a file, or make one with `warmfront bench`")
+        raise ResultError(f"no result in {folder}/; give a file, or create one with `warmfront bench`")
     return found[-1]
 
 

@@ -1,4 +1,4 @@
-"""Options of `sam local start-api` that `warmfront serve` has under another name, or has no need of."""
+"""Hints for options of `sam local start-api` that `warmfront serve` names differently or does not need."""
 
 from collections.abc import Sequence
 
@@ -18,19 +18,19 @@ INSTEAD = {
     "--invoke-image": PROCESSES,
     "--layer-cache-basedir": "layers are read from the template's folder: leave it out",
     "--mount-symlinks": "links in the code are followed: leave it out",
-    "--no-memory-limit": "leave it out; give the function a larger MemorySize if it is ended for its memory",
-    "--shutdown": "processes always get their SIGTERM: leave it out",
+    "--no-memory-limit": "leave it out; give the function a larger MemorySize if it runs out of memory",
+    "--shutdown": "processes always get SIGTERM at the end: leave it out",
     "--skip-pull-image": PROCESSES,
     "--ssl-cert-file": "put a TLS proxy in front: the emulator speaks HTTP on loopback",
     "--ssl-key-file": "put a TLS proxy in front: the emulator speaks HTTP on loopback",
-    "--static-dir": "serve static files beside it, as with `python -m http.server`",
+    "--static-dir": "serve static files with another server, such as `python -m http.server`",
     "--warm-containers": "--warm N starts N environments of every function ahead of requests",
 }
 """Option of SAM CLI -> what to use in its place. Fact: sam local start-api --help, SAM CLI 1.170."""
 
 
 def sam_option_hint(arguments: Sequence[str]) -> str | None:
-    """One line about the first of SAM CLI's options among `arguments` that this command does not take, or None."""
+    """Return a hint about the first option of SAM CLI in `arguments` that this command does not have, or None."""
     for argument in arguments:
         name = argument.split("=")[0]
         if name in INSTEAD:

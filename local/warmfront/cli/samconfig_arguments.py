@@ -1,4 +1,4 @@
-"""Options of samconfig files: which file and environment, and what such a file sets for `warmfront serve` and `invoke`."""
+"""Finds the template, and reads defaults of `warmfront serve` and `warmfront invoke` from samconfig files."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,22 @@ from warmfront.emulator.template import SamConfig, TemplateError, read_samconfig
 TEMPLATES = ("template.yaml", "template.yml", "template.json")
 SECTIONS = {"serve": "local_start_api", "invoke": "local_invoke"}
 """Our command -> the command of SAM CLI whose section it reads."""
-TAKEN = ("template_file", "template", "port", "host", "env_vars", "log_file", "region", "profile", "warm_containers")
-"""Keys of a samconfig section that are understood, besides parameter_overrides."""
+SUPPORTED_KEYS = (
+    "template_file",
+    "template",
+    "port",
+    "host",
+    "env_vars",
+    "log_file",
+    "region",
+    "profile",
+    "warm_containers",
+)
+"""Keys of a samconfig section that set defaults here, in addition to parameter_overrides."""
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """--config-file and --config-env, as SAM CLI takes them."""
+    """Add --config-file and --config-env, as in SAM CLI."""
     parser.add_argument(
         "--config-file",
         type=Path,
@@ -23,14 +33,19 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help="samconfig file (default: samconfig.toml or .yaml by the template)",
     )
     parser.add_argument(
-        "--config-env", metavar="NAME", help="its environment (default: local where there is one, else default)"
+        "--config-env",
+        metavar="NAME",
+        help="environment in the samconfig file (default: local if it exists, else default)",
     )
 
 
 def find_template(given: Path | None) -> Path:
-    """The template that was named, or the one in this folder. A folder stands for the template in it.
+    """Return the path of the template: the given file, or the template in the given (or this) folder.
 
-    In a CDK project that is what `cdk synth` left in cdk.out. Raises TemplateError where that is nothing, or several.
+    In a CDK project it is the output of `cdk synth` in cdk.out.
+
+    Raises:
+        TemplateError: cdk.out has no template or several.
     """
     if given is not None and not given.is_dir():
         return given
@@ -42,7 +57,7 @@ def find_template(given: Path | None) -> Path:
 
 
 def _cdk_template(output: Path) -> Path:
-    """The only stack of a CDK project; nested stacks belong to theirs."""
+    """The template of a CDK project's only stack. Templates of nested stacks are part of it."""
     found = [path for path in sorted(output.glob("*.template.json")) if not path.name.endswith(".nested.template.json")]
     if not found:
         raise TemplateError(f"{output} holds no *.template.json; run `cdk synth` first")
@@ -53,9 +68,15 @@ def _cdk_template(output: Path) -> Path:
 
 
 def apply_samconfig(parser: argparse.ArgumentParser, command: str, arguments: Sequence[str]) -> None:
-    """Make what samconfig says for `command` the defaults of `parser`, so that the command line still wins.
+    """Set the parser's defaults from samconfig, so that the command line overrides them.
 
-    Raises TemplateError for a file that cannot be read and for a value of the wrong kind.
+    Args:
+        parser: the parser of the subcommand.
+        command: "serve" or "invoke".
+        arguments: the command line after the subcommand.
+
+    Raises:
+        TemplateError: the file cannot be read or has a value of the wrong type.
     """
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("-t", "--template", "--template-file", type=Path)
@@ -63,14 +84,14 @@ def apply_samconfig(parser: argparse.ArgumentParser, command: str, arguments: Se
     try:
         known, _ = early.parse_known_args(arguments)
     except argparse.ArgumentError:
-        return  # the command's own parser says what is wrong
+        return  # the subcommand's parser will report it
     folder = find_template(known.template).parent
     config = read_samconfig(folder, file=known.config_file, environment=known.config_env)
     parser.set_defaults(**_defaults(config, SECTIONS[command], config.parameters(SECTIONS[command])))
 
 
 def _defaults(config: SamConfig, section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: values[name] for name in TAKEN if name in values}
+    found = {name: values[name] for name in SUPPORTED_KEYS if name in values}
     base = config.path.parent if config.path is not None else Path()
     defaults: dict[str, Any] = {}
     for name, value in found.items():

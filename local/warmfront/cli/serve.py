@@ -21,25 +21,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "-p", "--port", type=int, default=3000, help="port of the first API; 0 takes a free one (default: 3000)"
+        "-p", "--port", type=int, default=3000, help="port of the first API; 0: any free port (default: 3000)"
     )
     parser.add_argument(
-        "--idle", type=float, default=600.0, metavar="SECONDS", help="end environments idle for so long (default: 600)"
+        "--idle",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="end environments that are idle for this long (default: 600)",
     )
     parser.add_argument(
         "--enforce-auth",
         action="store_true",
         help="check JWT, Cognito and IAM authorizers too; Lambda authorizers always run",
     )
+    parser.add_argument("--jwks", metavar="FILE|URL", help="public keys for verifying JWTs (with --enforce-auth)")
     parser.add_argument(
-        "--jwks", metavar="FILE|URL", help="public keys that JWTs are verified with (with --enforce-auth)"
+        "--trust-tokens",
+        action="store_true",
+        help="accept JWTs without verifying their signature (with --enforce-auth)",
     )
-    parser.add_argument(
-        "--trust-tokens", action="store_true", help="take a JWT's signature on trust (with --enforce-auth)"
-    )
-    parser.add_argument(
-        "--enforce-throttles", action="store_true", help="hold requests to the template's throttling limits"
-    )
+    parser.add_argument("--enforce-throttles", action="store_true", help="throttle requests by the template's limits")
     parser.add_argument(
         "--account-concurrency",
         type=int,
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="X",
-        help="try asynchronous invocations again X times sooner than AWS does",
+        help="retry asynchronous invocations X times sooner than AWS does",
     )
     parser.add_argument(
         "--warm", type=int, default=0, metavar="N", help="start N environments of every function ahead of requests"
@@ -61,14 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         choices=("template", "on-demand", "snap-start", "provisioned", "managed"),
         default="template",
-        help="how environments of every function start; template (default): as each function asks for",
+        help="how environments of all functions start; template (default): as each function configures it",
     )
     parser.add_argument(
         "--provisioned",
         type=count_up_to(1000),
         default=1,
         metavar="N",
-        help="environments ahead with --start provisioned and managed (default: 1)",
+        help="environments started ahead of requests with --start provisioned and managed (default: 1)",
     )
     parser.add_argument(
         "--max-concurrency",
@@ -89,18 +91,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--debug-port",
         type=count_up_to(65_535),
         metavar="PORT",
-        help="port of the debugger, as SAM CLI takes it: with --debug-function, or for a template of one function",
+        help="port of the debugger, as in SAM CLI: with --debug-function, or for a template with one function",
     )
-    parser.add_argument("--debug-function", metavar="NAME", help="the function that waits for it")
-    parser.add_argument("--no-reload", action="store_true", help="keep running the code that was there at the start")
     parser.add_argument(
-        "--no-event-sources", action="store_true", help="leave the template's schedules and queues alone"
+        "--debug-function", metavar="NAME", help="the function that waits for the debugger on --debug-port"
+    )
+    parser.add_argument("--no-reload", action="store_true", help="do not reload functions when their code changes")
+    parser.add_argument(
+        "--no-event-sources", action="store_true", help="do not run the template's schedules and queues"
     )
     parser.add_argument(
         "--observe",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="metrics, traces and an access log (--no-observe: not even their small cost)",
+        help="metrics, traces and an access log (--no-observe: turn them off, with their small cost)",
     )
     parser.add_argument(
         "--metrics-host",
@@ -110,13 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="answer scrapes of /_warmfront/metrics under this name too, such as host.containers.internal (repeatable)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="list every route, event source and warning")
-    parser.add_argument("--json", action="store_true", help="print what runs as one line of JSON when it is ready")
+    parser.add_argument("--json", action="store_true", help="print the start table as one line of JSON when ready")
     parser.add_argument("-l", "--log-file", type=Path, help="write function logs to this file instead of the terminal")
     parser.add_argument(
         "--log-format",
         choices=("auto", "text", "color", "json"),
         default="auto",
-        help="text is what CloudWatch would hold; color is for people, and auto takes it on a terminal; json is a line each",
+        help="text: as in CloudWatch; color: for people; auto: color on a terminal, else text; json: one object per line",
     )
 
 
@@ -184,13 +188,19 @@ def show_lines(lines: list[str]) -> None:
 
 
 def debug_choices(args: argparse.Namespace) -> list[str]:
-    """NAME=PORT of the functions to debug, from our --debug and from SAM CLI's --debug-port and --debug-function."""
+    """Return NAME=PORT of the functions to debug, from --debug, or from SAM CLI's --debug-port and --debug-function.
+
+    Raises:
+        StartError: --debug-port does not say which of several functions to debug.
+    """
     if args.debug_port is None:
         return list(args.debug)
     name = args.debug_function
     if name is None:
         functions = list(read_template(options_of(args)).functions)
         if len(functions) != 1:
-            raise StartError(f"--debug-port {args.debug_port}: name one with --debug-function: {', '.join(functions)}")
+            raise StartError(
+                f"--debug-port {args.debug_port}: choose one with --debug-function: {', '.join(functions)}"
+            )
         name = functions[0]
     return [*args.debug, f"{name}={args.debug_port}"]
