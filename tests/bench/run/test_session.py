@@ -7,6 +7,8 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -94,8 +96,13 @@ body = '{"n": {n:1..9}}'
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
+def project() -> Iterator[Path]:
+    """Not below /tmp, where each environment has a folder of its own: the functions' notes are read here."""
+    with tempfile.TemporaryDirectory(prefix="warmfront-test-", dir="/var/tmp") as name:
+        yield written(Path(name))
+
+
+def written(folder: Path) -> Path:
     (folder / "template.yaml").write_text(TEMPLATE)
     (folder / "code").mkdir()
     (folder / "code" / "app.py").write_text(CODE)
