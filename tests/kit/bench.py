@@ -65,11 +65,13 @@ class Bench:
         return await self.stage.query(database, sql)
 
     async def queue(self, emulator: EmulatorProcess) -> "Queue":
-        """The one queue that is no dead-letter queue, in the AWS that the emulator has started."""
+        """The queue of order events: the FIFO queue without dead letters, in the AWS that the emulator has started."""
         port = (await emulator.state())["backing"]["aws"]["port"]
         keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local", "region_name": "us-east-1"}
         client = boto3.client("sqs", endpoint_url=f"http://127.0.0.1:{port}", **keys)
-        (url,) = (url for url in client.list_queues()["QueueUrls"] if "dead" not in url)
+        (url,) = (
+            url for url in client.list_queues()["QueueUrls"] if url.endswith(".fifo") and "dead" not in url.lower()
+        )
         return Queue(client, url)
 
 
