@@ -239,7 +239,7 @@ class TestHolds:
 class TestShown:
     def test_the_table_has_every_verdict_and_the_figure_that_decided(self, run: Any) -> None:
         report, _, _ = run(experiment(NAIVE), {"naive": 2, "pooled": 0})
-        text = "\n".join(table([report]))
+        text = "\n".join(line.plain for line in table([report]))
         head, _, row, naive, pooled, last = text.splitlines()
         assert head.split() == ["experiment", "control", "naive", "pooled", "distributed"]
         assert row.split() == ["X1", "x", "fail", "fail", "pass", "n/a"]
@@ -254,13 +254,14 @@ class TestShown:
     def test_where_naive_did_not_break_it_is_said(self, run: Any) -> None:
         control = Control(name="off", variant="pooled", settings={"A": "b"})
         for broken, said in ((0, "did not break: broken 0 (at most 0)"), (3, "broken 3 (at most 0)")):
-            lines = table([run(experiment(control), {"off": 1, "naive": broken, "pooled": 0})[0]])
+            shown = table([run(experiment(control), {"off": 1, "naive": broken, "pooled": 0})[0]])
+            lines = [line.plain for line in shown]
             assert [line.partition(":")[2].strip() for line in lines if "naive:" in line] == [said]
             assert sum("did not break" in line for line in lines) == (broken == 0)
 
     def test_an_experiment_that_does_not_hold_is_marked(self, run: Any) -> None:
         report, _, _ = run(experiment(NAIVE), {"naive": 0, "pooled": 0})
-        assert "does not hold" in "\n".join(table([report]))
+        assert "does not hold" in "\n".join(line.plain for line in table([report]))
 
     def test_lessons_are_three_lines(self, run: Any) -> None:
         assert len(lessons(run(experiment(NAIVE), {"naive": 1, "pooled": 0})[0])) == 3

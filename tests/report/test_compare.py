@@ -82,7 +82,7 @@ def test_a_speed_up_is_faster(before: Result) -> None:
 def test_a_slower_machine_excuses_what_it_explains(before: Result) -> None:
     outcome = compare(before, again(slowdown=1.15, spin_ms=10.0))
     assert outcome.slower == 0
-    assert "the machine was 28% slower in the second run: smaller changes are not claimed" in outcome.notes
+    assert "the machine was 28% slower in the second run: smaller changes count as not significant" in outcome.notes
     assert compare(before, again(slowdown=2.0, spin_ms=10.0)).slower > 0
 
 
@@ -146,7 +146,7 @@ def test_different_settings_machines_and_variants_are_noted(before: Result) -> N
     notes = compare(before, few).notes
     assert "setting workers differs: 50 and 20" in notes
     assert "measured on different machines: Simulated CPU and Another" in notes
-    assert "only in one of the two: product pooled" in notes
+    assert "in only one of the two results: product pooled" in notes
 
 
 @pytest.mark.parametrize("other", [cold_result(), lab_result()])
@@ -179,7 +179,7 @@ def test_the_exit_status_is_a_gate(tmp_path: Path, before: Result, capsys: pytes
     assert command(tmp_path, before, again(slowdown=1.3)) == 1
     assert command(tmp_path, before, again(slowdown=1.3), "--smallest", "60%") == 0
     assert command(tmp_path, before, cold_result()) == 2
-    assert "warmfront compare: a bench and a cold result" in capsys.readouterr().err
+    assert "warmfront compare: a bench result cannot be compared with a cold result" in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_valid_is_no_input_unless_told(
@@ -187,7 +187,7 @@ def test_a_run_that_is_not_valid_is_no_input_unless_told(
 ) -> None:
     invalid = bench_result(workloads=("product",), valid=False)
     assert command(tmp_path, before, invalid) == 2
-    assert "b.json is not a valid run by its own checks" in capsys.readouterr().err
+    assert "b.json failed its own validity checks" in capsys.readouterr().err
     assert command(tmp_path, invalid, invalid, "--allow-invalid") == 0
     assert "note: the first run was not valid: stationarity" in capsys.readouterr().out
 
@@ -209,7 +209,7 @@ def test_report_shows_the_newest_result_or_says_how_to_make_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert report() == 2
-    assert "make one with `warmfront bench`" in capsys.readouterr().err
+    assert "create one with `warmfront bench`" in capsys.readouterr().err
     write_result(cold_result(), tmp_path / "results" / "a.json")
     assert report() == 0
     assert "Warmfront cold" in capsys.readouterr().out

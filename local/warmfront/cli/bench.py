@@ -30,7 +30,8 @@ from warmfront.emulator.backing_services import declared_urls
 from warmfront.emulator.compose import read_template
 from warmfront.emulator.options import EmulatorOptions
 from warmfront.emulator.template import TemplateError
-from warmfront.report.terminal import show, wants_colour
+from warmfront.report.colour import wants_colour
+from warmfront.report.terminal import show
 from warmfront.report.verdict import show_verdict
 from warmfront.results import Result, write_result
 

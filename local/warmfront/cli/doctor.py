@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.text import Text
+
+from warmfront.cli.console import print_lines
 from warmfront.cli.samconfig_arguments import add_config_arguments, find_template
 from warmfront.doctor.examine import examine
 from warmfront.doctor.finding import Finding, Limits, Severity
@@ -21,7 +24,7 @@ from warmfront.emulator.template import (
 )
 from warmfront.emulator.unserved import unserved
 
-COLOURS = {Severity.ERROR: "\x1b[31m", Severity.WARNING: "\x1b[33m", Severity.ADVICE: "\x1b[2m"}
+STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.ADVICE: "dim"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(finding) for finding in shown], indent=2))
     else:
         hidden = len(found) - len(shown)
-        print(render(template, shown, hidden=hidden, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+        print_lines(render(template, shown, hidden=hidden))
     return 1 if any(finding.severity is not Severity.ADVICE for finding in found) else 0
 
 
@@ -107,21 +110,28 @@ def _of_template(template: Template) -> list[Finding]:
     return found
 
 
-def render(template: Template, found: Sequence[Finding], *, hidden: int, colour: bool) -> str:
+def render(template: Template, found: Sequence[Finding], *, hidden: int) -> list[Text]:
+    """Return the findings as lines, and a last line with their counts.
+
+    Args:
+        template: the template that was examined.
+        found: the findings to show.
+        hidden: the number of findings that only --all shows.
+    """
     name = os.path.relpath(template.path)
     lines = []
     for finding in found:
-        label = finding.severity.upper()
-        painted = f"{COLOURS[finding.severity]}{label}\x1b[0m" if colour else label
         place = f"{name}:{finding.line}" if finding.line else name
         lines += [
-            f"{painted} {finding.where} ({place}): {finding.rule}",
-            f"  {finding.message}",
-            f"  fix: {finding.fix}",
-            "",
+            Text.assemble(
+                (finding.severity.upper(), STYLES[finding.severity]), f" {finding.where} ({place}): {finding.rule}"
+            ),
+            Text(f"  {finding.message}"),
+            Text(f"  fix: {finding.fix}"),
+            Text(),
         ]
     counts = [(severity, sum(finding.severity is severity for finding in found)) for severity in Severity]
-    told = ", ".join(f"{count} {severity}{'s' if count > 1 and severity is not Severity.ADVICE else ''}"
+    summary = ", ".join(f"{count} {severity}{'s' if count > 1 and severity is not Severity.ADVICE else ''}"
                      for severity, count in counts if count)  # fmt: skip
     rest = f"; {hidden} more to weigh with --all" if hidden else ""
-    return "\n".join([*lines, f"{name}, {len(template.functions)} functions: {told or 'no mistakes found'}{rest}"])
+    return [*lines, Text(f"{name}, {len(template.functions)} functions: {summary or 'no mistakes found'}{rest}")]

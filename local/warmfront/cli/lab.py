@@ -11,8 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from warmfront import provenance, results
 from warmfront.backing.errors import BackingError
+from warmfront.cli.console import print_lines
 from warmfront.lab.emulator_process import EmulatorError
 from warmfront.lab.engine import Engine, ExperimentReport, SubjectReport, jsonable, with_operations
 from warmfront.lab.experiments import OURS, Experiment, ExperimentError, Suite, load_suite
@@ -22,6 +25,7 @@ from warmfront.lab.signals import cancelled_by_signals
 from warmfront.lab.stage import Stage
 from warmfront.lab.tcp_faults import FAULT_KINDS
 
+OUTCOME_STYLES = {"pass": "green", "fail": "red", "error": "bold red"}
 OVERHEAD_S = 7.0  # to start the subjects' emulators, data and environments
 
 
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         suite = load_suite(args.experiments)
         if args.action == "list":
-            print("\n".join(list_faults() if args.faults else list_experiments(suite)))
+            print_lines(list_faults() if args.faults else list_experiments(suite))
             return 0
         chosen = _chosen(suite, args)
         return asyncio.run(_run_until_signal(suite, chosen, args))
@@ -91,32 +95,32 @@ def _chosen(suite: Suite, args: argparse.Namespace) -> list[Experiment]:
     return [with_operations(each, args.operations) if args.operations else each for each in chosen]
 
 
-def list_experiments(suite: Suite) -> list[str]:
+def list_experiments(suite: Suite) -> list[Text]:
     """Return a table of the experiments as lines."""
-    lines, total_s = [], 0.0
+    lines: list[Text] = []
+    total_s = 0.0
     for experiment in suite.experiment:
         subjects = 1 + len([name for name in experiment.variants if name != experiment.control.name])
         seconds = (subjects if experiment.alone else 1) * (experiment.duration_s + OVERHEAD_S)
         total_s += seconds
         broken = ", ".join(dict.fromkeys(_broken(experiment))) or experiment.procedure
-        lines.append(
-            f"{experiment.id:<4}{experiment.name:<20}{experiment.family:<12}{broken:<50}about {seconds:3.0f} s"
-        )
-        lines.append(f"    {experiment.hypothesis}")
-    return [*lines, f"{len(suite.experiment)} experiments, {total_s / 60:.0f} minutes"]
+        title = (f"{experiment.id:<4}{experiment.name:<20}", "bold")
+        lines.append(Text.assemble(title, f"{experiment.family:<12}{broken:<50}about {seconds:3.0f} s"))
+        lines.append(Text(f"    {experiment.hypothesis}", "dim"))
+    return [*lines, Text(f"{len(suite.experiment)} experiments, {total_s / 60:.0f} minutes")]
 
 
 def _broken(experiment: Experiment) -> Iterable[str]:
     return (f"{fault.kind} on {fault.on}" if fault.on else fault.kind for fault in experiment.fault)
 
 
-def list_faults() -> list[str]:
+def list_faults() -> list[Text]:
     """Return the faults and their settings as lines."""
-    lines = ["On a connection (on = postgres or redis; direction = upstream, downstream or both; share):"]
+    lines = [Text("On a connection (on = postgres or redis; direction = upstream, downstream or both; share):", "bold")]
     for name, kind in FAULT_KINDS.items():
         settings = ", ".join(f"{setting} = {value:g}" for setting, value in kind.settings.items())
-        lines.append(f"  {name:<22}{kind.says}{f' ({settings})' if settings else ''}")
-    return [*lines, "On processes and servers:", *(f"  {name}" for name in FAULTS)]
+        lines.append(Text(f"  {name:<22}{kind.says}{f' ({settings})' if settings else ''}"))
+    return [*lines, Text("On processes and servers:", "bold"), *(Text(f"  {name}") for name in FAULTS)]
 
 
 async def _run_until_signal(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namespace) -> int:
@@ -149,7 +153,7 @@ async def _run(suite: Suite, chosen: Sequence[Experiment], args: argparse.Namesp
             repeats.append(Repeats(runs))
             print("\n".join(lessons(runs[0])), file=sys.stderr)
         backing = {"postgres": stages[0].postgres.describe(), "redis": stages[0].redis.describe()}
-    print("\n".join(table([each.reports[0] for each in repeats])))
+    print_lines(table([each.reports[0] for each in repeats]))
     if args.repeat > 1:
         print("\n".join(each.line(args.seed) for each in repeats))
     if args.output:
@@ -165,20 +169,24 @@ def lessons(report: ExperimentReport) -> list[str]:
     return [f"  broke: {learned.broke}", f"  held:  {learned.held}", f"  where: {learned.file}"]
 
 
-def table(reports: Sequence[ExperimentReport]) -> list[str]:
+def table(reports: Sequence[ExperimentReport]) -> list[Text]:
     """Return a table of verdicts as lines: control and variants, and below each experiment the figures that decided."""
     names = [each.subject for each in reports[0].variants] if reports else []
     head = f"{'experiment':<28}{'control':<12}" + "".join(f"{name:<14}" for name in names)
-    lines = [head.rstrip(), "-" * len(head.rstrip())]
+    lines = [Text(head.rstrip(), "bold"), Text("-" * len(head.rstrip()))]
     for report in reports:
-        mark = "" if report.holds or not report.applies else "  <- does not hold"
-        outcomes = "".join(f"{each.verdict.outcome:<14}" for each in report.variants)
-        title = f"{report.experiment.id} {report.experiment.name}"
-        lines.append(f"{title:<28}{report.control.verdict.outcome:<12}{outcomes}".rstrip() + mark)
-        lines += [f"    {each.subject + ':':<24}{_verdict_text(each)}" for each in subjects(report)]
+        # Not coloured: a control is meant to fail.
+        row = Text(f"{report.experiment.id + ' ' + report.experiment.name:<28}{report.control.verdict.outcome:<12}")
+        for each in report.variants:
+            row.append(f"{each.verdict.outcome:<14}", OUTCOME_STYLES.get(each.verdict.outcome, "dim"))
+        row.rstrip()
+        if report.applies and not report.holds:
+            row.append("  <- does not hold", "bold red")
+        lines.append(row)
+        lines += [Text(f"    {each.subject + ':':<24}{_verdict_text(each)}") for each in subjects(report)]
     applied = [report for report in reports if report.applies]
     held = sum(report.holds for report in applied)
-    return [*lines, f"{held} of {len(applied)} experiments: the control failed, and the kit held"]
+    return [*lines, Text(f"{held} of {len(applied)} experiments: the control failed, and the kit held")]
 
 
 def _verdict_text(report: SubjectReport) -> str:

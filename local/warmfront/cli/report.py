@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from warmfront.report import terminal
-from warmfront.report.terminal import wants_colour
+from warmfront.report.colour import wants_colour
 from warmfront.report.verdict import show_verdict
 from warmfront.results import Result, ResultError, read_result
 

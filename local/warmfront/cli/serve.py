@@ -3,18 +3,19 @@
 import argparse
 import asyncio
 import json
-import os
 import signal
 import sys
 from pathlib import Path
 
 from warmfront.cli.arguments import count_up_to
+from warmfront.cli.console import print_lines
 from warmfront.cli.emulator_arguments import add_common_arguments, options_of, run_reported
 from warmfront.emulator.compose import read_template, running
 from warmfront.emulator.lambda_service.environments.process_group import open_many_files
 from warmfront.emulator.lambda_service.service import ACCOUNT_CONCURRENCY
 from warmfront.emulator.options import StartError
 from warmfront.emulator.start_table import describe_start, start_table
+from warmfront.report.colour import wants_colour
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -173,18 +174,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show_lines(lines: list[str]) -> None:
-    """Print lines of `label text`; on a terminal labels are bold and warnings yellow, unless NO_COLOR is set."""
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+    """Print lines of `label text`, on a terminal with bold labels and yellow warnings."""
+    if not wants_colour(sys.stdout):
         print("\n".join(lines), flush=True)
         return
-    from rich.console import Console  # only where it is seen: its import costs as much as a small handler's
-    from rich.text import Text
+    from rich.text import Text  # only for a terminal: its import takes as long as a small handler's
 
-    console = Console(highlight=False)
-    for line in lines:
-        label, text = line[:10], line[10:]
-        style = "yellow" if label.startswith("warning") else "bold"
-        console.print(Text.assemble((label, style), text), soft_wrap=True)
+    print_lines(
+        [Text.assemble((line[:10], "yellow" if line.startswith("warning") else "bold"), line[10:]) for line in lines]
+    )
 
 
 def debug_choices(args: argparse.Namespace) -> list[str]:

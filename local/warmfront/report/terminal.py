@@ -1,12 +1,16 @@
-"""Prints a saved result as text tables."""
+"""Prints a saved result as text tables, with colours on a terminal."""
 
-import os
+import io
 import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
+from rich.console import Console
+from rich.text import Text
+
 from warmfront.report import cold_text, figures
+from warmfront.report.colour import wants_colour
 from warmfront.report.figures import Index, number
 from warmfront.results import Check, Comparison, Result, Sized, Summary
 
@@ -17,65 +21,72 @@ EQUAL_LOAD = "memory_at_equal_load"
 LABEL, CELL, COLD_LABEL = 28, 15, 24
 GROWTH_LABEL, GROWTH_CELL = 44, 12
 LATENCIES = ("p50", "p95", "p99", "max")
-RESET, BOLD, DIM, RED, GREEN, YELLOW = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"
+VERDICT_STYLES = {"better": "green", "worse": "red", "not significant": "dim"}
+OUTCOME_STYLES = {"pass": "green", "fail": "red", "error": "red"}
+
+type Line = str | Text
 
 
 def show(result: Result, stream: TextIO | None = None) -> None:
+    """Print a result to a stream, standard output by default."""
     stream = stream or sys.stdout
     stream.write(render(result, colour=wants_colour(stream)))
 
 
-def wants_colour(stream: TextIO) -> bool:
-    """Return whether to use colours: on a terminal that has them, unless NO_COLOR is set (no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def render(result: Result, *, colour: bool = False) -> str:
-    paint = _Paint(colour)
+    """Return all tables of a result as text, at most WIDTH columns wide.
+
+    Args:
+        result: any kind of result.
+        colour: add ANSI colours; without them percentiles of too few samples are in brackets instead of grey.
+    """
     index = Index.of(result)
+    sections: list[Sequence[Line]]
     if result.kind == "cold":
-        sections = [_headed(section, paint) for section in cold_text.sections(result)]
-        return _joined([_head(result, paint), *sections, _foot(result, paint)])
-    sections = [
-        _head(result, paint),
-        _warm(index, paint),
-        _cold(index, paint),
-        _ratios(index, paint),
-        _costs(result, paint),
-        _growth(result, paint),
-        _experiments(result, paint),
-        _foot(result, paint),
-    ]
-    return _joined(sections)
+        sections = [_head(result), *map(_headed, cold_text.sections(result)), _foot(result, colour)]
+    else:
+        sections = [
+            _head(result),
+            _warm(index, colour),
+            _cold(index, colour),
+            _ratios(index),
+            _costs(result),
+            _growth(result),
+            _experiments(result),
+            _foot(result, colour),
+        ]
+    text = Text("\n\n").join(_joined(section) for section in sections if section)
+    return _with_codes(text) if colour else f"{text.plain}\n"
 
 
-def _joined(sections: Sequence[Sequence[str]]) -> str:
-    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+def _joined(lines: Sequence[Line]) -> Text:
+    return Text("\n").join(Text(line) if isinstance(line, str) else line for line in lines)
 
 
-def _headed(lines: Sequence[str], paint: "_Paint") -> list[str]:
-    return [paint(lines[0], BOLD), *lines[1:]] if lines else []
+def _with_codes(text: Text) -> str:
+    """The text with ANSI codes, whatever the environment says: the caller has decided for colours."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, force_terminal=True, color_system="standard", no_color=False, highlight=False)
+    console.print(text, soft_wrap=True)
+    return buffer.getvalue()
 
 
-class _Paint:
-    def __init__(self, colour: bool) -> None:
-        self._colour = colour
-
-    def __call__(self, text: str, *codes: str) -> str:
-        return f"{''.join(codes)}{text}{RESET}" if self._colour and codes and text else text
-
-    def figure(self, row: Summary | None, width: int) -> str:
-        """Format a figure right-aligned; with too few samples it is grey, or in brackets without colours."""
-        if row is None:
-            return "-".rjust(width)
-        if not figures.too_few(row):
-            return number(row.value).rjust(width)
-        return self(number(row.value).rjust(width), DIM) if self._colour else f"({number(row.value)})".rjust(width)
+def _headed(lines: Sequence[str]) -> list[Line]:
+    return [Text(lines[0], "bold"), *lines[1:]] if lines else []
 
 
-def _head(result: Result, paint: _Paint) -> list[str]:
-    title = paint(f"Warmfront {result.kind}", BOLD)
-    lines = [f"{title}  {figures.day_and_time(result.created)}  {result.command}"]
+def _figure(row: Summary | None, width: int, *, colour: bool) -> Text:
+    """A figure, right-aligned; with too few samples it is grey, or in brackets without colours."""
+    if row is None:
+        return Text("-".rjust(width))
+    if not figures.too_few(row):
+        return Text(number(row.value).rjust(width))
+    return Text(number(row.value).rjust(width), "dim") if colour else Text(f"({number(row.value)})".rjust(width))
+
+
+def _head(result: Result) -> list[Line]:
+    title = (f"Warmfront {result.kind}", "bold")
+    lines: list[Line] = [Text.assemble(title, f"  {figures.day_and_time(result.created)}  {result.command}")]
     commit = result.versions.get("commit")
     machine = figures.machine_line(result.machine)
     lines.append(f"{machine}, commit {commit}" if commit else machine)
@@ -83,7 +94,7 @@ def _head(result: Result, paint: _Paint) -> list[str]:
     return [line for line in [*lines, backing] if line]
 
 
-def _warm(index: Index, paint: _Paint) -> list[str]:
+def _warm(index: Index, colour: bool) -> list[Line]:
     workloads = index.warm_workloads()
     if not workloads:
         return []
@@ -95,10 +106,11 @@ def _warm(index: Index, paint: _Paint) -> list[str]:
     head = "workload".ljust(name) + "variant".ljust(variant) + "n".rjust(8)
     head += "".join(metric.rjust(7) for metric in LATENCIES) + "req/s".rjust(8) + "errors".rjust(8)
     head += "all".rjust(7) + "".join(_short(part).rjust(6) for part in parts) + "mem, MB".rjust(8)
-    lines = [paint(above.rstrip(), DIM), paint(head, BOLD)]
+    lines: list[Line] = [Text(above.rstrip(), "dim"), Text(head, "bold")]
     for workload in workloads:
         for order, own in enumerate(index.variants(workload)):
-            lines.append(_warm_row(index, workload, own, (name, variant), order, paint))
+            label = ("" if order else workload).ljust(name) + own.ljust(variant)
+            lines.append(_warm_row(index, workload, own, label, colour))
     return lines
 
 
@@ -106,24 +118,23 @@ def _short(part: str) -> str:
     return {"emulator": "emul", "environments": "envs", "postgres": "pg"}.get(part, part)[:6]
 
 
-def _warm_row(index: Index, workload: str, variant: str, widths: tuple[int, int], order: int, paint: _Paint) -> str:
+def _warm_row(index: Index, workload: str, variant: str, label: str, colour: bool) -> Text:
     def row(metric: str) -> Summary | None:
         return index.value(workload, variant, metric)
 
     p50, errors = row("p50"), row("errors")
-    line = ("" if order else workload).ljust(widths[0]) + variant.ljust(widths[1])
-    line += (f"{p50.n:,}" if p50 else "-").rjust(8)
-    line += "".join(paint.figure(row(metric), 7) for metric in LATENCIES)
-    line += paint.figure(row("throughput"), 8)
-    counted = (f"{errors.value:,.0f}" if errors else "-").rjust(8)
-    line += paint(counted, RED, BOLD) if errors and errors.value else counted
-    line += paint.figure(row("cpu_per_request"), 7)
+    line = Text(label + (f"{p50.n:,}" if p50 else "-").rjust(8))
+    for metric in LATENCIES:
+        line.append_text(_figure(row(metric), 7, colour=colour))
+    line.append_text(_figure(row("throughput"), 8, colour=colour))
+    line.append((f"{errors.value:,.0f}" if errors else "-").rjust(8), "bold red" if errors and errors.value else "")
+    line.append_text(_figure(row("cpu_per_request"), 7, colour=colour))
     for part in index.parts("cpu_per_request"):
-        line += paint(paint.figure(row(f"cpu_per_request/{part}"), 6), DIM)
-    return line + paint.figure(row("memory_peak"), 8)
+        line.append_text(Text.assemble(_figure(row(f"cpu_per_request/{part}"), 6, colour=colour), style="dim"))
+    return line.append_text(_figure(row("memory_peak"), 8, colour=colour))
 
 
-def _cold(index: Index, paint: _Paint) -> list[str]:
+def _cold(index: Index, colour: bool) -> list[Line]:
     workloads = index.cold_workloads()
     if not workloads:
         return []
@@ -132,9 +143,9 @@ def _cold(index: Index, paint: _Paint) -> list[str]:
         "cold start, ms".ljust(COLD_LABEL) + "n".rjust(5) + "".join(t.rjust(7) for t in ("p50", "init", "p95", "init"))
     )
     head += "  p50 of:" + "".join(_stage_title(stage).rjust(_stage_width(stage)) for stage in stages)
-    lines = [paint(head, BOLD)]
+    lines: list[Line] = [Text(head, "bold")]
     for workload in workloads:
-        lines += [_cold_row(index, workload, variant, stages, paint) for variant in index.variants(workload)]
+        lines += [_cold_row(index, workload, variant, stages, colour) for variant in index.variants(workload)]
     return lines
 
 
@@ -146,35 +157,37 @@ def _stage_width(stage: str) -> int:
     return max(7, len(_stage_title(stage)) + 2)
 
 
-def _cold_row(index: Index, workload: str, variant: str, stages: Sequence[str], paint: _Paint) -> str:
+def _cold_row(index: Index, workload: str, variant: str, stages: Sequence[str], colour: bool) -> Text:
     p50 = index.value(workload, variant, "cold_p50")
     way = workload.removeprefix("cold").strip()
-    line = f"{variant} {way}".strip()[: COLD_LABEL - 1].ljust(COLD_LABEL) + (f"{p50.n}" if p50 else "-").rjust(5)
+    label = f"{variant} {way}".strip()[: COLD_LABEL - 1].ljust(COLD_LABEL)
+    line = Text(label + (f"{p50.n}" if p50 else "-").rjust(5))
     for metric in ("cold_p50", "cold_p50/init", "cold_p95", "cold_p95/init"):
-        line += paint.figure(index.value(workload, variant, metric), 7)
-    line += " " * len("  p50 of:")
+        line.append_text(_figure(index.value(workload, variant, metric), 7, colour=colour))
+    line.append(" " * len("  p50 of:"))
     for stage in stages:
-        line += paint.figure(index.value(workload, variant, f"cold_p50/{stage}"), _stage_width(stage))
+        row = index.value(workload, variant, f"cold_p50/{stage}")
+        line.append_text(_figure(row, _stage_width(stage), colour=colour))
     return line
 
 
-def _ratios(index: Index, paint: _Paint) -> list[str]:
+def _ratios(index: Index) -> list[Line]:
     pairs = [(workload, pair) for workload in index.warm_workloads() for pair in index.pairs(workload)]
     cold = [(workload, pair) for workload in index.cold_workloads() for pair in index.pairs(workload)]
-    equal = _equal_load(index)
+    equal: list[Line] = [*_equal_load(index)]
     if not pairs and not cold:
         return equal
     heads = "".join(title.rjust(CELL) for title in RATIO_TITLES)
     baselines = figures.unique(pair[0] for _, pair in [*pairs, *cold])
     than = f"times better than {baselines[0]}" if len(baselines) == 1 else "times better"
-    lines = [paint(_label(than) + heads, BOLD)]
+    lines: list[Line] = [Text(_label(than) + heads, "bold")]
     for workload, pair in pairs:
-        lines.append(_ratio_row(index, workload, pair, RATIO_METRICS, paint))
+        lines.append(_ratio_row(index, workload, pair, RATIO_METRICS))
         # All ratios of the first workload only; those of the others are in the HTML report.
-        lines += _apart_rows(index, workload, pair, paint) if workload == pairs[0][0] else []
+        lines += _apart_rows(index, workload, pair) if workload == pairs[0][0] else []
     aims = "".join((f"{figures.AIMS[m]:.0f}" if m in figures.AIMS else "").rjust(CELL) for m in RATIO_METRICS)
-    lines.append(paint("the aim".ljust(LABEL) + aims, DIM))
-    lines += _noise_floor(index, paint)
+    lines.append(Text("the aim".ljust(LABEL) + aims, "dim"))
+    lines += _noise_floor(index)
     lines += equal
     return lines + [_cold_ratio(index, workload, pair) for workload, pair in cold]
 
@@ -191,21 +204,20 @@ def _ratio_row(
     workload: str,
     pair: tuple[str, str],
     metrics: Sequence[str],
-    paint: _Paint,
     title: str | None = None,
-) -> str:
-    line = _label(f"{workload} {pair[1]}" if title is None else title)
+) -> Text:
+    line = Text(_label(f"{workload} {pair[1]}" if title is None else title))
     for metric in metrics:
-        line += _ratio_cell(index.comparisons.get((workload, *pair, metric)), paint)
-    return line.rstrip()
+        line.append_text(_ratio_cell(index.comparisons.get((workload, *pair, metric))))
+    return line
 
 
-def _apart_rows(index: Index, workload: str, pair: tuple[str, str], paint: _Paint) -> list[str]:
+def _apart_rows(index: Index, workload: str, pair: tuple[str, str]) -> list[Text]:
     found = []
     for suffix, title in figures.APART.items():
         metrics = [f"{metric}{suffix}" for metric in RATIO_METRICS]
         if any((workload, *pair, metric) in index.comparisons for metric in metrics):
-            found.append(_ratio_row(index, workload, pair, metrics, paint, title=f"  {title}"))
+            found.append(_ratio_row(index, workload, pair, metrics, title=f"  {title}"))
     return found
 
 
@@ -213,12 +225,11 @@ def _label(text: str) -> str:
     return text[: LABEL - 1].ljust(LABEL)
 
 
-def _ratio_cell(row: Comparison | None, paint: _Paint) -> str:
+def _ratio_cell(row: Comparison | None) -> Text:
     if row is None:
-        return "-".rjust(CELL)
+        return Text("-".rjust(CELL))
     text = f"{_brief(row.ratio)} {_brief(row.low)}–{_brief(row.high)}".rjust(CELL)
-    colour = {"better": (GREEN,), "worse": (RED,), "not significant": (DIM,)}.get(row.verdict, ())
-    return paint(text, *colour)
+    return Text(text, VERDICT_STYLES.get(row.verdict, ""))
 
 
 def _brief(value: float) -> str:
@@ -239,24 +250,24 @@ def _cold_ratio(index: Index, workload: str, pair: tuple[str, str]) -> str:
     return _label(f"{workload} {pair[1]}") + "   ".join(parts)
 
 
-def _noise_floor(index: Index, paint: _Paint) -> list[str]:
+def _noise_floor(index: Index) -> list[Text]:
     """Return one A/A row: the last variant of the first workload, whose figures are smallest and so noisiest."""
     for workload in index.warm_workloads():
         pairs = index.pairs(workload, same=True)
         if pairs:
             title = f"A/A {workload} {pairs[-1][0]}"
-            return [_ratio_row(index, workload, pairs[-1], RATIO_METRICS, paint, title=title)]
+            return [_ratio_row(index, workload, pairs[-1], RATIO_METRICS, title=title)]
     return []
 
 
-def _costs(result: Result, paint: _Paint) -> list[str]:
+def _costs(result: Result) -> list[Line]:
     """Return the costs at the highest offered rate, and the knees. Curves over rates are in the HTML report."""
-    lines = []
+    lines: list[Line] = []
     if result.costs:
         heads = ("environments", "connections", "memory MB", "GB-s/million", "USD/million")
         highest = max(cost.offered_rate for cost in result.costs)
         title = f"at {number(highest)} requests/s, each"
-        lines.append(paint(title.ljust(LABEL) + "".join(head.rjust(CELL) for head in heads), BOLD))
+        lines.append(Text(title.ljust(LABEL) + "".join(head.rjust(CELL) for head in heads), "bold"))
         for cost in result.costs:
             if cost.offered_rate == highest:
                 shown = (cost.environments, cost.connections, sum(cost.memory_mb.values()), cost.gb_seconds_per_million)
@@ -265,7 +276,7 @@ def _costs(result: Result, paint: _Paint) -> list[str]:
                 lines.append(_label(f"{cost.workload} {cost.variant}") + cells + dollars.rjust(CELL))
     knees = [f"{own.variant} {number(own.knee_rate)}/s" for own in result.sweeps if own.knee_rate is not None]
     lines += [f"knee: {', '.join(knees)}"] if knees else []
-    return lines + [_sized(own) for own in result.sized] + _models(result) + _worth(result)
+    return [*lines, *map(_sized, result.sized), *_models(result), *_worth(result)]
 
 
 def _sized(own: Sized) -> str:
@@ -306,14 +317,14 @@ def _worth(result: Result) -> list[str]:
     )
 
 
-def _growth(result: Result, paint: _Paint) -> list[str]:
+def _growth(result: Result) -> list[Line]:
     """Return a line for each figure: its value at each size, and the growth order fitted to them."""
-    lines = []
+    lines: list[Line] = []
     for size_name in figures.unique(own.size_name for own in result.growth):
         rows = [own for own in result.growth if own.size_name == size_name]
         sizes = sorted({size for own in rows for size in own.sizes})
         head = f"by {size_name}".ljust(GROWTH_LABEL) + "".join(f"{size:,.0f}".rjust(GROWTH_CELL) for size in sizes)
-        lines.append(paint(head + "fitted".rjust(GROWTH_CELL), BOLD))
+        lines.append(Text(head + "fitted".rjust(GROWTH_CELL), "bold"))
         for own in rows:
             at = dict(zip(own.sizes, own.values, strict=True))
             cells = (f"{number(at[size])} {own.unit}" if size in at else "" for size in sizes)
@@ -322,33 +333,34 @@ def _growth(result: Result, paint: _Paint) -> list[str]:
     return lines
 
 
-def _experiments(result: Result, paint: _Paint) -> list[str]:
+def _experiments(result: Result) -> list[Line]:
     if not result.experiments:
         return []
     variants = figures.unique(own.variant for one in result.experiments for own in one.variants)
     width = max(12, min(24, (WIDTH - 34) // (len(variants) + 1)))
-    lines = [paint("experiment".ljust(34) + "".join(t.ljust(width) for t in ("control", *variants)), BOLD)]
+    head = "experiment".ljust(34) + "".join(t.ljust(width) for t in ("control", *variants))
+    lines: list[Line] = [Text(head, "bold")]
     for one in result.experiments:
         verdicts = {own.variant: own for own in one.variants}
-        line = one.name[:33].ljust(34)
+        line = Text(one.name[:33].ljust(34))
         for own in (one.control, *(verdicts.get(variant) for variant in variants)):
             text = f"{own.verdict} {own.figure}".strip() if own else "-"
-            colour = {"pass": (GREEN,), "fail": (RED,), "error": (RED,)}.get(own.verdict if own else "", (DIM,))
-            line += paint(text[: width - 1].ljust(width), *colour)
-        lines.append(line.rstrip())
+            line.append(text[: width - 1].ljust(width), OUTCOME_STYLES.get(own.verdict if own else "", "dim"))
+        line.rstrip()
+        lines.append(line)
     return lines
 
 
-def _foot(result: Result, paint: _Paint) -> list[str]:
+def _foot(result: Result, colour: bool) -> list[Line]:
     checks = result.validity.checks
     failed = [check for check in checks if not check.passed]
     if result.validity.valid:
         names = f" ({len(checks)} checks: {', '.join(check.name for check in checks)})" if checks else ""
-        lines = [paint("valid", GREEN, BOLD) + names]
+        lines: list[Line] = [Text.assemble(("valid", "bold green"), names)]
     else:
-        lines = [paint("NOT VALID", RED, BOLD) + ": do not quote these figures"]
-    lines += [f"  {paint('failed', RED)} {_folded(_check(check), 9)}" for check in failed]
-    lines += [f"  {paint('note', YELLOW)} {_folded(warning, 7)}" for warning in result.warnings]
+        lines = [Text.assemble(("NOT VALID", "bold red"), ": do not quote these figures")]
+    lines += [Text.assemble("  ", ("failed", "red"), f" {_folded(_check(check), 9)}") for check in failed]
+    lines += [_note(_folded(warning, 7)) for warning in result.warnings]
     index = Index.of(result)
     if result.comparisons:
         what = "first invocations" if result.kind == "cold" else "blocks"
@@ -356,11 +368,13 @@ def _foot(result: Result, paint: _Paint) -> list[str]:
     if result.kind != "cold" and any(
         figures.too_few(row) for row in index.summaries.values() if row.metric in LATENCIES
     ):
-        grey = "grey" if paint("x", DIM) != "x" else "in brackets"
-        lines.append(
-            f"  {paint('note', YELLOW)} {grey}: fewer than {figures.SAMPLES_BEYOND} samples lie beyond this percentile"
-        )
+        marked = "grey" if colour else "in brackets"
+        lines.append(_note(f"{marked}: fewer than {figures.SAMPLES_BEYOND} samples lie beyond this percentile"))
     return lines
+
+
+def _note(text: str) -> Text:
+    return Text.assemble("  ", ("note", "yellow"), f" {text}")
 
 
 def _folded(text: str, indent: int) -> str:
