@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     f"{_BENCH}.overhead": {f"{_BENCH}.{part}" for part in ("load", "statistics", "run")},
 }
 # Modules of these packages that the package's own parts may import: the rest composes and is imported from above only.
-LEAVES = {_LAMBDA: {"failures", "types", "invocation", "trace_header", "aws_clients", "immediate_writer"}}
+LEAVES = {_LAMBDA: {"failures", "task_set", "types", "invocation", "trace_header", "aws_clients", "immediate_writer"}}
 
 
 def source_files() -> list[Path]:

@@ -17,7 +17,8 @@ from warmfront.emulator.lambda_service.environments.environment import MEMORY_SA
 from warmfront.emulator.lambda_service.environments.mount_namespace import MountsInTheMaking
 from warmfront.emulator.lambda_service.functions.function import Function
 from warmfront.emulator.lambda_service.logs.sinks import LogSink
-from warmfront.emulator.lambda_service.service import LambdaService, ServiceOptions, new_trace_id
+from warmfront.emulator.lambda_service.service import LambdaService, new_trace_id
+from warmfront.emulator.lambda_service.service_options import ServiceOptions
 from warmfront.emulator.lambda_service.types import InvocationResult
 from warmfront.emulator.template import FunctionConfig, Template
 

@@ -12,7 +12,7 @@ from warmfront.cli.console import print_lines
 from warmfront.cli.emulator_arguments import add_common_arguments, options_of, run_reported
 from warmfront.emulator.compose import read_template, running
 from warmfront.emulator.lambda_service.environments.process_group import open_many_files
-from warmfront.emulator.lambda_service.service import ACCOUNT_CONCURRENCY
+from warmfront.emulator.lambda_service.service_options import ACCOUNT_CONCURRENCY
 from warmfront.emulator.options import StartError
 from warmfront.emulator.start_table import describe_start, start_table
 from warmfront.report.colour import wants_colour

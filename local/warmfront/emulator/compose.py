@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from warmfront.emulator.backing_services import (
 from warmfront.emulator.build_folder import compare_with_build
 from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.databases import create_databases
+from warmfront.emulator.debug_ports import debug_ports
 from warmfront.emulator.dependencies.install import Installer
 from warmfront.emulator.function_variables import dropped_options, local_variables, read_env_vars
 from warmfront.emulator.gateway.app import GatewayApp, create_apps
@@ -42,9 +43,11 @@ from warmfront.emulator.lambda_service.environments.node_client import find_node
 from warmfront.emulator.lambda_service.environments.staging import StagingError
 from warmfront.emulator.lambda_service.environments.variables import fake_credentials
 from warmfront.emulator.lambda_service.event_sources.sources import EventSources, SourceError
-from warmfront.emulator.lambda_service.logs.sinks import LogSink, as_json, for_people
-from warmfront.emulator.lambda_service.service import LambdaService, ServiceOptions
+from warmfront.emulator.lambda_service.logs.sinks import LogSink
+from warmfront.emulator.lambda_service.service import LambdaService
+from warmfront.emulator.lambda_service.service_options import ServiceOptions
 from warmfront.emulator.lambda_service.trace_header import Sampler
+from warmfront.emulator.log_sink import log_sink, noting
 from warmfront.emulator.no_aws import refusing_aws
 from warmfront.emulator.observe.access_log import AccessLog
 from warmfront.emulator.observe.dashboard import dashboard_routes
@@ -114,7 +117,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
     region = choose_region(options.region, os.environ, profile=options.profile)
     template = read_template(options, region)
     async with contextlib.AsyncExitStack() as stack:
-        sink = _sink(options)
+        sink = log_sink(options)
         stack.callback(sink.close)
         listeners = bind(options, len(template.apis)) if gateway else []
         for each in listeners:
@@ -230,7 +233,7 @@ async def _prepare(
 ) -> ServiceOptions:
     """Start what the functions ask for, and put together what the Lambda service has to know."""
     overrides = read_env_vars(options.env_vars, template)
-    debug = _debug_ports(options.debug, template)
+    debug = debug_ports(options.debug, template)
     watcher = get_watcher()
     real = HostCredentials(region, options.profile) if options.aws == "real" else None
     if real is not None:
@@ -266,7 +269,7 @@ async def _prepare(
         environment=environment,
         credentials=real.variables if real is not None else fake_credentials,
         aws=aws,
-        note=_noting(sink),
+        note=noting(sink),
         observer=observatory,
         mounts=mounts,
         xray_address=observatory.segments.address if observatory is not None else None,
@@ -332,34 +335,6 @@ def _state_dir(options: EmulatorOptions, stack: contextlib.AsyncExitStack) -> Pa
     return options.state_dir.resolve()
 
 
-def _sink(options: EmulatorOptions) -> LogSink:
-    if options.quiet_logs:
-        return LogSink(None)
-    render = {"json": as_json, "color": for_people}.get(options.log_format)
-    if options.log_file is not None:
-        try:
-            return LogSink.to_file(options.log_file, render)
-        except OSError as error:
-            raise StartError(f"--log-file {options.log_file}: {error.strerror}") from None
-    if options.log_format == "auto" and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        render = for_people
-    return LogSink.to_terminal(render)
-
-
-def _debug_ports(wanted: Sequence[str], template: Template) -> dict[str, int]:
-    """Logical id -> port, counted up from 5678, the port that editors offer for Python."""
-    ports: dict[str, int] = {}
-    for index, text in enumerate(wanted):
-        name, _, port = text.partition("=")
-        config = template.function_named(name)
-        if config is None:
-            raise StartError(f"--debug {name}: no such function; the template has {', '.join(template.functions)}")
-        if port and not port.isdigit():
-            raise StartError(f"--debug {text}: {port!r} is no port; write {name}=5678")
-        ports[config.logical_id] = int(port) if port else 5678 + index
-    return ports
-
-
 def _aws_clients(region: str, real: HostCredentials | None, backing: BackingServices) -> AwsClients | None:
     if real is not None:
         return AwsClients(real.session, endpoint_url=None)
@@ -372,7 +347,7 @@ def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) ->
     if not options.observe:
         return None
     access = AccessLog(sink, as_objects=options.log_format == "json")
-    return Observatory(template, access=access, note=_noting(sink))
+    return Observatory(template, access=access, note=noting(sink))
 
 
 def _watching(
@@ -400,11 +375,6 @@ def _gateway_options(
         note=chosen.note,
         observer=observatory,
     )
-
-
-def _noting(sink: LogSink) -> Callable[[str], None]:
-    """Lines that are nobody's log stand among the logs they explain."""
-    return lambda line: sink.write("warmfront", f"warmfront: {line}\n".encode())
 
 
 def _describe(backing: BackingServices) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from warmfront.backing.executables import OriginChoice
 from warmfront.emulator.lambda_service.environments.start_modes import StartChoice
-from warmfront.emulator.lambda_service.service import ACCOUNT_CONCURRENCY
+from warmfront.emulator.lambda_service.service_options import ACCOUNT_CONCURRENCY
 
 
 class StartError(Exception):

@@ -5,87 +5,35 @@ import random
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from warmfront.emulator.lambda_service.api.names import LATEST, PUBLISHED, split_name, version_of
 from warmfront.emulator.lambda_service.api.state import function_state
-from warmfront.emulator.lambda_service.aws_clients import AwsClients
 from warmfront.emulator.lambda_service.environments.idle_reaper import Freezer
 from warmfront.emulator.lambda_service.environments.launches import Launcher, Surroundings, not_runnable
 from warmfront.emulator.lambda_service.environments.mount_namespace import (
     MountNamespace,
-    MountsInTheMaking,
     MountsRefused,
 )
-from warmfront.emulator.lambda_service.environments.node_client import NodeClient
 from warmfront.emulator.lambda_service.environments.process_group import Guard, Launch
-from warmfront.emulator.lambda_service.environments.start_modes import StartChoice, StartPlan, Way, plan_start
-from warmfront.emulator.lambda_service.environments.variables import fake_credentials
+from warmfront.emulator.lambda_service.environments.start_modes import StartPlan, Way, plan_start
 from warmfront.emulator.lambda_service.functions.account import AccountLimit
 from warmfront.emulator.lambda_service.functions.async_invoke import AsyncInvoker, QueuedEvent
 from warmfront.emulator.lambda_service.functions.destinations import Destinations
 from warmfront.emulator.lambda_service.functions.function import Function
 from warmfront.emulator.lambda_service.functions.invocation_observer import Observer
 from warmfront.emulator.lambda_service.functions.managed import ManagedFunction
-from warmfront.emulator.lambda_service.functions.shared_state import INIT_LIMIT_S, Workplace
+from warmfront.emulator.lambda_service.functions.shared_state import Workplace
 from warmfront.emulator.lambda_service.invocation import Invocation, new_request_id
-from warmfront.emulator.lambda_service.logs.sinks import LogSink
-from warmfront.emulator.lambda_service.trace_header import Sampler
+from warmfront.emulator.lambda_service.service_options import ServiceOptions
 from warmfront.emulator.lambda_service.types import FunctionNotFound, InvocationResult, NotRunnable
 from warmfront.emulator.template import ACCOUNT_ID, EventInvokeConfig, FunctionConfig, Template
 
-ACCOUNT_CONCURRENCY = 1000
-"""docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: default concurrent executions of an account."""
 REAP_EVERY_S = 10.0
 WARM_AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """The emulator's choices that are not in the template."""
-
-    state_dir: Path
-    sink: LogSink
-    region: str = "us-east-1"
-    freeze: bool = True
-    native_client: bool = False
-    """Environments speak to the Runtime API through the official client's native module, not through our equivalent."""
-    node_client: NodeClient | None = None
-    """What runs functions of Node; None: they do not run."""
-    idle_s: float = 600.0
-    shutdown_grace_s: float = 0.5
-    init_limit_s: float = INIT_LIMIT_S
-    account_concurrency: int = ACCOUNT_CONCURRENCY
-    time_scale: float = 1.0
-    """How many times faster than on AWS asynchronous invocations are tried again, and grow old."""
-    debug: Mapping[str, int] = field(default_factory=dict)
-    """Logical id -> port on which its one environment waits for a debugger."""
-    environment: Callable[[FunctionConfig], Mapping[str, str]] = field(default=lambda config: config.environment)
-    """The template's variables of a function, with local addresses in place."""
-    credentials: Callable[[], Mapping[str, str]] = fake_credentials
-    """Credentials of handlers, asked for whenever an environment starts."""
-    aws: AwsClients | None = None
-    """For destinations, dead letters and queues; None: there is no AWS here."""
-    note: Callable[[str], None] = field(default=lambda _: None)
-    """Takes one line that somebody at the terminal should see."""
-    start: StartChoice = "template"
-    """How environments start; `template`: as each function asks for."""
-    provisioned: int = 1
-    """Environments started ahead, with start `provisioned`."""
-    processes: int = 4
-    """Of one environment, with start `managed`."""
-    observer: Observer | None = None
-    xray_address: str | None = None
-    """Where tracers of handlers send their segments; None: to a socket that nobody reads."""
-    sampler: Sampler | None = None
-    """Which invocations of functions with active tracing are traced where the caller has not decided; None: as the header says."""
-    mounts: MountsInTheMaking | None = None
-    """Gives functions /var/task, /opt and /tmp as on Lambda; None: they see this machine's folders."""
-    on_spawn: Callable[[int], None] = field(default=lambda _: None)
-    on_gone: Callable[[int], None] = field(default=lambda _: None)
 
 
 class Target(NamedTuple):

@@ -21,6 +21,7 @@ from warmfront.emulator.lambda_service.functions.watchdog import LongWatch
 from warmfront.emulator.lambda_service.invocation import Invocation
 from warmfront.emulator.lambda_service.logs.function_log import FunctionLog
 from warmfront.emulator.lambda_service.logs.sinks import without_hang_up
+from warmfront.emulator.lambda_service.task_set import TaskSet
 from warmfront.emulator.lambda_service.types import (
     InvocationResult,
     ServiceError,
@@ -75,7 +76,7 @@ class Function:
         self.environments = self.fleet.environments
         self._scaling: Scaling[Environment] = Scaling(1 if debugged else config.reserved_concurrency)
         self._waiters = Waiters(self._wait_no_longer)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = TaskSet()
         self._watch = LongWatch(self.environments, self._log)
         self._outcomes = Outcomes(
             config,
@@ -124,10 +125,9 @@ class Function:
         else:
             self._begin(self._cold_start(invocation), invocation)
 
-    def _admitted(self, invocation: Invocation) -> Invocation:
+    def _admitted(self, invocation: Invocation) -> None:
         self.counters.invocations += 1
         invocation.future = asyncio.get_running_loop().create_future()
-        return invocation
 
     def _count_throttle(self, invocation: Invocation) -> None:
         self.counters.throttles += 1
@@ -141,7 +141,7 @@ class Function:
             if task.cancelled() or task.exception() is not None:
                 invocation.abandon(ServiceError("the emulator is shutting down"))
 
-        self._spawn_task(start).add_done_callback(tell)
+        self._tasks.spawn(start).add_done_callback(tell)
 
     def _use(self, environment: Environment, invocation: Invocation) -> None:
         if environment.alive:
@@ -251,7 +251,7 @@ class Function:
         if environment.retiring:
             self._scaling.lost_on_return()
             self._let_one_waiter_start()
-            self._spawn_task(self._shut_down(environment))
+            self._tasks.spawn(self._shut_down(environment))
             return
         environment.idle_since_s = time.monotonic()
         self._scaling.came_back(environment, ahead=environment.ahead)
@@ -286,7 +286,7 @@ class Function:
     def _free(self, environment: Environment) -> None:
         """An environment that was not on its way back is free: started ahead or reset."""
         if environment.retiring:
-            self._spawn_task(self._shut_down(environment))
+            self._tasks.spawn(self._shut_down(environment))
             return
         environment.idle_since_s = time.monotonic()
         self._scaling.add_free(environment, ahead=environment.ahead)
@@ -326,7 +326,7 @@ class Function:
 
     def _drop(self, environment: Environment) -> None:
         if self.fleet.drop(environment) and environment.ahead and environment.ready_ns and not self._closing:
-            self._spawn_task(self.start(1, ahead=True))  # of those that are there before any invocation one has ended
+            self._tasks.spawn(self.start(1, ahead=True))  # of those that are there before any invocation one has ended
 
     async def _shut_down(self, environment: Environment) -> None:
         environment.retiring = True
@@ -355,7 +355,7 @@ class Function:
             if now_s - environment.idle_since_s < self._idle_s:
                 return
             self._scaling.remove(environment)
-            self._spawn_task(self._shut_down(environment))
+            self._tasks.spawn(self._shut_down(environment))
 
     async def prepare(self) -> None:
         """What has to be there before invocations come: the snapshot, the environments the plan has ahead."""
@@ -389,19 +389,12 @@ class Function:
         for environment in self.environments.values():
             environment.retiring = True
         self._waiters.all_give_up()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.cancel()
+        await self._tasks.wait()
         running = [each for environment in self.environments.values() for each in environment.running]
         await asyncio.gather(*(self._shut_down(environment) for environment in list(self.environments.values())))
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.wait()
         for invocation in running:
             invocation.abandon(ServiceError("the emulator is shutting down"))
         await self.fleet.close()
         self._watch.close()
-
-    def _spawn_task[T](self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

@@ -65,7 +65,7 @@ class ManagedFunction(Function):
     def environment_back(self, environment: Environment) -> None:
         if environment.retiring:
             if not environment.running:
-                self._spawn_task(self._shut_down(environment))
+                self._tasks.spawn(self._shut_down(environment))
         elif self._waiters.queue:
             self._use(environment, self._waiters.take())
 
@@ -81,13 +81,13 @@ class ManagedFunction(Function):
         environment.reset()
         self._outcomes.timed_out(environment, invocation)
         self._lose(environment, others, -9)
-        self._spawn_task(self._shut_down(environment))
+        self._tasks.spawn(self._shut_down(environment))
 
     def _end(self, environment: Environment) -> None:
         others = environment.running
         environment.reset()
         self._lose(environment, others, -9)
-        self._spawn_task(self._shut_down(environment))
+        self._tasks.spawn(self._shut_down(environment))
 
     def _lose(self, environment: Environment, running: list[Invocation], status: int) -> None:
         for invocation in running:
@@ -104,7 +104,7 @@ class ManagedFunction(Function):
         for environment in found:
             environment.retiring = True
             if not environment.running:
-                self._spawn_task(self._shut_down(environment))
+                self._tasks.spawn(self._shut_down(environment))
         return len(found)
 
     def reap_idle(self, now_s: float) -> None:
