@@ -170,6 +170,9 @@ def test_a_value_that_only_aws_knows_is_a_placeholder(tmp_path: Path, value: str
         FUNCTION.replace("{Type", "B: {Type", 1) % ", Events: [1]",
         FUNCTION.replace("{Type", "B: {Type", 1)
         % ", Events: {E: {Type: HttpApi, Properties: {Path: no, Method: get}}}",
+        FUNCTION.replace("{Type", "B: {Type", 1) % ", Events: {E: {Type: HttpApi, Properties: [1]}}",
+        FUNCTION.replace("{Type", "B: {Type", 1) % ", Events: {E: {Type: [HttpApi], Properties: {}}}",
+        FUNCTION.replace("{Type", "B: {Type", 1) % ", Events: {E: [1]}",
     ],
 )
 def test_one_mistake_stops_nothing_else(tmp_path: Path, broken: str) -> None:

@@ -33,13 +33,20 @@ def read_events(
 def _events(resolver: Resolver, logical_id: str, raw: Node) -> Iterator[tuple[str, str, Properties]]:
     section = resolver.attempt(Properties(raw, resolver, logical_id).section, "Events")
     for name in section.raw if section is not None else ():
-        event = resolver.attempt(section.section, name) if section is not None else None
-        if event is not None and event.raw:
-            nested = event.section("Properties")
-            properties = Properties(nested.raw, resolver, f"{logical_id}: event {name}")
-            if not properties.raw.line:
-                properties.raw.line = event.raw.line
-            yield name, event.text("Type"), properties
+        event = resolver.attempt(_event, section, name, f"{logical_id}: event {name}") if section is not None else None
+        if event is not None:
+            yield name, *event
+
+
+def _event(section: Properties, name: str, owner: str) -> tuple[str, Properties] | None:
+    """The event's type and properties; None where Fn::If leaves it out."""
+    event = section.section(name)
+    if not event.raw:
+        return None
+    properties = Properties(event.section("Properties").raw, section.resolver, owner)
+    if not properties.raw.line:
+        properties.raw.line = event.raw.line
+    return event.text("Type"), properties
 
 
 def _schedule(function: str, name: str, kind: str, properties: Properties) -> ScheduleSource:
