@@ -10,8 +10,9 @@ from random import SystemRandom
 
 from shared.kit import guard, telemetry
 from shared.kit.aws_request import JsonService, NoAnswer, ServiceError
-from shared.kit.breaker import BreakerSettings, CircuitBreaker, FreezeSafeClock
+from shared.kit.breaker import BreakerSettings, CircuitBreaker
 from shared.kit.circuit import CircuitOpen
+from shared.kit.clock import FreezeSafeClock
 from shared.kit.deadline import Deadline
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 0.2, 0.3

@@ -17,8 +17,9 @@ from typing import Any
 from asyncpg import exceptions as pg
 
 from shared.kit import telemetry
-from shared.kit.breaker import CircuitBreaker, FreezeSafeClock, Permit
+from shared.kit.breaker import CircuitBreaker, Permit
 from shared.kit.circuit import CircuitOpen, Event, Outcome, Rejected, Transition
+from shared.kit.clock import FreezeSafeClock
 from shared.kit.deadline import Deadline
 from shared.kit.pool import Connection, Measure, Member, Pool
 from shared.kit.postgres_connect import connect, logins_for, session_settings

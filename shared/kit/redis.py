@@ -14,8 +14,9 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from shared.kit import telemetry
-from shared.kit.breaker import BreakerSettings, CircuitBreaker, FreezeSafeClock
+from shared.kit.breaker import BreakerSettings, CircuitBreaker
 from shared.kit.circuit import CircuitOpen, Event, Outcome, Transition
+from shared.kit.clock import FreezeSafeClock
 from shared.kit.redis_settings import Command, RedisSettings, Word
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.kit.aws_request import JsonService, NoAnswer, ServiceError, database_token
-from shared.kit.breaker import FreezeSafeClock
+from shared.kit.clock import FreezeSafeClock
 from shared.kit.settings import PostgresSettings
 
 PAUSE_S = 0.05  # before another attempt, at most

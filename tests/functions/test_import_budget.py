@@ -19,9 +19,9 @@ ENVIRON = {
     "SHOP_DB_SSL": "disable",
     "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
 }
-# Modules beyond those of a bare interpreter. Of pooled's, 28 are in shared/: 11 ms of its import.
+# Modules beyond those of a bare interpreter. Of pooled's, 29 are in shared/: 11 ms of its import.
 # redis-py is 93 of distributed's: `import redis` imports all of its clients, whichever of them is used.
-BUDGET = {"naive": 232, "pooled": 248, "distributed": 346, "migrate": 240}
+BUDGET = {"naive": 232, "pooled": 249, "distributed": 346, "migrate": 240}
 # CPU of the import, `python -c pass` being 1. In ms of CPU with byte code on 3.13: bare 8, pooled 102, distributed 165.
 TIMES_BARE_MAX = {"pooled": 16.0, "distributed": 25.0}
 # The most expensive, in ms of import on 3.13: boto3 264, pydantic 125, the X-Ray SDK 106, Powertools' event handler 146,

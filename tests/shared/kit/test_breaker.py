@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.kit.breaker import EVENTS_MAX, BreakerSettings, CircuitBreaker, FreezeSafeClock, Permit
+from shared.kit.breaker import EVENTS_MAX, BreakerSettings, CircuitBreaker, Permit
 from shared.kit.circuit import (
     CircuitOpen,
     Dropped,
@@ -21,6 +21,7 @@ from shared.kit.circuit import (
     State,
     Transition,
 )
+from shared.kit.clock import FreezeSafeClock
 
 SETTINGS = BreakerSettings(slow_s=1.0, call_timeout_s=2.0)
 
