@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from warmfront.cli.main import COMMANDS, command_module, main, parser_of
+from warmfront.cli.main import BROKEN_PIPE, COMMANDS, command_module, main, parser_of
 
 WITHOUT = """
 import sys
@@ -46,3 +46,17 @@ def test_another_platform_is_refused_in_one_line(
     monkeypatch.setattr(sys, "platform", "darwin")
     assert main(["serve"]) == 2
     assert "runs on Linux (WSL2 included), not on darwin" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    command = f"{sys.executable} -m warmfront completion fish | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode in (0, BROKEN_PIPE)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "many"])
+def test_a_port_that_cannot_be_is_named(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", f"--port={port}"])
+    assert f"{port!r} is not a port: a number from 0 to 65535" in capsys.readouterr().err

@@ -3,7 +3,11 @@
 import json
 import shutil
 import signal
+import socket
+import time
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +122,37 @@ def test_a_set_up_that_fails_ends_the_start(tmp_path: Path) -> None:
     assert "no {'a': 1}" in "\n".join(served.lines)
     with serve(path, "--no-setup", kept=True) as served:
         assert served.url
+
+
+def test_requests_wait_until_the_set_up_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    event = "Events: {E: {Type: HttpApi, Properties: {Path: /x, Method: GET}}}"
+    text = SET_UP.replace("SETUP", "[{Function: F, Event: {set: up}}]").replace("CodeUri: .}", f"CodeUri: ., {event}}}")
+    path.write_text(text)
+    (tmp_path / "app.py").write_text(
+        "import time\nDONE = []\n"
+        "def handler(event, context):\n"
+        "    if 'set' in event:\n        time.sleep(1)\n        DONE.append(1)\n"
+        "    return {'statusCode': 200, 'body': str(len(DONE))}\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(first_answer, port)
+        with serve(path, "--port", str(port), kept=True):
+            assert early.result(PATIENCE_S) == b"1"
+
+
+def first_answer(port: int) -> bytes:
+    """Ask from the moment the port is open."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/x", timeout=PATIENCE_S) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.read()
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.01)
+    raise AssertionError("nobody listened")

@@ -79,6 +79,13 @@ def percent(text: str) -> float:
     return value
 
 
+def port(text: str) -> int:
+    """A TCP port, or 0 for a free one."""
+    if not text.isdigit() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
+    return int(text)
+
+
 def count_up_to(most: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from 1 to `most`."""
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -26,6 +27,8 @@ COMMANDS = {
     "overhead": "measure what the emulator itself costs",
     "completion": "print shell completion for bash, zsh or fish",
 }
+BROKEN_PIPE = 128 + 13
+"""The exit status of a program that SIGPIPE ends."""
 # Commands whose modules need the packages of an extra.
 EXTRAS = dict.fromkeys(("bench", "cold", "lab", "size", "report", "compare", "overhead"), "bench")
 
@@ -73,6 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser_of(chosen, arguments).parse_args(arguments)
         status: int = command_module(args.command).run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except (MissingExtra, TemplateError) as error:
         print(f"warmfront: {error}", file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from warmfront.cli.arguments import count_up_to
+from warmfront.cli.arguments import count_up_to, port
 from warmfront.cli.console import print_lines
 from warmfront.cli.emulator_arguments import add_common_arguments, options_of, run_reported
 from warmfront.emulator.compose import read_template, running
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "-p", "--port", type=int, default=3000, help="port of the first API; 0: any free port (default: 3000)"
+        "-p", "--port", type=port, default=3000, help="port of the first API; 0: any free port (default: 3000)"
     )
     parser.add_argument(
         "--idle",

@@ -164,9 +164,10 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                     *service.warnings,
                 ]
                 emulator = Emulator(template, service, backing, apps, urls, warnings)
+                await _before_requests(emulator, options, data, with_sources=gateway)
                 async with (
                     serving(apps or [internal], listeners),
-                    _attending(emulator, options, data, with_sources=gateway),
+                    _attending(emulator, options, with_sources=gateway),
                 ):
                     try:
                         yield emulator
@@ -279,18 +280,22 @@ async def _prepare(
     )
 
 
-@contextlib.asynccontextmanager
-async def _attending(
+async def _before_requests(
     emulator: Emulator, options: EmulatorOptions, data: DataDirectory | None, *, with_sources: bool
-) -> AsyncIterator[None]:
+) -> None:
+    """What must be done first: connections that come meanwhile wait in the listening sockets' queue."""
+    if with_sources:  # a single invocation starts what it needs itself
+        await emulator.service.prepare()
+    if options.set_up:
+        remote = [] if options.seed_url else emulator.backing.remote
+        await run_set_up(emulator.template, emulator.service, data, remote=remote)
+
+
+@contextlib.asynccontextmanager
+async def _attending(emulator: Emulator, options: EmulatorOptions, *, with_sources: bool) -> AsyncIterator[None]:
     """What goes on beside requests: event sources, hot reload, environments started ahead."""
     service = emulator.service
     async with contextlib.AsyncExitStack() as stack:
-        if with_sources:  # a single invocation starts what it needs itself
-            await service.prepare()
-        if options.set_up:
-            remote = [] if options.seed_url else emulator.backing.remote
-            await run_set_up(emulator.template, service, data, remote=remote)
         if options.warm:
             await service.warm(options.warm)
         if options.reload and with_sources:
