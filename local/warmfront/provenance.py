@@ -1,4 +1,4 @@
-"""Where and when a result was measured: machine, package versions, commit, time."""
+"""Describes where and when a result was measured: machine, package versions, commit and time."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ def now_iso() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-# What decides a figure: the layer's and the emulator's packages.
+# Packages that affect the figures: the layer's and the emulator's.
 REPORTED_PACKAGES = (
     "warmfront",
     "awslambdaric",
@@ -33,7 +33,7 @@ REPORTED_PACKAGES = (
 
 
 def versions(packages: Sequence[str] = REPORTED_PACKAGES, *, root: Path | None = None) -> dict[str, str | None]:
-    """Package -> version, None where it is not installed; `commit` is the work tree's, if it has one."""
+    """Return package -> version, None where it is not installed. `commit` is that of the work tree, if there is one."""
     found: dict[str, str | None] = {}
     for package in packages:
         try:
@@ -59,7 +59,7 @@ def _commit(root: Path) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader needs to weigh the figures; nothing that names the machine or its owner."""
+    """Return facts about the machine that affect the figures, and none that identify the machine or its owner."""
     usable = sorted(os.sched_getaffinity(0))
     return {
         "cpu": _first_value(Path("/proc/cpuinfo"), ("model name", "Model", "CPU part")) or platform.machine(),

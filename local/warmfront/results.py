@@ -1,4 +1,4 @@
-"""The result of a measurement as records, written to and read from one JSON file."""
+"""Records of a measurement's result, and reading and writing them as a JSON file."""
 
 import json
 import os
@@ -14,11 +14,11 @@ Kind = Literal["bench", "cold", "lab"]
 
 
 class ResultError(Exception):
-    """A file that cannot be used as a result; the message names the file, the place in it and what to do."""
+    """A file is not a usable result; the message names the file, the place in it and what to do."""
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One condition a run had to meet. `figure` and `limit` are in `unit`; `advice` says what to do when it failed."""
+    """One validity condition of a run. `figure` and `limit` are in `unit`; `advice` says what to do after a failure."""
 
     name: str
     figure: float
@@ -38,35 +38,33 @@ class Variant(msgspec.Struct, frozen=True):
     prefix: str = ""
     function: str = ""
     description: str = ""
-    complexity: str = ""  # what it takes to write and to run, in words of the workload's author
+    complexity: str = ""  # effort to write and to run it, in words of the workload's author
     best_for: str = ""
 
 
 class Block(msgspec.Struct, frozen=True):
-    """One short stretch of load on one variant. Errors are among the latencies, censored at the time-out."""
+    """A short period of load on one variant. Latencies include failed requests, up to the timeout."""
 
     workload: str
     variant: str
-    index: int  # the round: blocks of one round ran next to each other and are paired by it
+    index: int  # number of the round: blocks of one round ran next to each other and are paired
     order: int  # place in the whole run
     started_s: float
     duration_s: float
     requests: int
-    errors: int  # those of the requests around the counted ones too
-    latency_us: tuple[int, ...]  # from the intended send time
-    service_us: tuple[int, ...] | None = None  # from the send itself
+    errors: int  # including those of the uncounted requests before and after
+    latency_us: tuple[int, ...]  # from the time when the request was due
+    service_us: tuple[int, ...] | None = None  # from the time when it was sent
     cpu_s: dict[str, float] = {}
     memory_pss_bytes: dict[str, int] | None = None
     spin_ms: float = 0.0
     environments: int | None = None
-    around: int = 0  # requests before and after the counted ones, under which the loop was not yet or no longer full
-    stalled: float | None = (
-        None  # the share of the machine's pulse that was slow, see local/warmfront/bench/run/pulse.py
-    )
+    around: int = 0  # requests before and after the counted ones, while not all workers were busy
+    stalled: float | None = None  # share of slow beats of the CPU heartbeat, see local/warmfront/bench/run/pulse.py
 
     @property
     def answered(self) -> int:
-        """All that the block set off: what its CPU was spent on."""
+        """All requests of the block, counted or not, among which its CPU is divided."""
         return self.requests + self.around
 
 
@@ -82,7 +80,8 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """`ratio` = times better, > 1 is better whatever the metric. Baseline equal to candidate: an A/A row."""
+    """Two variants compared by one metric. `ratio`: times better, above 1 is better for every metric. If baseline equals
+    candidate it is an A/A row, which shows the noise."""
 
     workload: str
     metric: str
@@ -114,7 +113,7 @@ class Cold(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """Something followed through time: `t_s` from the start of the run."""
+    """A figure over time; `t_s` counts from the start of the run."""
 
     name: str
     unit: str
@@ -125,7 +124,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A stretch of time to be shaded behind the series: a fault that was on, a breaker that was open."""
+    """A period to shade behind the series: an active fault or an open breaker."""
 
     kind: str  # fault | breaker
     label: str
@@ -136,7 +135,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class LoadPoint(msgspec.Struct, frozen=True):
-    """One offered rate of a sweep and what came of it."""
+    """The figures at one offered rate of a sweep."""
 
     offered_rate: float
     throughput: float
@@ -150,7 +149,7 @@ class LoadPoint(msgspec.Struct, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """A model's curve over the same axis: the name of the formula, and p99 (ms) or throughput (1/s) at each rate."""
+    """A model's curve: the name of its formula, and p99 (ms) or throughput (1/s) at each rate (1/s)."""
 
     formula: str
     metric: str
@@ -183,7 +182,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Sized(msgspec.Struct, frozen=True):
-    """What `size` predicted of a load that was then run: open loop, at a share of the measured knee."""
+    """A p99 predicted as by `warmfront size`, and the p99 then measured in an open loop at a share of the knee."""
 
     workload: str
     variant: str
@@ -198,7 +197,7 @@ class Sized(msgspec.Struct, frozen=True):
 
 
 class Worth(msgspec.Struct, frozen=True):
-    """What a variant would need at a rate that was not run: from measured service times, prices and the sizing formulas."""
+    """A projection to a rate that was not run, from measured service times, prices and the sizing formulas."""
 
     workload: str
     variant: str
@@ -218,19 +217,19 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Experiment(msgspec.Struct, frozen=True):
-    """One fault: what the control had to lose by it, and how each variant held."""
+    """An experiment of the lab: the verdicts of its control, which should fail, and of each variant."""
 
     name: str
     control: Verdict
     variants: tuple[Verdict, ...]
     question: str = ""
-    lessons: dict[str, str] = {}  # broke, held, file: what a person learns
+    lessons: dict[str, str] = {}  # keys: broke, held, file
     series: tuple[Series, ...] = ()
     spans: tuple[Span, ...] = ()
 
 
 class Growth(msgspec.Struct, frozen=True):
-    """One figure against one growing size (rows, environments), with the order fitted to it."""
+    """One figure over a growing size (rows, environments), and the order of growth fitted to it."""
 
     name: str
     variant: str
@@ -244,7 +243,8 @@ class Growth(msgspec.Struct, frozen=True):
 
 
 class ImportNode(msgspec.Struct, frozen=True):
-    """A package in the tree of an init's imports, below the one that asked for it first. Cumulative: with all below it."""
+    """A package in an init's import tree, below the package that imported it first. `cumulative` figures include all packages
+    below it."""
 
     name: str
     kind: str  # own | package | standard | runtime
@@ -256,7 +256,7 @@ class ImportNode(msgspec.Struct, frozen=True):
 
 
 class Advice(msgspec.Struct, frozen=True):
-    """The import to look at first. `saves`: what nothing else asks for; `cumulative`: all that it pulls in."""
+    """The import to improve first. `saves`: cost of what nothing else imports; `cumulative`: cost of all that it imports."""
 
     package: str
     imported_by: tuple[str, ...]
@@ -267,7 +267,7 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 class FirstSpan(msgspec.Struct, frozen=True):
-    """What the first invocation waited for, after the instant at which its handler was called."""
+    """A wait in the first invocation; times count from the call of the handler."""
 
     name: str
     at_ms: float
@@ -277,7 +277,7 @@ class FirstSpan(msgspec.Struct, frozen=True):
 
 
 class Anatomy(msgspec.Struct, frozen=True):
-    """One function's init and first invocation from inside, by runs of their own that nothing else was timed in."""
+    """One function's init and first invocation recorded inside its process, in separate runs that time nothing else."""
 
     function: str
     event: str
@@ -290,7 +290,7 @@ class Anatomy(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one run measured. Parts that a run did not measure are empty, and a reader shows nothing for them."""
+    """Everything that one run measured. Parts that it did not measure are empty, and reports omit them."""
 
     schema: str = SCHEMA
     kind: Kind
@@ -303,7 +303,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     validity: Validity = Validity()
     variants: tuple[Variant, ...] = ()
     blocks: tuple[Block, ...] = ()
-    # Blocks in which the machine stalled; each was measured again, and only that counts.
+    # Blocks during which the machine stalled; each was run again, and only the second run counts.
     rerun: tuple[Block, ...] = msgspec.field(default=(), name="set_aside")
     summaries: tuple[Summary, ...] = ()
     cold: tuple[Cold, ...] = ()
@@ -325,7 +325,7 @@ _decoder = msgspec.json.Decoder(Result)
 
 
 def write_result(result: Result, path: Path) -> None:
-    """Written beside its place and moved there, so that a reader never sees half a result."""
+    """Write a result to a file. A temporary file is renamed into place, so that a reader never sees half a result."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -336,7 +336,11 @@ def write_result(result: Result, path: Path) -> None:
 
 
 def _plain(value: object) -> object:
-    """numpy's scalars and arrays are numbers and lists in a file; this module need not know numpy for that."""
+    """Encode numpy scalars and arrays as numbers and lists, without importing numpy.
+
+    Raises:
+        TypeError: the value is of another type.
+    """
     if callable(as_list := getattr(value, "tolist", None)):
         return as_list()
     raise TypeError(f"a result cannot hold a {type(value).__name__}: {value!r}")
@@ -368,7 +372,7 @@ class _Header(msgspec.Struct):
 
 
 def _check_schema(data: bytes, name: str) -> None:
-    """Before anything else, so that a newer file is called newer and not broken."""
+    """Check the schema first, so that a file of a newer version is reported as newer and not as invalid."""
     try:
         schema = msgspec.json.decode(data, type=_Header).schema
     except msgspec.DecodeError as error:
@@ -382,7 +386,7 @@ def _check_schema(data: bytes, name: str) -> None:
 
 
 def json_schema() -> dict[str, Any]:
-    """What `results.schema.json` holds; a test keeps the file equal to this."""
+    """Return the contents of `results.schema.json`; a test keeps the file equal to it."""
     schema: dict[str, Any] = json.loads(json.dumps(msgspec.json.schema(Result)))  # tuples become arrays, as in the file
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = SCHEMA

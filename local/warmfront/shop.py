@@ -1,4 +1,4 @@
-"""Finds the example shop: packaged beside this module, or the checkout that this module lies in."""
+"""Finds the example shop: in the installed package, or in the checkout that contains this module."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ PARTS = ("functions", "shared", "template.yaml", "data-tier.yaml", "samconfig.to
 
 
 def shop_folder() -> Path | None:
-    """The folder that holds the shop's template and code, or None where neither the wheel nor a checkout has it."""
+    """Return the folder with the shop's template and code, or None if neither the wheel nor a checkout has it."""
     here = Path(__file__).parent
     candidates = (here / "shop", here.parents[1])
     return next((each for each in candidates if (each / "template.yaml").is_file()), None)

@@ -1,4 +1,4 @@
-"""Which AWS region and credentials an emulator works with: one region for everything, real credentials only for `--aws real`."""
+"""Chooses the AWS region and credentials of an emulator: one region for everything, real credentials only with `--aws real`."""
 
 import threading
 from collections.abc import Mapping
@@ -21,7 +21,8 @@ def choose_region(option: str | None, environ: Mapping[str, str], *, profile: st
 
 
 def _region_of_profile(environ: Mapping[str, str], profile: str | None) -> str | None:
-    """As botocore reads it, which takes 0.2 s to import (docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html)."""
+    """The region of a profile, read as botocore does, whose import would take 0.2 s
+    (docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html)."""
     name = profile or environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
     home = environ.get("HOME")
     path = Path(environ.get("AWS_CONFIG_FILE") or (f"{home}/.aws/config" if home else "/nonexistent"))
@@ -41,7 +42,7 @@ def _region_of_profile(environ: Mapping[str, str], profile: str | None) -> str |
 
 
 def local_session(region: str) -> Any:
-    """A boto3 session whose credentials no AWS accepts, for the local one."""
+    """Return a boto3 session for the local AWS, with credentials that the real AWS rejects."""
     import boto3
 
     return boto3.Session("local", "local", "local", region_name=region)

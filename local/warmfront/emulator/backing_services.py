@@ -1,4 +1,4 @@
-"""Starts the Postgres, Redis and AWS that a template's functions ask for."""
+"""Starts the Postgres, Redis and local AWS that a template's functions need."""
 
 import asyncio
 import ipaddress
@@ -17,12 +17,12 @@ from warmfront.emulator.resources.stack import has_resources
 from warmfront.emulator.template import SqsSource, Template
 
 DURABLE = {"fsync": "on", "full_page_writes": "on"}
-"""Settings of a Postgres whose data are kept: they survive a crash of the machine, not only of the server."""
+"""Settings of a Postgres whose data is kept between runs, so that it survives a crash of the machine too."""
 
 
 @dataclass(slots=True)
 class BackingServices:
-    """The Postgres, Redis and AWS that the template's functions ask for; None where none does."""
+    """The running Postgres, Redis and local AWS; None where no function needs it."""
 
     postgres: Postgres | None = None
     redis: Redis | None = None
@@ -34,7 +34,7 @@ class BackingServices:
 
     @property
     def remote(self) -> list[str]:
-        """HOST:PORT of the servers that somebody else runs on another machine."""
+        """HOST:PORT of the servers on other machines (--backing url)."""
         parts = [each for each in (self.postgres, self.redis) if each is not None and each.origin == "url"]
         return [f"{each.host}:{each.port}" for each in parts if not is_loopback(each.host)]
 
@@ -121,7 +121,7 @@ def is_loopback(host: str) -> bool:
 
 
 def unused_urls(backing: BackingServices, environ: Mapping[str, str]) -> list[str]:
-    """A line for each server that the shell names and this emulator does not use."""
+    """Return a warning for each server URL in the shell's environment that this emulator does not use."""
     found = {"DATABASE_URL": backing.postgres, "REDIS_URL": backing.redis}
     return [
         f"{name} of the shell ({urlsplit(environ[name]).hostname}) is not used; --backing url would"
@@ -131,13 +131,13 @@ def unused_urls(backing: BackingServices, environ: Mapping[str, str]) -> list[st
 
 
 def declared_urls(template: Template) -> set[str]:
-    """Which of DATABASE_URL and REDIS_URL the runnable functions of the template declare."""
+    """Return which of DATABASE_URL and REDIS_URL the template's runnable functions declare."""
     runnable = (config for config in template.functions.values() if config.not_runnable is None)
     return {name for config in runnable for name in config.environment} & {"DATABASE_URL", "REDIS_URL"}
 
 
 def needs_aws(template: Template) -> bool:
-    """Whether the template holds something that the local AWS plays, or a function that a queue feeds."""
+    """Tell whether the template has a resource that the local AWS emulates, or a function with a queue as event source."""
     return has_resources(template) or any(isinstance(source, SqsSource) for source in template.event_sources)
 
 

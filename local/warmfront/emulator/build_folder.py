@@ -1,4 +1,4 @@
-"""Decides whether what `sam build` left in .aws-sam/build is newer than the sources it was built from."""
+"""Decides whether the output of `sam build` in .aws-sam/build is newer than its sources."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -43,7 +43,7 @@ def _sources(template: Template) -> Iterator[Path]:
 def _changed_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # a link to nothing
+    except OSError:  # a broken link
         return 0.0
 
 

@@ -66,7 +66,7 @@ from warmfront.emulator.unserved import grouped, unserved
 
 @dataclass(slots=True)
 class Emulator:
-    """What runs, for the start-up table and for one-shot invocations."""
+    """The running parts of an emulator."""
 
     template: Template
     service: LambdaService
@@ -113,7 +113,13 @@ def read_template(
 
 @contextlib.asynccontextmanager
 async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIterator[Emulator]:
-    """Start everything, yield it, and end everything that was started. Raises StartError, TemplateError and BackingError."""
+    """Start an emulator, and end everything that was started at the end of the block.
+
+    Raises:
+        StartError: an option is invalid, or something could not start.
+        TemplateError: the template is invalid.
+        BackingError: a backing service did not start.
+    """
     region = choose_region(options.region, os.environ, profile=options.profile)
     template = read_template(options, region)
     async with contextlib.AsyncExitStack() as stack:
@@ -173,7 +179,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                         yield emulator
                     finally:
                         if observatory is not None:
-                            observatory.close()  # before the servers: whoever watches live would keep them waiting
+                            observatory.close()  # before the servers, which would wait for open live streams
         except (SourceError, StagingError) as error:
             raise StartError(str(error)) from None
 
@@ -210,7 +216,7 @@ async def _start_servers(
 
 
 def _install_dependencies(options: EmulatorOptions, template: Template) -> Template:
-    """Install what functions and layers ask for and the emulator's own packages do not meet."""
+    """Install the requirements of functions and layers that the emulator's own packages do not satisfy."""
     installer = Installer(
         options.template.absolute().parent / ".warmfront" / "dependencies",
         say=lambda line: print(f"packages   {line}", file=sys.stderr, flush=True),
@@ -232,7 +238,7 @@ async def _prepare(
     state_dir: Path,
     mounts: MountsInTheMaking | None,
 ) -> ServiceOptions:
-    """Start what the functions ask for, and put together what the Lambda service has to know."""
+    """Start the backing services, and build the Lambda service's options."""
     overrides = read_env_vars(options.env_vars, template)
     debug = debug_ports(options.debug, template)
     watcher = get_watcher()
@@ -283,7 +289,7 @@ async def _prepare(
 async def _before_requests(
     emulator: Emulator, options: EmulatorOptions, data: DataDirectory | None, *, with_sources: bool
 ) -> None:
-    """What must be done first: connections that come meanwhile wait in the listening sockets' queue."""
+    """Do what must precede requests; connections made in the meantime wait in the listening sockets' queue."""
     if with_sources:  # a single invocation starts what it needs itself
         await emulator.service.prepare()
     if options.set_up:
@@ -293,7 +299,7 @@ async def _before_requests(
 
 @contextlib.asynccontextmanager
 async def _attending(emulator: Emulator, options: EmulatorOptions, *, with_sources: bool) -> AsyncIterator[None]:
-    """What goes on beside requests: event sources, hot reload, environments started ahead."""
+    """Background work: event sources, hot reload and environments started ahead of requests."""
     service = emulator.service
     async with contextlib.AsyncExitStack() as stack:
         if options.warm:
@@ -358,7 +364,7 @@ def _observatory(options: EmulatorOptions, template: Template, sink: LogSink) ->
 def _watching(
     switch: Switch | None, service: LambdaService, options: EmulatorOptions, backing: BackingServices
 ) -> list[Route]:
-    """What shows the emulator at work."""
+    """The dashboard, metrics and logs of the emulator."""
     if switch is None:
         return []
     observatory = switch.observatory

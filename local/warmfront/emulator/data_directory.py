@@ -1,4 +1,4 @@
-"""The folder that keeps a project's local data between runs, held by one emulator at a time."""
+"""Manages the folder that keeps a project's local data between runs, locked by one emulator at a time."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from warmfront.emulator.options import StartError
 from warmfront.emulator.template import SetUpCall
 
 LAST_RUN_S = 15.0
-"""How long a start waits for the servers of an emulator that was killed: Postgres ends within about a second."""
+"""How long a start waits for the servers of a killed emulator to end: Postgres needs about a second."""
 LOCK = "lock"
 SET_UP = "set-up"
 
@@ -97,7 +97,7 @@ def _lock(descriptor: int, path: Path) -> None:
                 raise StartError(
                     f"{path}: servers of an earlier run have not ended within {LAST_RUN_S:g} s; use --ephemeral"
                 ) from None
-            time.sleep(0.05)  # no event says that the last holder is gone
+            time.sleep(0.05)  # poll: nothing signals the end of the last holder
             continue
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

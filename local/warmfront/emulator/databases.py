@@ -1,4 +1,4 @@
-"""Creates the databases that DATABASE_URL of the functions names, in a local Postgres that begins empty."""
+"""Creates the databases named by the functions' DATABASE_URL in an empty local Postgres."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 async def create_databases(template: Template, postgres: Postgres) -> None:
-    """Create those that are missing. A template with set-up invocations makes its own, and a server by URL has its own."""
+    """Create missing databases, except for a template whose set-up creates them and for a server of DATABASE_URL."""
     if template.set_up or postgres.origin == "url":
         return
     declared = (config.environment.get("DATABASE_URL") for config in template.functions.values())

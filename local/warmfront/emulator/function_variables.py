@@ -1,4 +1,4 @@
-"""Environment variables that functions get on this machine: addresses of backing services, and --env-vars."""
+"""Computes the environment variables of functions: the template's, addresses of local services, and --env-vars."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def local_variables(
 
 
 def dropped_options(template: Template, backing: BackingServices) -> list[str]:
-    """A line for each URL that lost a demand for TLS, because the local server has none."""
+    """Return a warning for each URL whose TLS option was removed, because the local server has no TLS."""
     found: dict[str, list[str]] = {}
     for config in template.functions.values():
         for name, (_, dropped) in _local_urls(config, backing).items():

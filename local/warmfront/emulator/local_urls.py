@@ -1,4 +1,4 @@
-"""Points a declared DATABASE_URL or REDIS_URL at the local server; driver, database and options stay as declared."""
+"""Rewrites a declared DATABASE_URL or REDIS_URL to the local server, keeping driver, database and options."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -18,7 +18,7 @@ _TLS = {
     "sslrootcert",
 }
 _WITHOUT_TLS = {"allow", "disable", "false", "prefer"}
-"""Values that a server without TLS satisfies."""
+"""Values that work with a server without TLS."""
 
 
 def database_name(declared: str) -> str:

@@ -1,4 +1,4 @@
-"""Answers calls of handlers to AWS with an error where no AWS is emulated, so that none leaves this machine by accident."""
+"""Rejects handlers' calls to AWS where no AWS is emulated, so that none leaves this machine by accident."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""The options of an emulator, and the error that says why it cannot start."""
+"""Options of an emulator, and the error raised when it cannot start."""
 
 import os
 import secrets
@@ -18,17 +18,17 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EmulatorOptions:
-    """What the command line says."""
+    """Options of an emulator, from the command line. Names ending in `_s` are seconds."""
 
     template: Path = Path("template.yaml")
     parameters: Mapping[str, str] = field(default_factory=dict)
     config_file: Path | None = None
     config_env: str | None = None
-    """Of samconfig, as SAM CLI takes them; the file is looked for beside the template."""
+    """samconfig's file and environment, as in SAM CLI; by default the file next to the template."""
     command: str = "local_start_api"
-    """Whose section of samconfig is read, over `global`."""
+    """SAM CLI command whose section of samconfig is read; it overrides `global`."""
     built: bool | None = False
-    """Serve what `sam build` left in .aws-sam/build; None: where it is newer than the sources."""
+    """Serve the output of `sam build` in .aws-sam/build; None: if it is newer than the sources."""
     host: str = "127.0.0.1"
     port: int = 3000
     freeze: bool = True
@@ -40,7 +40,7 @@ class EmulatorOptions:
     idle_s: float = 600.0
     account_concurrency: int = ACCOUNT_CONCURRENCY
     time_scale: float = 1.0
-    """How many times sooner than on AWS asynchronous invocations are tried again."""
+    """Factor by which retries of asynchronous invocations come sooner than on AWS."""
     aws: Literal["auto", "local", "real", "none"] = "auto"
     """Which AWS handlers and event sources talk to; auto: a local one where the template needs it, else none."""
     event_sources: bool = True
@@ -66,7 +66,7 @@ class EmulatorOptions:
     seed_url: bool = False
     """Run the template's set-up invocations also against servers of DATABASE_URL and REDIS_URL that are not on this machine."""
     region: str | None = None
-    """AWS region of ARNs, clients, the local AWS and handlers; None: as the shell and its AWS profile say."""
+    """AWS region of ARNs, clients, the local AWS and handlers; None: from the shell or its AWS profile."""
     profile: str | None = None
     """Profile of ~/.aws/config, for `--aws real` and the region."""
     data: Path | None = None
@@ -76,10 +76,10 @@ class EmulatorOptions:
     set_up: bool = True
     """Run the set-up invocations that the template names."""
     install: bool = True
-    """Install what functions and layers ask for in requirements.txt, pyproject.toml and package.json."""
+    """Install the requirements of functions and layers (requirements.txt, pyproject.toml, package.json)."""
     observe: bool = True
     """Metrics, traces and the access log."""
     metrics_hosts: Sequence[str] = ()
     """Names, besides addresses and localhost, under which metrics are scraped."""
     quiet_logs: bool = False
-    """Keep function logs off the terminal."""
+    """Do not print function logs on the terminal."""

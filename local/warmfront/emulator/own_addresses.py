@@ -1,4 +1,4 @@
-"""Leads the AWS addresses of a template's own APIs and function URLs to this machine."""
+"""Replaces the AWS addresses of a template's own APIs and function URLs by local ones."""
 
 import re
 from collections.abc import Mapping

@@ -16,7 +16,7 @@ from warmfront.emulator.options import EmulatorOptions, StartError
 
 BACKLOG = 1024
 PORT_TRIES = 10
-"""For a free port that two addresses of one name have in common."""
+"""Attempts to find a port that is free on all addresses of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     except OSError as error:
         raise StartError(f"--host {host}: {error.strerror or error}") from None
     named = [(family, str(address[0])) for family, _, _, _, address in found]
-    if host == "localhost":  # some machines name one of the two only
+    if host == "localhost":  # some machines resolve it to only one of the two
         named = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
     addresses: list[tuple[socket.AddressFamily, str]] = list(dict.fromkeys(named))
     usable = [each for each in addresses if _is_usable(*each)]
-    return usable or addresses  # binding then says what is wrong
+    return usable or addresses  # binding then raises the error to report
 
 
 def _is_usable(family: socket.AddressFamily, address: str) -> bool:
@@ -123,7 +123,7 @@ async def serving(apps: Sequence[Callable[..., Any]], listeners: Sequence[Listen
             access_log=False,
             log_config=None,
             server_header=False,
-            proxy_headers=False,  # X-Forwarded-For is the client's word and no address of ours
+            proxy_headers=False,  # X-Forwarded-For is set by the client and not to be trusted
             timeout_graceful_shutdown=1,
             timeout_keep_alive=75,
             backlog=BACKLOG,

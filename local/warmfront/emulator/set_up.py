@@ -35,10 +35,10 @@ async def run_set_up(
         try:
             result = await service.invoke(call.function, call.event, trace_id=new_trace_id(sampled=False))
         except ServiceError as error:
-            raise StartError(f"set-up: {call.function}: {error}; --no-setup leaves the set-up out") from None
+            raise StartError(f"set-up: {call.function}: {error}; --no-setup skips the set-up") from None
         if result.function_error:
-            said = result.payload.decode(errors="replace")[:ERROR_CHARACTERS_MAX]
-            raise StartError(f"set-up: {call.function} failed: {said}; --no-setup leaves the set-up out")
+            response = result.payload.decode(errors="replace")[:ERROR_CHARACTERS_MAX]
+            raise StartError(f"set-up: {call.function} failed: {response}; --no-setup skips the set-up")
     kept = f"; kept in {data.path}, so this runs once" if data is not None else ""
     print(f"set-up     done in {time.monotonic() - began:.1f} s{kept}", file=sys.stderr, flush=True)
     if data is not None:

@@ -53,7 +53,7 @@ def describe_start(emulator: Emulator, options: EmulatorOptions) -> dict[str, An
 
 
 def start_table(about: Mapping[str, Any], *, verbose: bool = False) -> list[str]:
-    """The lines for people. `verbose` lists every route, source and warning; else they are grouped and counted."""
+    """Return the table as lines. `verbose` lists every route, source and warning; otherwise they are grouped and counted."""
     lines = []
     for name, server in about["backing"].items():
         where = f"your server at {server['host']}:{server['port']}" if server["origin"] == "url" else None
@@ -98,7 +98,7 @@ def _served(emulator: Emulator) -> list[tuple[Any, str]]:
 
 
 def _without_keys(emulator: Emulator, options: EmulatorOptions) -> list[str]:
-    """Authorizers that refuse every token, for there is nothing to verify it with."""
+    """Authorizers that reject every token, because they have no keys to verify it."""
     if options.trust_tokens:
         return []
     found = []
@@ -143,7 +143,7 @@ def _function_lines(function: Mapping[str, Any], *, verbose: bool) -> list[str]:
 
 
 def _grouped(keys: list[str]) -> str:
-    """The routes of one function in a few words: themselves when they are few, else how many under which path."""
+    """The routes of one function in short: listed if they are few, else their number and common path."""
     if len(keys) <= ROUTES_NAMED_MAX:
         return ", ".join(keys)
     paths = [key.rpartition(" ")[2] for key in keys]

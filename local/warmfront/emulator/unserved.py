@@ -1,4 +1,4 @@
-"""Lists what of a template the emulator does not serve, and what to use in its place."""
+"""Lists the parts of a template that the emulator does not serve, and what to use instead."""
 
 from collections.abc import Iterable
 from typing import Final

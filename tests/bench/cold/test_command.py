@@ -75,7 +75,7 @@ def test_an_event_of_ones_own_is_sent_to_all(template: Path, tmp_path: Path) -> 
     ("arguments", "told"),
     [
         (["Nobody"], "no function 'Nobody'"),
-        (["Shop", "--ways", "lukewarm"], "'lukewarm' is no way to start; there are on-demand, snap-start"),
+        (["Shop", "--ways", "lukewarm"], "'lukewarm' is not a way to start; choose from on-demand, snap-start"),
         (["Shop", "--n", "0"], "--n must be at least 1"),
         (["Shop", "--event", "missing.json"], "--event missing.json"),
     ],

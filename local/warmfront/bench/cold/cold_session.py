@@ -41,7 +41,9 @@ class Found:
     stages: list[dict[str, float]] = field(default_factory=list)
     ready_ms: list[float] = field(default_factory=list)
     latency_ms: list[float] = field(default_factory=list)
-    warm_ms: list[list[float]] = field(default_factory=list)  # by cold start: what followed in the same environment
+    warm_ms: list[list[float]] = field(
+        default_factory=list
+    )  # for each cold start: the next invocations of the same environment
     crowd_ms: list[float] = field(default_factory=list)
     crowd_bytes: list[int] = field(default_factory=list)
 
@@ -113,7 +115,9 @@ class Session:
                 raise EmulatorError(f"{subject.function} ({subject.described}) answered {first.problem}")
             new = [each for each in control.inits(subject.function) if each["environment"] not in known]
             if not new:
-                raise EmulatorError(f"{subject.function}, {way}: an environment that existed before answered")
+                raise EmulatorError(
+                    f"{subject.function}, {way}: an existing environment served the invocation, so it was no cold start"
+                )
             found.warm_ms.append([caller.call().latency_ms for _ in range(self.options.warm)])
         init = new[-1]
         found.stages.append(stages.stages_of(init, first_byte_ns=first.first_byte_ns, ahead=way in AHEAD))
@@ -320,5 +324,5 @@ def chosen_ways(text: str) -> tuple[str, ...]:
     names = WAYS if text == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         if name not in WAYS:
-            raise ValueError(f"{name!r} is no way to start; there are {', '.join(WAYS)} and all")
+            raise ValueError(f"{name!r} is not a way to start; choose from {', '.join(WAYS)} and all")
     return tuple(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""Counts connections on the servers' side, and closes idle ones as a network between would.
+"""Counts connections on the server side, and closes idle ones as the network between would.
 
 Postgres' statistics and Redis' CLIENT KILL do it.
 """

@@ -1,4 +1,4 @@
-"""Builds a tree of imports by package from what one process recorded, and finds the import to improve first.
+"""Builds an import tree by package from a process's record, and finds the import to improve first.
 
 A module's own time is what its import took less the imports it set off. Several processes are noted; each module counts with the
 median of its times, so that one disturbed process draws no false picture.

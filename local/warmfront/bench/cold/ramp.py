@@ -1,4 +1,4 @@
-"""Follows a jump of load from nothing to many callers through time, for each way to start and each function.
+"""Measures over time how a jump from no load to many callers is absorbed, for each way to start and each function.
 
 Closed loop: each caller asks again as soon as it is answered, so there are as many requests under way as callers.
 """
@@ -79,7 +79,9 @@ class Looks:
         opened = await connections.opened(server) if server is not None else 0
         found = await asyncio.to_thread(environments, self.control, self.function)
         pids = [pid for each in found for pid in each.get("pids") or [each["pid"]] if pid]
-        self.t_ns.append(time.monotonic_ns())  # now: the emulator may have been too busy to answer at once
+        self.t_ns.append(
+            time.monotonic_ns()
+        )  # after the response: the emulator may have been too busy to reply at once
         self.opened.append(opened)
         self.memory_mb.append(sum(map(pss_bytes, pids)) / 2**20)
 

@@ -14,7 +14,7 @@ from warmfront.bench.run.emulator_process import Control, EmulatorError, Emulato
 
 from .cold_options import AHEAD, PROCESSES, ColdOptions
 
-BESIDE_CROWD = 100  # connections of Postgres beside one for each environment of each way
+RESERVE_CONNECTIONS = 100  # connections of Postgres in addition to one for each environment of each way
 PATIENCE_S = 120.0
 LOOK_S = 0.01
 
@@ -40,7 +40,7 @@ class Sites:
         origin = options.backing or backing_of_shell(os.environ)
         if needs.postgres:
             phase("starting Postgres")
-            most = (options.crowd + BESIDE_CROWD) * max(1, len(options.ways))
+            most = (options.crowd + RESERVE_CONNECTIONS) * max(1, len(options.ways))
             postgres = self._stack.enter_context(Postgres.start(origin=origin, max_connections=min(900, most)))
             self.postgres_admin_url = postgres.admin_url("postgres")
             self._variables["DATABASE_URL"] = postgres.url("postgres")

@@ -1,6 +1,6 @@
-"""Measures the first invocation after a pause beside a warm one: short pauses by waiting, long ones by their effect.
+"""Measures the first invocation after a pause and compares it with a warm one; long pauses are simulated by their effect.
 
-After 350 s AWS drops idle flows. Here that is done to the connections themselves, so that nobody has to wait ten minutes.
+AWS drops flows that are idle for 350 s. Here the connections are dropped directly, so that a run need not wait ten minutes.
 """
 
 import random
@@ -17,9 +17,9 @@ from .caller import Caller
 from .cold_options import ColdOptions, Subject
 from .site import Sites
 
-PAUSES = (("1 s", 1.0, 10), ("60 s", 60.0, 2))  # named, waited for, rounds: all functions and ways wait together
+PAUSES = (("1 s", 1.0, 10), ("60 s", 60.0, 2))  # name, seconds, rounds; all functions and ways wait at the same time
 CLOSED, CLOSED_ROUNDS = "10 min (connections closed)", 10
-SETTLED_S = 0.05  # idle for 10 ms, and the environment is frozen
+SETTLED_S = 0.05  # the environment is frozen after 10 ms without work
 
 
 def measure(sites: Sites, options: ColdOptions, progress: Progress) -> list[Summary]:

@@ -1,4 +1,4 @@
-"""`warmfront overhead emulator`: what a warm invocation costs the emulator, beside a bare Starlette route in one run.
+"""`warmfront overhead emulator`: measures the emulator's cost of a warm invocation against a bare Starlette route.
 
 It also times the start. `make bench-peer` adds the fastest peer known to the same run.
 """
@@ -21,7 +21,7 @@ from warmfront.bench.run.emulator_process import EmulatorProcess
 
 HERE = Path(__file__).parent
 CPU_BUDGET_MS = 0.20
-STARTED_TOGETHER = 20  # environments: many more at once take longer than an init may
+STARTED_TOGETHER = 20  # environments: many more simultaneous inits would exceed the init timeout
 P50_BUDGET = 3.5
 PEER_P50 = 0.9
 PEER_RATE = 1.3

@@ -1,4 +1,4 @@
-"""`warmfront overhead observe`: throughput with observation and without, in one run; limits 5 % closed, 10 % open.
+"""`warmfront overhead observe`: compares throughput with and without observation; limits 5 % closed, 10 % open.
 
 `closed`: nobody looks; what was noted is entered all the same. `open`: the dashboard's stream of events is read. What a
 scrape costs is a column of its own: a Prometheus pays it every few seconds.
@@ -130,8 +130,8 @@ class Mode:
         load.prepare(
             Order(file=str(subject.file), workload=case.workload, variant=case.variant, target=target, plan=plan)
         )
-        with ThreadPoolExecutor(1) as beside, Pulse() as pulse:
-            running = beside.submit(load.run)
+        with ThreadPoolExecutor(1) as executor, Pulse() as pulse:
+            running = executor.submit(load.run)
             time.sleep(WARM_UP_S)
             slices = [self._slice(emulator, options.slice, on=on) for on in turns]
             recording = running.result()
