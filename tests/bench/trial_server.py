@@ -54,7 +54,7 @@ async def main() -> None:
 
 
 class Ends(asyncio.Protocol):
-    """Whoever started us has gone."""
+    """The parent process has ended."""
 
     def __init__(self, gone: asyncio.Event) -> None:
         self.gone = gone

@@ -1,4 +1,4 @@
-"""A saved cold result on the terminal, as a page and as pictures: what it holds is shown, what it lacks is left out."""
+"""A saved cold result in the terminal, as a page and as pictures: parts that it has are shown, missing ones are omitted."""
 
 from pathlib import Path
 

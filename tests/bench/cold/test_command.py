@@ -1,4 +1,4 @@
-"""`warmfront cold` on the command line: what is sent by default, what the options add up to, how mistakes are told."""
+"""`warmfront cold` on the command line: the default event, the options, and the messages for mistakes."""
 
 import argparse
 import json
@@ -72,7 +72,7 @@ def test_an_event_of_ones_own_is_sent_to_all(template: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["Nobody"], "no function 'Nobody'"),
         (["Shop", "--ways", "lukewarm"], "'lukewarm' is not a way to start; choose from on-demand, snap-start"),
@@ -81,12 +81,12 @@ def test_an_event_of_ones_own_is_sent_to_all(template: Path, tmp_path: Path) -> 
     ],
 )
 def test_mistakes_are_one_line_that_names_them(
-    template: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    template: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(["cold", *arguments, "--template", str(template)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("warmfront cold: ")
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
 
 

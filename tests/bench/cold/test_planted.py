@@ -1,4 +1,4 @@
-"""What was planted in a function is found where it was put: a real run against a real emulator and Postgres."""
+"""Delays planted in a function appear in the right stage, in a real run against an emulator and Postgres."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""The workload format: what it reads, and that every mistake is named by file and key."""
+"""Workload files: valid ones are read, and errors name the file and the key."""
 
 from pathlib import Path
 

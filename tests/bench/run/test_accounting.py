@@ -1,4 +1,4 @@
-"""CPU and memory of other processes: what is burnt is counted, whoever burns it and however it ends."""
+"""CPU and memory of other processes are counted for processes, threads and children, also after they end."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Validity: every check passes on a good run and fails, with advice, on what it is there for."""
+"""Validity checks: each passes on a good run and fails, with advice, on the fault that it looks for."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -184,5 +184,5 @@ def test_an_error_in_a_rerun_block_is_not_lost() -> None:
 
 def test_rerun_blocks_are_counted_in_a_warning() -> None:
     assert rerun_warnings([]) == []
-    (told,) = rerun_warnings([block("pooled", 1), block("naive", 1), block("pooled", 4)])
-    assert told.startswith("3 blocks re-run (product pooled 2, product naive 1)")
+    (warning,) = rerun_warnings([block("pooled", 1), block("naive", 1), block("pooled", 4)])
+    assert warning.startswith("3 blocks re-run (product pooled 2, product naive 1)")

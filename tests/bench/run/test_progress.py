@@ -1,4 +1,4 @@
-"""What a person is told while a run goes on, by a clock that the test turns."""
+"""Progress lines and bars, with a clock that the test controls."""
 
 import io
 import re

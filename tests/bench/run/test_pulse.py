@@ -34,7 +34,7 @@ def test_this_thread_keeps_its_processors() -> None:
 
 
 def test_waiting_for_a_turn_is_no_beat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a thread waits for is not in its processor time; what it needs is."""
+    """CPU time excludes a thread's waits and includes its work."""
 
     def typical() -> float:
         with Pulse(every_s=0.001) as own:

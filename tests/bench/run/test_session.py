@@ -299,9 +299,9 @@ def test_an_address_is_measured_without_starting_anything(project: Path) -> None
     assert result.cold == ()
     assert any("no cold starts and no CPU" in warning for warning in result.warnings)
     assert any("--reports slow=" in warning for warning in result.warnings)
-    told = {row.metric: row.value for row in result.summaries if row.variant == "fast"}
-    assert (told["memory_peak"], told["billed_duration"]) == (73, 5)
-    assert "cpu_per_request" not in told
+    values = {row.metric: row.value for row in result.summaries if row.variant == "fast"}
+    assert (values["memory_peak"], values["billed_duration"]) == (73, 5)
+    assert "cpu_per_request" not in values
     assert "lateness" in {check.name for check in result.validity.checks}
 
 

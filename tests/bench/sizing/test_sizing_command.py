@@ -108,8 +108,8 @@ def test_what_was_predicted_and_then_run_is_printed_beside_the_plan(
 ) -> None:
     write_result(full_result(), tmp_path / "a.json")
     run("--rate", "100", "--from", str(tmp_path / "a.json"), "--hold-ms", "2")
-    told = capsys.readouterr().out
-    assert "574/s: p99 6.1 ms by G/G/c with 2, 6.9 [6.2, 7.8] ms measured over 5,160 requests: -12%" in told
+    text = capsys.readouterr().out
+    assert "574/s: p99 6.1 ms by G/G/c with 2, 6.9 [6.2, 7.8] ms measured over 5,160 requests: -12%" in text
 
 
 def test_a_sweep_has_the_run_and_no_single_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Invokes one function again and again over one kept connection, and times each invocation."""
+"""Invokes one function repeatedly over one kept connection, and times each invocation."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ TIMEOUT_S = 900.0  # Lambda's own limit
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """CLOCK_MONOTONIC nanoseconds of one invocation as its caller saw it, and what is wrong with the answer, if anything."""
+    """Times of one invocation at its caller (CLOCK_MONOTONIC nanoseconds), and what is wrong with the response, if anything."""
 
     sent_ns: int
     first_byte_ns: int
@@ -28,7 +28,7 @@ class Call:
 
 
 class Caller:
-    """Sends one function the same event. The request's bytes are made once: nothing but the socket is inside the times."""
+    """Sends one function the same event. The request is rendered once, so that the times include only the socket."""
 
     def __init__(self, target: Target, function: str, event: bytes) -> None:
         head = (
@@ -77,13 +77,14 @@ def _head(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 def _problem(status: int, headers: dict[str, str], body: bytes) -> str | None:
-    """A function that fails is not measured, it is broken; an HTTP answer of 500 and above is a failure as well."""
-    told = body[:500].decode(errors="replace")
+    """The start of a response that is a failure, else None: failures must not be measured. An HTTP status of 400 and above in
+    the function's response is a failure too."""
+    text = body[:500].decode(errors="replace")
     if status >= 300 or "x-amz-function-error" in headers:
-        return told
+        return text
     try:
         answer = json.loads(body or b"null")
     except ValueError:
         return None
     code = answer.get("statusCode") if isinstance(answer, dict) else None
-    return told if isinstance(code, int) and code >= 400 else None
+    return text if isinstance(code, int) and code >= 400 else None

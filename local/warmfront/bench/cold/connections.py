@@ -23,7 +23,7 @@ async def opened(connection: asyncpg.Connection) -> int:
 
 
 def close_idle(postgres_url: str | None, redis_url: str | None) -> None:
-    """Ends every connection, as AWS forgets flows that were idle for 350 s: nobody is told before he uses one.
+    """Ends every connection, as AWS drops flows that were idle for 350 s: a client notices only at its next use.
 
     docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html (idle time-out of TCP flows)
     """
