@@ -9,6 +9,7 @@ from typing import Any
 from warmfront.emulator.resources.kinds import TRANSLATED, is_made
 from warmfront.emulator.template.includes import expand_includes
 from warmfront.emulator.template.loops import expand_loops
+from warmfront.emulator.template.names import resolve_names
 from warmfront.emulator.template.source import Items, Node, read
 from warmfront.emulator.template.values import NO_VALUE, Resolver
 
@@ -28,6 +29,7 @@ class Document:
         self.resolver = self._new_resolver()
         expand_includes(self.root, self.resolver, path.parent)
         expand_loops(self.root, self.resolver)
+        resolve_names(self.root, self.resolver)
         self.problems: dict[str, str] = {}
         """Logical id -> why the resource cannot be made."""
         self._translate()

@@ -73,7 +73,7 @@ class Resolver:
             "Fn::Select": self._select,
             "Fn::GetAZs": lambda _body, _line: [f"{self.region}{zone}" for zone in "abc"],
             "Fn::Base64": lambda body, _line: base64.b64encode(text(self.resolve(body)).encode()).decode(),
-            "Fn::ImportValue": self._import_value,
+            "Fn::ImportValue": lambda body, line: self._no_local_value(f"ImportValue {text(self.resolve(body))}", line),
             "Fn::ToJsonString": lambda body, _line: json.dumps(self.resolve(body), separators=(",", ":")),
             "Fn::Length": lambda body, line: len(self._list(body, line, "Fn::Length")),
         }
@@ -198,8 +198,15 @@ class Resolver:
         self.problem(self.error(message, line))
         return ""
 
+    def _name_of(self, body: Any, line: int, wanted: str) -> str:
+        """A name in a call; AWS::LanguageExtensions lets it be a call that gives a string."""
+        name = self.resolve(body)
+        if name is NO_VALUE or isinstance(name, dict | list):
+            raise self.error(wanted, line)
+        return text(name)
+
     def _ref(self, body: Any, line: int) -> Any:
-        name = str(body)
+        name = self._name_of(body, line, "Ref wants the name of a parameter or a resource")
         if name in self._attributes:
             return self._attributes[name]
         if name in self._pseudo:
@@ -246,10 +253,12 @@ class Resolver:
         return f"arn:{self._pseudo['AWS::Partition']}:{rest}"
 
     def _get_att(self, body: Any, line: int) -> str:
-        parts = body if isinstance(body, list) else str(body).split(".", 1)
+        wanted = "Fn::GetAtt wants a resource and an attribute"
+        parts = body if isinstance(body, list) else self._name_of(body, line, wanted).split(".", 1)
         if len(parts) < 2:
-            raise self.error("Fn::GetAtt wants a resource and an attribute", line)
-        logical_id, attribute = str(parts[0]), ".".join(text(self.resolve(part)) for part in parts[1:])
+            raise self.error(wanted, line)
+        logical_id, *path = (self._name_of(part, line, wanted) for part in parts)
+        attribute = ".".join(path)
         if (known := self._attributes.get(f"{logical_id}.{attribute}")) is not None:
             return known
         resource = self.resources.get(logical_id)
@@ -314,9 +323,6 @@ class Resolver:
         self.warn(f"{name} has no local value, so it is an empty string; --env-vars can give one", line)
         return ""
 
-    def _import_value(self, body: Any, line: int) -> str:
-        return self._no_local_value(f"ImportValue {text(self.resolve(body))}", line)
-
     def _sub(self, body: Any, line: int) -> str:
         variables: Any = {}
         if isinstance(body, list):
@@ -330,13 +336,11 @@ class Resolver:
                 return f"${{{name}}}"
             if name in variables:
                 return text(self.resolve(variables[name]))
-            value = self._ref(name, line) if not self._is_attribute(name) else self._get_att(name, line)
+            is_attribute = "." in name and name not in self._attributes
+            value = self._get_att(name, line) if is_attribute else self._ref(name, line)
             return ",".join(map(text, value)) if isinstance(value, list) else text(value)
 
         return _SUB_VARIABLE.sub(value_of, body)
-
-    def _is_attribute(self, name: str) -> bool:
-        return "." in name and name not in self._attributes
 
     def _if(self, body: Any, line: int) -> Any:
         arguments = self._arguments(body, 3, line, "Fn::If")
@@ -377,11 +381,9 @@ class Resolver:
 
     def _list(self, value: Any, line: int, name: str) -> list[Any]:
         resolved = self.resolve(value)
-        if not isinstance(resolved, list):
-            if resolved == "":
-                return []
+        if resolved != "" and not isinstance(resolved, list):
             raise self.error(f"{name} wants a list", line)
-        return resolved
+        return resolved or []
 
     def _arguments(self, body: Any, count: int, line: int, name: str) -> list[Any]:
         if not isinstance(body, Items | list) or len(body) != count:
