@@ -157,10 +157,10 @@ def test_an_invocation_goes_on_after_the_gateway_has_given_up(template: Load) ->
 def test_a_function_that_finishes_first_needs_no_timer(template: Load) -> None:
     """Only where the function may outlast the integration is there a task and a timer for it."""
     app = create_apps(template(one_route("/a").replace("Timeout: 60", "Timeout: 10")), Recorder())[0]
-    endpoint, _ = app._router.match("GET", "/a") or pytest.fail("no route")
+    endpoint, *_ = app._router.match("GET", "/a") or pytest.fail("no route")
     assert endpoint.limit_s is None
     app = create_apps(template(one_route("/a")), Recorder())[0]
-    endpoint, _ = app._router.match("GET", "/a") or pytest.fail("no route")
+    endpoint, *_ = app._router.match("GET", "/a") or pytest.fail("no route")
     assert endpoint.limit_s == 30
 
 
@@ -202,3 +202,13 @@ def test_a_websocket_is_refused(template: Load) -> None:
 
     asyncio.run(app({"type": "websocket"}, receive, send))
     assert sent == ["websocket.close"]
+
+
+@pytest.mark.parametrize("path", ["/Prod", "/Prod/"])
+def test_the_root_of_a_rest_stage_is_no_segment_of_a_greedy_path(template: Load, path: str) -> None:
+    """logandk/serverless-wsgi issue 20, RhinoSecurityLabs/IPRotate_Burp_Extension issue 5."""
+    service = Recorder()
+    (app,) = create_apps(template(one_route("/{proxy+}").replace("HttpApi", "Api")), service)
+    status, _, body = asyncio.run(ask(app, "GET", path, []))
+    assert (status, body, service.calls) == (403, b'{"message":"Missing Authentication Token"}', [])
+    assert asyncio.run(ask(app, "GET", "/Prod/Prod", []))[0] == 200

@@ -7,7 +7,7 @@ import pytest
 from warmfront.emulator.gateway import payload, payload_v1
 from warmfront.emulator.gateway.dialects import FAILURES, Failure
 from warmfront.emulator.gateway.exchange import Call, Request, Response, api_context, read_head
-from warmfront.emulator.gateway.routes import Router, paths_below_stage
+from warmfront.emulator.gateway.routes import StageRouter
 from warmfront.emulator.template import Api, Route
 
 from tests.emulator.gateway.golden import (
@@ -34,14 +34,11 @@ HTTP_HEADERS_OF_THE_ANSWER = (
 def find(case: Case) -> tuple[Api, Route, Call] | None:
     api = template_of(case["template"]).apis[0]
     path, _, query = case["request"]["path"].partition("?")
-    router = Router(((route.method, route.path, route) for route in api.routes), rest=api.kind == "rest")
-    for below in paths_below_stage(path, api.stage):
-        match = router.match(case["request"]["method"], below)
-        if match is not None:
-            break
-    else:
+    routes = ((route.method, route.path, route) for route in api.routes)
+    match = StageRouter(routes, api.stage, rest=api.kind == "rest").match(case["request"]["method"], path)
+    if match is None:
         return None
-    route, parameters = match
+    route, parameters, below = match
     headers = [(name.encode(), value.encode("latin-1")) for name, value in request_headers(case)]
     head = read_head([(name.lower(), value) for name, value in headers])
     request = Request(case["request"]["method"], path, query, headers, head, request_body(case), "127.0.0.1", 3000)

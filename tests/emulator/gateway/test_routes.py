@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from warmfront.emulator.gateway.routes import ANY, DEFAULT, Router, paths_below_stage
+from warmfront.emulator.gateway.routes import ANY, DEFAULT, Router, StageRouter
 
 SEGMENTS = st.sampled_from(["a", "b", "{p}", "{q}"])
 METHODS = st.sampled_from(["GET", "POST", ANY])
@@ -83,16 +83,31 @@ def test_the_router_agrees_with_one_that_tries_every_route(
 @pytest.mark.parametrize(
     ("path", "stage", "expected"),
     [
-        ("/dev/items", "dev", ("/items", "/dev/items")),
-        ("/dev", "dev", ("/", "/dev")),
-        ("/dev/", "dev", ("/", "/dev/")),
-        ("/items", "dev", ("/items",)),
-        ("/developers", "dev", ("/developers",)),
-        ("/dev/items", DEFAULT, ("/dev/items",)),
+        ("/dev/items", "dev", "/items"),
+        ("/dev", "dev", "/"),
+        ("/dev/", "dev", "/"),
+        ("/items", "dev", "/items"),
+        ("/developers", "dev", "/developers"),
+        ("/dev/items", DEFAULT, "/dev/items"),
     ],
 )
-def test_the_stage_is_a_whole_first_segment(path: str, stage: str, expected: tuple[str, ...]) -> None:
-    assert paths_below_stage(path, stage) == expected
+def test_the_stage_is_a_whole_first_segment(path: str, stage: str, expected: str) -> None:
+    assert StageRouter([(ANY, DEFAULT, 1)], stage).match("GET", path) == (1, None, expected)
+
+
+@pytest.mark.parametrize("rest", [False, True])
+@pytest.mark.parametrize("route", ["/{proxy+}", "/{id}", "/{id}/{kind}", "/Prod/{id}"])
+@pytest.mark.parametrize("path", ["/Prod", "/Prod/"])
+def test_no_path_variable_takes_the_stage_s_name(route: str, path: str, *, rest: bool) -> None:
+    assert StageRouter([("GET", route, 1)], "Prod", rest=rest).match("GET", path) is None
+
+
+def test_a_route_s_first_segment_may_have_the_stage_s_name() -> None:
+    router = StageRouter([("GET", "/dev/{id}", 1), ("GET", "/dev", 2), ("GET", "/{proxy+}", 3)], "dev")
+    assert router.match("GET", "/dev") == (2, None, "/dev")
+    assert router.match("GET", "/dev/7") == (3, {"proxy": "7"}, "/7")
+    assert router.match("GET", "/dev/dev/7") == (1, {"id": "7"}, "/dev/7")
+    assert StageRouter([("GET", "/dev/{id}", 1)], "dev").match("GET", "/dev/7") == (1, {"id": "7"}, "/dev/7")
 
 
 def test_methods_of_a_path() -> None:

@@ -31,7 +31,7 @@ from warmfront.emulator.gateway.options import GatewayOptions, Service
 from warmfront.emulator.gateway.parameter_mapping import map_response
 from warmfront.emulator.gateway.payload import MalformedResultError
 from warmfront.emulator.gateway.request_observer import RequestObserver
-from warmfront.emulator.gateway.routes import Router, paths_below_stage
+from warmfront.emulator.gateway.routes import StageRouter
 from warmfront.emulator.lambda_service.types import InvocationResult, ServiceError, Throttled
 from warmfront.emulator.template import Api, ApiKind, Route, Template, TemplateError
 
@@ -59,7 +59,7 @@ class GatewayApp:
         self._last_headers: list[tuple[bytes, bytes]] = []
         self._last_head = read_head([])
         factory = EndpointFactory(api, template, options, self._invoke_authorizer)
-        self._router: Router[Endpoint] = Router(factory.endpoints(), rest=api.kind == "rest")
+        self._router: StageRouter[Endpoint] = StageRouter(factory.endpoints(), api.stage, rest=api.kind == "rest")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -101,18 +101,14 @@ class GatewayApp:
         head = self._last_head
         if head.size_bytes + len(path) + len(scope["query_string"]) > HEADER_LIMIT_BYTES:
             return self._refuse_early(Failure.HEADERS_TOO_LARGE, scope, path, head, request_id, request_uuid)
-        match = None
-        for below in paths_below_stage(path, self.api.stage):
-            match = self._router.match(method, below)
-            if match is not None:
-                break
+        match = self._router.match(method, path)
         if self._cors is not None and method == "OPTIONS":
             route_method = match[0].route.method if match is not None else None
             if (preflight := self._cors.options(head.fields, route_method=route_method)) is not None:
                 return preflight
         if match is None:
             return self._refuse_early(Failure.NO_ROUTE, scope, path, head, request_id, request_uuid)
-        endpoint, path_parameters = match
+        endpoint, path_parameters, below = match
         body = b""
         if head.chunked or head.fields.get("content-length", "0") != "0":
             received = await read_body(receive, BODY_LIMIT_BYTES)

@@ -165,13 +165,38 @@ def _segments(path: str) -> list[str]:
     return path[1:].split("/") if path != "/" else [""]
 
 
-def paths_below_stage(path: str, stage: str) -> tuple[str, ...]:
-    """Where a request may be looked for below a stage, in order.
+class StageRouter[T]:
+    """Finds the route of a request to an API's stage, with or without the stage's name in the path.
 
     AWS puts a named stage first in the path. The emulator also serves a request without it, as a custom domain that
-    maps its root to the stage would: so a stage may have the name of a route's first segment.
+    maps its root to the stage would. A path that begins with the stage's name is looked for below the stage, and only
+    then among the routes that have this name as their own first segment: a path variable never takes the name, for on
+    AWS the stage's root is `/`, which neither {name} nor {name+} matches (logandk/serverless-wsgi issue 20).
     """
-    prefix = f"/{stage}"
-    if stage == DEFAULT or not (path == prefix or path.startswith(prefix + "/")):
-        return (path,)
-    return (path[len(prefix) :] or "/", path)
+
+    def __init__(self, routes: Iterable[tuple[str, str, T]], stage: str, *, rest: bool = False) -> None:
+        listed = list(routes)
+        self._prefix = "" if stage == DEFAULT else f"/{stage}"
+        self._router = Router(listed, rest=rest)
+        namesakes = [each for each in listed if self._prefix and _is_below(each[1], self._prefix)]
+        self._namesakes = Router(namesakes, rest=rest)
+
+    def match(self, method: str, path: str) -> tuple[T, dict[str, str] | None, str] | None:
+        """The route, its path parameters and the path below the stage, or None.
+
+        Args:
+            method: The request's method, in capitals.
+            path: The path as the client sent it.
+        """
+        if not self._prefix or not _is_below(path, self._prefix):
+            match, below = self._router.match(method, path), path
+        else:
+            below = path[len(self._prefix) :] or "/"
+            match = self._router.match(method, below)
+            if match is None:
+                match, below = self._namesakes.match(method, path), path
+        return None if match is None else (*match, below)
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
