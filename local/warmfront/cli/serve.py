@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 
 from warmfront.cli.arguments import count_up_to, port
-from warmfront.cli.console import print_lines
 from warmfront.cli.emulator_arguments import add_common_arguments, options_of, run_reported
 from warmfront.emulator.compose import read_template, running
 from warmfront.emulator.lambda_service.environments.process_group import open_many_files
 from warmfront.emulator.lambda_service.service_options import ACCOUNT_CONCURRENCY
 from warmfront.emulator.options import StartError
 from warmfront.emulator.start_table import describe_start, start_table
-from warmfront.report.colour import wants_colour
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,10 +173,13 @@ def run(args: argparse.Namespace) -> int:
 
 def show_lines(lines: list[str]) -> None:
     """Print lines of `label text`, on a terminal with bold labels and yellow warnings."""
-    if not wants_colour(sys.stdout):
+    if not sys.stdout.isatty():
         print("\n".join(lines), flush=True)
         return
-    from rich.text import Text  # only for a terminal: its import takes as long as a small handler's
+    # Only for a terminal: importing rich takes as long as a small handler's imports.
+    from rich.text import Text
+
+    from warmfront.cli.console import print_lines
 
     print_lines(
         [Text.assemble((line[:10], "yellow" if line.startswith("warning") else "bold"), line[10:]) for line in lines]
