@@ -86,19 +86,44 @@ def test_references_are_followed_in_the_document_and_in_files(folder: Path, defi
     assert (guard.function, guard.simple_responses, guard.identity_sources) == ("F", True, ("$request.header.X-Key",))
 
 
-@pytest.mark.parametrize(
-    ("reference", "message"),
-    [
-        ("#/components/gone", "$ref #/components/gone names nothing in the document"),
-        ("gone.yaml#/x", "$ref gone.yaml#/x names a file that does not exist"),
-        ("#/paths/~1a/get", "$ref #/paths/~1a/get refers to itself"),
-    ],
-)
-def test_a_reference_to_nothing_is_a_problem_with_its_line(folder: Path, reference: str, message: str) -> None:
-    body = f"DefinitionBody: {{paths: {{/a: {{get: {{$ref: '{reference}'}}}}}}}}"
+BROKEN = [
+    ("#/components/gone", "$ref #/components/gone names nothing in the document: it has no gone"),
+    ("gone.yaml#/x", "$ref gone.yaml#/x names a file that does not exist"),
+    ("operations.yaml#/gone", "$ref operations.yaml#/gone names nothing in operations.yaml: it has no gone"),
+    ("#/paths/~1bad/get", "$ref #/paths/~1bad/get refers to itself"),
+    ("https://a.example/x.yaml", "$ref https://a.example/x.yaml is on the web, which is not read; name a local file"),
+]
+
+
+@pytest.mark.parametrize(("reference", "message"), BROKEN)
+def test_a_broken_reference_removes_only_its_operation(folder: Path, reference: str, message: str) -> None:
+    bad = f"  /bad:\n    get:\n      $ref: '{reference}'\n    put: {{x-amazon-apigateway-integration: {{type: aws_proxy, uri: {URI}}}}}\n"
+    document = folder / "docs" / "api.yaml"
+    document.write_text(DOCUMENT.replace("paths:\n", f"paths:\n{bad}"))
+    template = read(folder, "  Api: {Type: AWS::Serverless::HttpApi, Properties: {DefinitionUri: docs/api.yaml}}\n")
+    assert [route.key for route in template.apis[0].routes] == ["PUT /bad", "GET /a", "POST /a", "ANY /b~c"]
+    assert template.problems == (f"{document}:6: Api: {message}; left out: paths /bad get",)
+
+
+def test_a_broken_reference_in_the_template_names_the_template(folder: Path) -> None:
+    body = "DefinitionBody: {paths: {/a: {$ref: 'gone.yaml'}}}"
     template = read(folder, f"  Api: {{Type: AWS::Serverless::HttpApi, Properties: {{{body}}}}}\n")
-    (problem,) = template.problems
-    assert problem == f"{folder / 'template.yaml'}:3: Api: {message}"
+    message = "Api: $ref gone.yaml names a file that does not exist; left out: paths /a"
+    assert template.problems == (f"{folder / 'template.yaml'}:3: {message}",)
+
+
+@pytest.mark.parametrize("swagger", [False, True])
+def test_an_operation_is_not_open_because_its_authorizer_is_a_broken_reference(folder: Path, swagger: bool) -> None:
+    schemes = "{Guard: {type: apiKey, name: X, in: header, x-amazon-apigateway-authorizer: {$ref: '#/gone'}}}"
+    schemes = f"securityDefinitions: {schemes}" if swagger else f"components: {{securitySchemes: {schemes}}}"
+    operation = f"{{security: [{{Guard: []}}], x-amazon-apigateway-integration: {{type: aws_proxy, uri: {URI}}}}}"
+    body = f"{{{schemes}, paths: {{/a: {{get: {operation}}}}}}}"
+    template = read(
+        folder, f"  Api: {{Type: AWS::Serverless::Api, Properties: {{StageName: a, DefinitionBody: {body}}}}}\n"
+    )
+    (route,) = template.apis[0].routes
+    assert route.authorizer == "Guard"
+    assert "left out: " in template.problems[0]
 
 
 def test_a_rest_document_has_binary_types_and_a_key_source(folder: Path) -> None:
