@@ -1,4 +1,4 @@
-"""An AWS account on loopback for `sam deploy`: moto, with the SAM transform that it lacks. Knows nothing of the shop.
+"""An AWS account on loopback for `sam deploy`: moto, with the SAM transform that it lacks.
 
 CloudFormation's own part is real as far as moto goes: parameters, conditions, every Ref, GetAtt and Sub, the order of
 creation and circles in it, the change set, outputs. Resource types moto cannot make are recorded and nothing else.

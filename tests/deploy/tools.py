@@ -1,4 +1,4 @@
-"""The command lines a person would type to check, build and deploy, run in a copy of the project. Knows no account."""
+"""The command lines a person would type to check, build and deploy, run in a copy of the project."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""HTTP byte for byte: requests as a test writes them, answers as they came. Knows no cases and no emulator."""
+"""HTTP byte for byte: requests as a test writes them, answers as they came."""
 
 import contextlib
 import http.client
