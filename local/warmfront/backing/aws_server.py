@@ -4,6 +4,7 @@
 Queues, topics and executions begin empty: moto holds locks and timers in them, which cannot be written down.
 
 State machines are executed, and their Lambda tasks invoke functions at AWS_ENDPOINT_URL_LAMBDA where it is set.
+FIFO queues deduplicate as those of SQS do.
 """
 
 import contextlib
@@ -16,6 +17,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from warmfront.backing.fifo_queues import deduplicate_as_sqs
 
 KEPT = {"dynamodb": "tables", "kinesis": "streams", "s3": "buckets", "secretsmanager": "secrets", "ssm": "_parameters"}
 """Service -> attribute of moto's backend that holds its data."""
@@ -115,6 +118,7 @@ def main() -> None:
     from moto.core.config import default_user_config
 
     default_user_config["stepfunctions"] = {"execute_state_machine": True}
+    deduplicate_as_sqs()
     _lead_lambda_calls(os.environ.get("AWS_ENDPOINT_URL_LAMBDA"))
     keeper = Keeper(Path(sys.argv[1])) if sys.argv[1] != "-" else None
     if keeper is not None:

@@ -279,12 +279,3 @@ def test_a_filter_that_is_not_understood_deletes_nothing() -> None:
     with pytest.raises(PatternError, match="begins-with"):
         poll(queue, filter_patterns=('{"body": {"a": [{"begins-with": "x"}]}}',))
     assert queue.deleted == []
-
-
-def test_a_fifo_message_has_a_sequence_number_that_stays_and_grows() -> None:
-    first = {**message(1), "Attributes": {"MessageGroupId": "g", "SentTimestamp": "1796100138084"}}
-    later = {**message(2), "Attributes": {"MessageGroupId": "g", "SentTimestamp": "1796100138085"}}
-    numbers = [record(each, ARN)["attributes"]["SequenceNumber"] for each in (first, first, later)]
-    assert all(len(number) == 20 and number.isdigit() for number in numbers)
-    assert numbers[0] == numbers[1] < numbers[2]
-    assert "SequenceNumber" not in record(message(1), ARN)["attributes"]

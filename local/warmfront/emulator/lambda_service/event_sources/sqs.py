@@ -9,7 +9,6 @@ import base64
 import contextlib
 import json
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -204,7 +203,7 @@ def record(message: Message, queue_arn: str) -> dict[str, Any]:
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
         "body": message["Body"],
-        "attributes": _system_attributes(message),
+        "attributes": dict(message.get("Attributes", {})),
         "messageAttributes": {name: _attribute(value) for name, value in message.get("MessageAttributes", {}).items()},
         "md5OfBody": message["MD5OfBody"],
         "eventSource": "aws:sqs",
@@ -214,15 +213,6 @@ def record(message: Message, queue_arn: str) -> dict[str, Any]:
     if "MD5OfMessageAttributes" in message:
         made["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
     return made
-
-
-def _system_attributes(message: Message) -> dict[str, str]:
-    """Those of the message; a FIFO message has a sequence number, which moto leaves out for content-based deduplication."""
-    attributes = dict(message.get("Attributes", {}))
-    if "MessageGroupId" in attributes and "SequenceNumber" not in attributes:
-        tail = zlib.crc32(message["MessageId"].encode()) % 10**7
-        attributes["SequenceNumber"] = f"{attributes.get('SentTimestamp', '0'):0>13}{tail:07d}"
-    return attributes
 
 
 def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:

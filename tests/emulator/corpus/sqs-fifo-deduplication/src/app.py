@@ -7,7 +7,8 @@ taken = []
 
 
 def send(event, context):
-    boto3.client("sqs").send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=event["body"], MessageGroupId="g")
+    group = event.get("queryStringParameters", {}).get("group", "g")
+    boto3.client("sqs").send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=event["body"], MessageGroupId=group)
     return {"statusCode": 202}
 
 
