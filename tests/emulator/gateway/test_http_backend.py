@@ -151,6 +151,12 @@ def test_an_integration_s_own_method_and_an_overwritten_path(template: Load, bac
     assert (about["method"], about["target"]) == ("POST", "/new/5?id=5")
 
 
+def test_the_path_of_a_mapping_is_that_below_the_stage(template: Load, backend: str) -> None:
+    api = HTTP.format(url=backend).replace("Properties:\n      Def", "Properties:\n      StageName: dev\n      Def")
+    api = api.replace("/new/$request.querystring.id", "$request.path")
+    assert got(answer(template(api), "GET", "/dev/moved"))["target"] == "/moved"
+
+
 @pytest.mark.parametrize(
     ("api", "path", "status"), [(REST, "/v1/files/x", 504), (HTTP, "/shop/x", 503)], ids=["rest", "http"]
 )

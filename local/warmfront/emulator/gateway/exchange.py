@@ -117,6 +117,8 @@ class Call(NamedTuple):
     """What `requestContext.authorizer` says; None: the route is open."""
     api_key: ApiKey | None = None
     """The key that the request came with, where its method requires one."""
+    path_overwritten: bool = False
+    """Whether parameter mapping gave the request's path; the stage's name is then no part of it."""
 
 
 class Stamps:

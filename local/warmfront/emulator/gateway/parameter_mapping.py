@@ -74,7 +74,7 @@ def mapping_request(mapping: ParameterMapping) -> Callable[[Call], Awaitable[Cal
             headers=raw,
             head=read_head([(name.lower(), value) for name, value in raw]),
         )
-        return call._replace(request=changed, path=call.path if outgoing.url == path else outgoing.url)
+        return call._replace(request=changed, path_overwritten="overwrite:path" in mapping.request)
 
     return mapped
 
@@ -133,7 +133,7 @@ def _variable(name: str, call: Call, response: Response | None) -> str | None:
     if kind == "querystring":
         return query_value(call, key)
     if kind == "path":
-        return (call.path_parameters or {}).get(key) if key else call.request.path
+        return (call.path_parameters or {}).get(key) if key else call.path
     return _of_body(call.request.body, key) if kind == "body" else None
 
 

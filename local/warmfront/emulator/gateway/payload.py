@@ -53,12 +53,13 @@ def build_url_event(call: Call) -> dict[str, object]:
 def http_api_path(call: Call) -> str:
     """The path as an HTTP API's events have it: decoded, cut at a decoded `?`, and below the stage's name.
 
+    A path that parameter mapping gave is the whole path, without the stage's name.
     Live captures: fastify/aws-lambda-fastify issue 169, aws-powertools/powertools-lambda-python issues 621 and 1098,
     logandk/serverless-wsgi issue 191, dougmoscrop/serverless-http pull request 143 (format 1.0), hotsock/voker pull
     request 8 (the question mark).
     """
     path, stage = call.request.path, call.context.stage
-    if stage != "$default" and path == call.path:  # the client left the stage out
+    if stage != "$default" and path == call.path and not call.path_overwritten:  # the client left the stage out
         path = f"/{stage}{path}"
     return unquote(path).partition("?")[0] if "%" in path else path
 
