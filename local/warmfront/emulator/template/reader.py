@@ -7,7 +7,7 @@ from typing import Any
 
 from warmfront.emulator.template.apis import ApiEvent, ApiReader
 from warmfront.emulator.template.cloudformation import as_sam
-from warmfront.emulator.template.config import EventSource, FunctionConfig, Template
+from warmfront.emulator.template.config import EventSource, FunctionConfig, Template, Unserved
 from warmfront.emulator.template.events import read_events, read_queue
 from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
 from warmfront.emulator.template.includes import expand_includes
@@ -19,6 +19,7 @@ from warmfront.emulator.template.properties import merge_globals
 from warmfront.emulator.template.set_up import read_set_up
 from warmfront.emulator.template.source import Node, TemplateError, read
 from warmfront.emulator.template.support import unserved_properties
+from warmfront.emulator.template.triggers import unserved_triggers
 from warmfront.emulator.template.values import DEFAULT_REGION, IMPLICIT_APIS, Resolver
 
 
@@ -119,6 +120,7 @@ class _Reading:
                 sources += own_sources
         apis = ApiReader(self._resolver, resources, functions, folder).read(api_events, self._implicit_apis())
         nested = list(self._stacks.templates())  # before the warnings are taken: reading them may warn
+        unserved = self._unserved(resources)  # likewise
         template = Template(
             path=self._path,
             functions=functions,
@@ -130,14 +132,18 @@ class _Reading:
             set_up=read_set_up(self._resolver, self._root, functions),
             warnings=(*text_warnings, *self._resolver.warnings),
             problems=self._resolver.problems,
-            unserved=tuple(
-                each
-                for name, (resource, raw) in resources.items()
-                for each in unserved_properties(name, str(resource.get("Type")), raw)
-            ),
+            unserved=unserved,
             lines={name: resource.line for name, (resource, _) in live.items()},
         )
         return with_nested(template, iter(nested))
+
+    def _unserved(self, resources: Mapping[str, tuple[Node, Node]]) -> tuple[Unserved, ...]:
+        found: list[Unserved] = []
+        for name, (resource, raw) in resources.items():
+            kind = str(resource.get("Type"))
+            found += unserved_properties(name, kind, raw)
+            found += unserved_triggers(self._resolver, name, kind, raw)
+        return tuple(found)
 
     def outputs(self) -> dict[str, Any]:
         """Values of the template's Outputs, those that can be resolved."""
