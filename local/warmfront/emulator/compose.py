@@ -31,7 +31,7 @@ from warmfront.emulator.data_directory import DataDirectory
 from warmfront.emulator.databases import create_databases
 from warmfront.emulator.debug_ports import debug_ports
 from warmfront.emulator.dependencies.install import Installer
-from warmfront.emulator.function_variables import dropped_options, local_variables, read_env_vars
+from warmfront.emulator.function_variables import local_variables, read_env_vars, url_warnings
 from warmfront.emulator.gateway.app import GatewayApp, create_apps
 from warmfront.emulator.gateway.options import GatewayOptions
 from warmfront.emulator.hot_reload import watch_sources
@@ -162,7 +162,7 @@ async def running(options: EmulatorOptions, *, gateway: bool = True) -> AsyncIte
                     switch.watch(apps)
                 warnings = [
                     *unused_urls(backing, os.environ),
-                    *dropped_options(template, backing),
+                    *url_warnings(template, backing),
                     *template.problems,
                     *template.warnings,
                     *grouped(unserved(template)),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from warmfront.emulator.backing_services import BackingServices
-from warmfront.emulator.local_urls import database_url, redis_url
+from warmfront.emulator.local_urls import database_url, foreign_scheme, redis_url
 from warmfront.emulator.options import StartError
 from warmfront.emulator.template import FunctionConfig, Template
 
@@ -25,25 +25,37 @@ def local_variables(
     return variables
 
 
-def dropped_options(template: Template, backing: BackingServices) -> list[str]:
-    """Return a warning for each URL whose TLS option was removed, because the local server has no TLS."""
+def url_warnings(template: Template, backing: BackingServices) -> list[str]:
+    """Return a warning for each URL that lost a TLS option or is left as written, because the local server cannot meet it."""
     found: dict[str, list[str]] = {}
+    foreign: dict[str, list[str]] = {}
     for config in template.functions.values():
+        for name, server in (("DATABASE_URL", "Postgres"), ("REDIS_URL", "Redis")):
+            running = backing.postgres if server == "Postgres" else backing.redis
+            scheme = foreign_scheme(name, config.environment.get(name, ""))
+            if scheme is not None and running is not None:
+                line = f"{name}: a {scheme}:// address is left as written for {{}}: the local {server} cannot stand in for it"
+                foreign.setdefault(line, []).append(config.logical_id)
         for name, (_, dropped) in _local_urls(config, backing).items():
             if dropped:
                 found.setdefault(f"{name}: {', '.join(dropped)}", []).append(config.logical_id)
     return [
-        f"{what} left out for {', '.join(functions)}: the local server has no TLS" for what, functions in found.items()
+        *(
+            f"{what} left out for {', '.join(functions)}: the local server has no TLS"
+            for what, functions in found.items()
+        ),
+        *(line.format(", ".join(functions)) for line, functions in foreign.items()),
     ]
 
 
 def _local_urls(config: FunctionConfig, backing: BackingServices) -> dict[str, tuple[str, list[str]]]:
-    """Name -> URL at the local server, and what was left out of it."""
+    """Name -> URL at the local server, and what was left out of it; none for the URL of another kind of server."""
     urls = {}
-    if "DATABASE_URL" in config.environment and backing.postgres is not None:
-        urls["DATABASE_URL"] = database_url(config.environment["DATABASE_URL"], backing.postgres.url)
-    if "REDIS_URL" in config.environment and backing.redis is not None:
-        urls["REDIS_URL"] = redis_url(config.environment["REDIS_URL"], backing.redis.url)
+    database, cache = config.environment.get("DATABASE_URL"), config.environment.get("REDIS_URL")
+    if backing.postgres is not None and database is not None and foreign_scheme("DATABASE_URL", database) is None:
+        urls["DATABASE_URL"] = database_url(database, backing.postgres.url)
+    if backing.redis is not None and cache is not None and foreign_scheme("REDIS_URL", cache) is None:
+        urls["REDIS_URL"] = redis_url(cache, backing.redis.url)
     return urls
 
 

@@ -1,5 +1,10 @@
-"""Rewrites a declared DATABASE_URL or REDIS_URL to the local server, keeping driver, database and options."""
+"""Rewrites a declared DATABASE_URL or REDIS_URL to the local server, keeping driver, database and options.
 
+A URL of another kind of server (`mysql://`, `unix://`) is none of these; a value that is no URL, such as an unresolved
+`{{resolve:secretsmanager:...}}`, stands for the local server's default database.
+"""
+
+import re
 from collections.abc import Callable
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -21,11 +26,37 @@ _WITHOUT_TLS = {"allow", "disable", "false", "prefer"}
 """Values that work with a server without TLS."""
 
 
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.:-]*)://")
+"""JDBC has two: `jdbc:postgresql://`."""
+
+
+def foreign_scheme(name: str, declared: str) -> str | None:
+    """The scheme of a value that the local server cannot stand in for, else None.
+
+    `name`: `DATABASE_URL` or `REDIS_URL`.
+    """
+    scheme = _scheme(declared)
+    known = _is_postgres(scheme) if name == "DATABASE_URL" else scheme in ("redis", "rediss")
+    return None if scheme == "" or known else scheme
+
+
+def _scheme(declared: str) -> str:
+    found = _SCHEME.match(declared)
+    return found[1].lower() if found else ""
+
+
+def _is_postgres(scheme: str) -> bool:
+    return scheme.partition("+")[0] in ("postgres", "postgresql")
+
+
 def database_name(declared: str) -> str:
-    """The database that a URL names in its path or its query, else `postgres`."""
+    """The database that a URL names in its path or its query, else `postgres`; so for what is no URL of Postgres."""
+    if not _is_postgres(_scheme(declared)):
+        return "postgres"
     parts = urlsplit(declared)
     options = dict(parse_qsl(parts.query))
-    return unquote(parts.path.lstrip("/")) or options.get("dbname") or options.get("database") or "postgres"
+    name = unquote(parts.path.lstrip("/")) or options.get("dbname") or options.get("database") or "postgres"
+    return "postgres" if "{{resolve:" in name else name
 
 
 def database_url(declared: str, local: Callable[[str], str]) -> tuple[str, list[str]]:
@@ -39,7 +70,7 @@ def database_url(declared: str, local: Callable[[str], str]) -> tuple[str, list[
     target = urlsplit(local(database_name(declared)))
     dropped = [f"{key}={value}" for key, value in options.items() if key in _TLS and value not in _WITHOUT_TLS]
     kept = _query(parts.query, lambda key, value: key in _ADDRESS or (key in _TLS and value not in _WITHOUT_TLS))
-    scheme = parts.scheme if parts.scheme.partition("+")[0] in ("postgres", "postgresql") else target.scheme
+    scheme = parts.scheme if _is_postgres(parts.scheme) else target.scheme
     return _joined(scheme, target.netloc, target.path, kept, target.query), dropped
 
 
@@ -49,7 +80,8 @@ def redis_url(declared: str, local: Callable[[str | None], str]) -> tuple[str, l
     `local`: number of the database or None -> URL of the local server, whose scheme and own options win.
     """
     parts = urlsplit(declared)
-    target = urlsplit(local(parts.path.lstrip("/") or None))
+    number = parts.path.lstrip("/")
+    target = urlsplit(local(number if number.isdecimal() else None))
     dropped = [f"{key}={value}" for key, value in parse_qsl(parts.query) if key.startswith("ssl")]
     if parts.scheme == "rediss" and target.scheme != "rediss":
         dropped.insert(0, "rediss")
