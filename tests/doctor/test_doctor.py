@@ -422,3 +422,47 @@ def test_advice_alone_is_no_mistake(
 def test_a_template_that_cannot_be_read_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--template", str(tmp_path / "gone.yaml")) == 2
     assert "warmfront doctor: " in capsys.readouterr().err
+
+
+SERVED_WITH_A_WARNING: dict[str, dict[str, Any]] = {
+    "condition A depends on itself": {
+        "Conditions": {"A": {"Fn::Not": [{"Condition": "A"}]}},
+        "X": {"Type": "AWS::SQS::Queue", "Condition": "A"},
+    },
+    "X must be a mapping with a Type": {"X": None},
+    "CodeUri must be a string": {
+        "X": {"Type": "AWS::Serverless::Function", "Properties": {"CodeUri": [1], "Handler": "a.b"}}
+    },
+    "it is a container image": {
+        "X": {"Type": "AWS::Serverless::Function", "Properties": {"PackageType": "Image", "ImageUri": "a"}}
+    },
+    "runtime java21 is not on this machine": {
+        "X": {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {"InlineCode": "x", "Handler": "a", "Runtime": "java21"},
+        }
+    },
+    "unknown type": {"X": {"Type": "AWS::Serverless::Functoin"}},
+    "Timeout is 901, but Lambda allows 1 to 900 s": {
+        "X": {"Type": "AWS::Serverless::Function", "Properties": {"Handler": "a.b", "Timeout": 901}}
+    },
+    "MemorySize is 64, but Lambda allows 128 to 10240 MB": {
+        "X": {"Type": "AWS::Serverless::Function", "Properties": {"Handler": "a.b", "MemorySize": 64}}
+    },
+    "SNS subscriptions do not start functions": {
+        "X": {"Type": "AWS::SNS::Topic", "Properties": {"Subscription": [{"Protocol": "lambda", "Endpoint": "a"}]}}
+    },
+}
+"""Message of the doctor -> what is added to a template without a mistake: a resource X, and sections."""
+
+
+@pytest.mark.parametrize("message", SERVED_WITH_A_WARNING)
+def test_what_serve_warns_of_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str], message: str) -> None:
+    added = dict(SERVED_WITH_A_WARNING[message])
+    document = good()
+    document["Resources"]["X"] = added.pop("X")
+    document |= added
+    path = tmp_path / "template.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert run("-t", str(path)) == 1
+    assert message in capsys.readouterr().out

@@ -15,6 +15,7 @@ from warmfront.cli.console import print_lines
 from warmfront.cli.samconfig_arguments import add_config_arguments, find_template
 from warmfront.doctor.examine import examine
 from warmfront.doctor.finding import Finding, Limits, Severity
+from warmfront.emulator.lambda_service.environments.launches import not_runnable
 from warmfront.emulator.template import (
     Template,
     TemplateError,
@@ -98,16 +99,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _of_template(template: Template) -> list[Finding]:
-    """Mistakes in the template, and parts of it that the emulator does not serve."""
-    found = []
-    for problem in template.problems:
-        match = re.match(r".*?:(\d+): (?:([^:]+): )?(.*)", problem)
-        line, owner, message = (int(match[1]), match[2] or "template", match[3]) if match else (0, "template", problem)
-        found.append(Finding("template", Severity.ERROR, owner, line, message, "correct the template"))
+    """Mistakes in the template, the reader's warnings, and parts of it that the emulator does not serve or run."""
+    found = [_of_message(each, Severity.ERROR, "correct the template") for each in template.problems]
+    found += [_of_message(each, Severity.WARNING, "as the message says") for each in template.warnings]
+    for function in template.functions.values():
+        reason = not_runnable(function, with_node=True)  # whether Node is installed is no matter of the template
+        if reason is not None and reason not in template.problems:
+            fix = "test this function on AWS, or correct the template if this is a mistake"
+            where, line = function.logical_id, function.line
+            found.append(Finding("not runnable locally", Severity.WARNING, where, line, reason, fix))
     for each in unserved(template):
         fix = f"use instead: {each.instead}"
         found.append(Finding("not served locally", Severity.WARNING, each.where, each.line, each.what, fix))
     return found
+
+
+def _of_message(message: str, severity: Severity, fix: str) -> Finding:
+    """The reader's message FILE:LINE: [OWNER: ]TEXT as a finding."""
+    match = re.match(r".*?:(\d+): (?:([^:]+): )?(.*)", message)
+    line, owner, text = (int(match[1]), match[2] or "template", match[3]) if match else (0, "template", message)
+    return Finding("template", severity, owner, line, text, fix)
 
 
 def render(template: Template, found: Sequence[Finding], *, hidden: int) -> list[Text]:

@@ -1,9 +1,10 @@
 """Lists the parts of a template that the emulator does not serve, and what to use instead."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Final
 
-from warmfront.emulator.resources.kinds import ONLY_PERMISSIONS, is_made
+from warmfront.emulator.resources.kinds import ONLY_PERMISSIONS, TRANSLATED, is_made
 from warmfront.emulator.template import Template, Unserved
 
 NAMES_SHOWN_MAX = 4
@@ -69,6 +70,8 @@ _INSTEAD: Final = {
     "AWS::Serverless::WebFunction": ("web functions are not served", "run its web server by itself"),
     "AWS::Serverless::MicrovmImage": ("MicroVM images are not run", "test it on AWS"),
 }
+SAM: Final = "AWS::Serverless::"
+KNOWN_TO_SAM: Final = tuple(each for each in (*SERVED, *NOTHING, *_INSTEAD, *TRANSLATED) if each.startswith(SAM))
 _ELSE: Final = ("it has no local counterpart, and calls to it fail", "a fake in the handler's tests, or --aws real")
 
 
@@ -94,6 +97,11 @@ def _names(names: list[str]) -> str:
 def _types(template: Template) -> Iterable[Unserved]:
     for logical_id, kind in template.resource_types.items():
         if is_made(kind) or kind in ONLY_PERMISSIONS or kind.startswith((*SERVED, *NOTHING)) or _is_custom(kind):
+            continue
+        if kind.startswith(SAM) and not kind.startswith(KNOWN_TO_SAM):
+            close = difflib.get_close_matches(kind, KNOWN_TO_SAM, 1)
+            instead = f"{close[0]}, if that is meant" if close else "a type that SAM has"
+            yield Unserved(f"{logical_id} ({kind})", "unknown type", instead, template.lines.get(logical_id, 0))
             continue
         what, instead = next((each for prefix, each in _INSTEAD.items() if kind.startswith(prefix)), _ELSE)
         yield Unserved(f"{logical_id} ({kind})", what, instead, template.lines.get(logical_id, 0))

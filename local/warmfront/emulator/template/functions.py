@@ -38,6 +38,7 @@ class FunctionReader:
         handler = properties.text("Handler")
         runtime = properties.text("Runtime")
         package_type = properties.text("PackageType", "Zip")
+        _warn_of_limits(properties)
         return FunctionConfig(
             logical_id=logical_id,
             function_name=self._resolver.physical_name(logical_id, resource.line),
@@ -185,6 +186,21 @@ class _Code:
 
     def __init__(self, path: Path, *, inline: str | None = None, missing: str | None = None) -> None:
         self.path, self.inline, self.missing = path, inline, missing
+
+
+def _warn_of_limits(properties: Properties) -> None:
+    """Fact: docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html."""
+    managed = "CapacityProviderConfig" in properties  # Managed Instances allow more memory
+    storage = properties.section("EphemeralStorage")
+    for section, key, least, most, unit in (
+        (properties, "Timeout", 1, 900, "s"),
+        (properties, "MemorySize", 128, 32_768 if managed else 10_240, "MB"),
+        (storage, "Size", 512, 10_240, "MB"),
+    ):
+        value = section.optional_integer(key)
+        if value is not None and not least <= value <= most:
+            message = f"{section.owner}: {key} is {value}, but Lambda allows {least} to {most} {unit}; correct it"
+            properties.resolver.warn(message, section.line(key))
 
 
 def _inferred_package(code_path: Path, handler: str) -> tuple[str, ...]:
