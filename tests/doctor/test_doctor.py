@@ -466,3 +466,9 @@ def test_what_serve_warns_of_is_listed(tmp_path: Path, capsys: pytest.CaptureFix
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     assert run("-t", str(path)) == 1
     assert message in capsys.readouterr().out
+
+
+def test_memory_below_the_least_is_not_called_the_default(tmp_path: Path) -> None:
+    document = good()
+    document["Resources"]["Orders"]["Properties"]["MemorySize"] = 64
+    assert "memory-default" not in {finding.rule for finding in examined(tmp_path, document)}
