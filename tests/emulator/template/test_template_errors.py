@@ -211,3 +211,37 @@ def test_a_key_given_twice_is_a_warning(tmp_path: Path) -> None:
     template = load_template(path)
     assert template.functions["F"].timeout_s == 9
     assert any(":3: key F is given twice" in warning for warning in template.warnings)
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("!Nope a", "!Nope (Fn::Nope) is no function of CloudFormation"),
+        ("!Sbu a", "!Sbu (Fn::Sbu) is no function of CloudFormation; !Sub, if that is meant"),
+        (
+            "[{a: {Fn::GetAttr: F.Arn}}]",
+            "!GetAttr (Fn::GetAttr) is no function of CloudFormation; !GetAtt, if that is meant",
+        ),
+    ],
+)
+def test_an_unknown_function_is_named_with_its_line(tmp_path: Path, tag: str, message: str) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(
+        f"Resources:\n  F: {FUNCTION % ''}\n  X:\n    Type: AWS::SQS::Queue\n    Metadata:\n      A: {tag}\n"
+    )
+    assert load_template(path).problems == (f"{path}:6: {message}",)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("Functoin: {Timeout: 3}", "Globals: Functoin is no section that SAM has; Function, if that is meant"),
+        ("Function: {Tiemout: 3}", "Globals: Function: Tiemout is no property that SAM has; Timeout, if that is meant"),
+    ],
+)
+def test_an_unknown_global_is_one_problem_for_all_functions(tmp_path: Path, section: str, message: str) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(f"Globals:\n  {section}\nResources:\n  F: {FUNCTION % ''}\n  G: {FUNCTION % ''}\n")
+    template = load_template(path)
+    assert template.problems == (f"{path}:2: {message}",)
+    assert template.unserved == ()

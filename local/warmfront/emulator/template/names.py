@@ -1,13 +1,60 @@
-"""Resolves the names in Ref and Fn::GetAtt that are calls themselves, such as `!GetAtt [!Sub "Q${Name}", Arn]`.
+"""Checks the names of intrinsic functions, and resolves names in Ref and Fn::GetAtt that are calls themselves.
 
-AWS::LanguageExtensions allows them:
+AWS::LanguageExtensions allows such calls, for example `!GetAtt [!Sub "Q${Name}", Arn]`:
 docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-languageextensions.html
 """
 
-from typing import Any
+import difflib
+from typing import Any, Final
 
 from warmfront.emulator.template.source import Items, Node, TemplateError
 from warmfront.emulator.template.values import Resolver
+
+FUNCTIONS: Final = (
+    "And",
+    "Base64",
+    "Cidr",
+    "Contains",
+    "EachMemberEquals",
+    "EachMemberIn",
+    "Equals",
+    "FindInMap",
+    "GetAZs",
+    "GetAtt",
+    "GetStackOutput",
+    "If",
+    "ImportValue",
+    "Join",
+    "Length",
+    "Not",
+    "Or",
+    "RefAll",
+    "Select",
+    "Split",
+    "Sub",
+    "ToJsonString",
+    "Transform",
+    "ValueOf",
+    "ValueOfAll",
+)
+"""Every Fn:: of CloudFormation, those of Rules among them; Fn::ForEach::NAME has been expanded."""
+
+
+def check_functions(value: Any, resolver: Resolver) -> None:
+    """Report every call of a function that CloudFormation does not have, such as `!Nope x`."""
+    if isinstance(value, Node):
+        for key, entry in value.items():
+            prefix, _, name = key.partition("::")
+            if prefix == "Fn" and name not in FUNCTIONS and not name.startswith("ForEach::"):
+                close = difflib.get_close_matches(name, [*FUNCTIONS, "Ref", "Condition"], 1)
+                hint = f"; !{close[0]}, if that is meant" if close else ""
+                resolver.problem(
+                    resolver.error(f"!{name} ({key}) is no function of CloudFormation{hint}", value.line_of(key))
+                )
+            check_functions(entry, resolver)
+    elif isinstance(value, list):
+        for entry in value:
+            check_functions(entry, resolver)
 
 
 def resolve_names(root: Node, resolver: Resolver) -> None:

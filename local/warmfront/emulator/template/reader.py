@@ -10,9 +10,10 @@ from warmfront.emulator.template.cloudformation import as_sam
 from warmfront.emulator.template.config import EventSource, FunctionConfig, Template, Unserved
 from warmfront.emulator.template.events import read_events, read_queue
 from warmfront.emulator.template.functions import FUNCTION_TYPES, FunctionReader
+from warmfront.emulator.template.global_settings import check_globals
 from warmfront.emulator.template.includes import expand_includes
 from warmfront.emulator.template.loops import expand_loops
-from warmfront.emulator.template.names import resolve_names
+from warmfront.emulator.template.names import check_functions, resolve_names
 from warmfront.emulator.template.nested import NestedStacks, with_nested
 from warmfront.emulator.template.parameters import MissingValue
 from warmfront.emulator.template.properties import merge_globals
@@ -78,6 +79,8 @@ def _load(
     expand_includes(root, resolver, path.parent)
     expand_loops(root, resolver)
     resolve_names(root, resolver)
+    check_functions(root, resolver)
+    check_globals(root, resolver)
     reading = _Reading(root, resolver, path, built=built, stacks=stacks)
     template = reading.template(text_warnings)
     return template, reading.outputs() if prefix else {}
