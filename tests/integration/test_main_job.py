@@ -64,7 +64,7 @@ class Shop:
 
 def start_serving(*arguments: str) -> tuple["subprocess.Popen[str]", str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "warmfront", "serve", "--port", "0", *arguments],
+        [sys.executable, "-m", "warmfront", "serve", "--port", "0", "--ephemeral", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
