@@ -15,7 +15,7 @@ from snapshot_restore_py import register_after_restore, register_before_snapshot
 calls: list[str] = []
 at_init = uuid.uuid4()
 random.seed(1)
-scratch = Path(os.environ["TMPDIR"]) / "from-init"
+scratch = Path(os.environ.get("TMPDIR", "/tmp")) / "from-init"
 scratch.write_text("left by init")
 loop = asyncio.new_event_loop() if os.environ.get("KEEP_LOOP") else None
 
@@ -57,7 +57,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         "uuid": str(uuid.uuid4()),
         "at_init": str(at_init),
         "random": random.random(),
-        "scratch": (Path(os.environ["TMPDIR"]) / "from-init").read_text(),
+        "scratch": (Path(os.environ.get("TMPDIR", "/tmp")) / "from-init").read_text(),
         "loop": loop.run_until_complete(asyncio.wait_for(in_thread(loop), 5)) if loop is not None else None,
         "socket_alive": alive() if peer else None,
         "max_concurrency": os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY"),
