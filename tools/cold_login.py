@@ -7,6 +7,7 @@ in SHOP_DB_LOGIN alone. Exit status 1: the first request of the login by secret 
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -78,7 +79,8 @@ def made(folder: Path, url: str, endpoint_url: str) -> Path:
     )
     manager.create_secret(Name=SECRET, SecretString=json.dumps({"username": user, "password": password}))
     (folder / "entry.py").write_text(ENTRY)
-    (folder / "functions").symlink_to(ROOT / "functions")
+    # A copy: a link into /tmp would lead nowhere in an environment, whose /tmp is its own.
+    shutil.copytree(ROOT / "functions", folder / "functions", ignore=shutil.ignore_patterns("__pycache__"))
     common = {
         "POWERTOOLS_SERVICE_NAME": "pooled",
         "SHOP_CURSOR_KEY": "only-for-this-measurement",

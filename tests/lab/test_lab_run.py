@@ -226,7 +226,7 @@ def test_the_list_names_every_experiment_and_what_it_breaks(capsys: pytest.Captu
 def test_the_faults_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_lab("list", "--faults") == 0
     out = capsys.readouterr().out
-    assert "latency               every chunk comes delay_s late (delay_s = 0.1)" in out
+    assert "latency               every chunk arrives delay_s late (delay_s = 0.1)" in out
     assert "connection_limit" in out
 
 

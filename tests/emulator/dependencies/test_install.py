@@ -93,7 +93,7 @@ def test_a_change_of_an_included_file_installs_anew_and_nothing_else_does(bench:
 
 def test_pyproject_is_read_where_there_is_no_requirements_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_FIND_LINKS", str(bench.root / "wheels"))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
     folder = bench.folder(
         "f", '[project]\nname = "f"\nversion = "1"\ndependencies = ["wfdemo<2"]\n', file="pyproject.toml"
     )

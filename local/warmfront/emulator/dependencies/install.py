@@ -165,6 +165,8 @@ def _npm(files: list[Path], target: Path) -> None:
 def _run(command: list[str], folder: Path) -> None:
     # Not the emulator's own PYTHONPATH: an installer must not take its packages for the target's.
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    if Path("/etc/ssl/certs").is_dir():  # the machine's certificates: a company's network may have its own
+        environ = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1", **environ}
     try:
         done = subprocess.run(
             command, cwd=folder, env=environ, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False

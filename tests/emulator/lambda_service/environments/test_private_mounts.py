@@ -163,7 +163,7 @@ def test_a_bootstrap_that_is_not_ours_sees_the_same_folders(tmp_path: Path) -> N
     folder.mkdir()
     (folder / "bootstrap").write_text(
         '#!/bin/sh\nset -e\nApi="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"\n'
-        f"exec {sys.executable} - <<'E'\n"
+        f"exec {os.path.realpath(sys.executable)} - <<'E'\n"  # not a virtual environment's, which may lie below /tmp
         "import json, os, urllib.request\n"
         "api = 'http://' + os.environ['AWS_LAMBDA_RUNTIME_API'] + '/2018-06-01/runtime/invocation/'\n"
         "while True:\n"
