@@ -126,13 +126,13 @@ class BenchOptions:
 
 # What `warmfront bench` runs without --full: a verdict within three minutes.
 VERDICT: dict[str, float] = {
-    "requests": 6_000,
-    "box_s": 3.0,
-    "box_blocks": 3,
-    "cold_starts": 10,
+    "requests": 5_000,
+    "box_s": 2.0,
+    "box_blocks": 2,
+    "cold_starts": 8,
     "memory_s": 0.4,
-    "memory_rounds": 2,
-    "warm_s": 3.0,
+    "memory_rounds": 1,
+    "warm_s": 2.0,
     "equal_rounds": 4,
     "window_s": 1.0,
 }
