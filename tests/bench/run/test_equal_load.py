@@ -9,8 +9,10 @@ from warmfront.bench.run.blocks import Footprint
 from warmfront.bench.run.equal_load import KNEE_SHARE, METRIC, EqualLoad, Observation, plan_of
 from warmfront.bench.run.offered import Offered
 from warmfront.bench.run.report_lines import Report, read_reports, reports
+from warmfront.bench.run.session import sustained
 from warmfront.bench.sizing.prices import MONTH_S, PriceError, Usage, read_prices
 from warmfront.bench.statistics.summary import MIB
+from warmfront.results import Block
 
 PRICES = read_prices()
 
@@ -105,3 +107,14 @@ def test_a_price_file_says_what_is_wrong_with_it(tmp_path: Path) -> None:
         read_prices(tmp_path / "mine.toml")
     with pytest.raises(PriceError, match="No such file"):
         read_prices(tmp_path / "nowhere.toml")
+
+
+def test_the_offered_rate_follows_no_knee_above_what_the_closed_loop_got() -> None:
+    """A knee of 291/s was found for a variant that 50 callers drive at 238/s: 70 % of it is an overload."""
+    blocks = [
+        Block("product", "naive", 0, 0, 0.0, 2.0, 476, 0, (1,)),
+        Block("product", "pooled", 0, 1, 0.0, 1.0, 3000, 0, (1,)),
+    ]
+    assert sustained(291.0, blocks, "product", "naive") == 238.0
+    assert sustained(150.0, blocks, "product", "naive") == 150.0
+    assert sustained(291.0, [], "product", "naive") == 291.0

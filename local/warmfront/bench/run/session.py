@@ -356,6 +356,7 @@ class Session:
             return
         self.progress.phase(f"{workload.name}: memory and cost at the same offered rate")
         rounds = rates.rounds_within(self.budget, len(variants), self.options.equal_rounds)
+        knee = sustained(knee, self.measured.blocks, workload.name, variants[0].name)
         self.measured.equal = rates.equal_load(variants, knee, prices, rounds=rounds, order=order)
 
     def _is(self, sweep: Sweep, workload: Workload, variant: Variant) -> bool:
@@ -380,3 +381,14 @@ def _with_memory(block: Block, memory: dict[str, int]) -> Block:
     from msgspec.structs import replace as replaced
 
     return replaced(block, memory_pss_bytes=memory)
+
+
+def sustained(knee: float, blocks: Sequence[Block], workload: str, variant: str) -> float:
+    """Return the knee, at most the throughput of the closed blocks.
+
+    A knee is found in short windows, whose backlog a slow variant may still carry: offered 70 % of a knee that is too
+    high, it is overloaded, and what it is billed at "equal load" is the wait of a queue.
+    """
+    own = [block for block in blocks if (block.workload, block.variant) == (workload, variant)]
+    seconds = sum(block.duration_s for block in own)
+    return min(knee, sum(block.requests for block in own) / seconds) if seconds else knee
