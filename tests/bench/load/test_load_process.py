@@ -191,7 +191,7 @@ load.run()
     async def never(_: Got) -> Answer:
         import asyncio
 
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # an answer that never comes; the test kills the session long before
         return Answer()
 
     root = Path(__file__).parents[3]

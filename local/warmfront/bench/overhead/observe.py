@@ -7,7 +7,7 @@ scrape costs is a column of its own: a Prometheus pays it every few seconds.
 handlers do nothing: there the emulator is all there is, and what it does besides shows most.
 
 Two processes of one program differ by more than observation costs, and so does this second from the next. So it is turned
-off and on within one process, under one load that goes on, and each slice of time is held against the one beside it. Many
+off and on within one process, under one load that goes on, and each slice of time is compared with the one beside it. Many
 short slices tell more in the same time than few long ones: a machine that changes its speed does so between more pairs. A pair
 in which the machine stalled, by its pulse, is no pair. Several emulators have their slices, one after the other: no one's
 layout in memory decides.
